@@ -75,6 +75,9 @@ type Disk struct {
 	Rule        string // id of the rule that fired
 	// Open gives a reader of the whole disk that many goroutines may use.
 	Open func(ctx context.Context) (DiskReader, error)
+	// OpenStream, instead of Open, is for a disk that can only be read once
+	// from its first byte (standard input); Bytes is -1 then, the end tells.
+	OpenStream func(ctx context.Context) (io.ReadCloser, error)
 	// Gap is how far apart two areas may lie and still be read in one go, and
 	// ReadBytes how large one read should be; 0 means the engine's defaults.
 	Gap, ReadBytes int64

@@ -29,6 +29,7 @@ const (
 	// maxGrainBytes and maxGrains bound what a header can make us allocate.
 	maxGrainBytes = 1 << 20
 	maxGrains     = 1 << 30
+	maxTables     = 1 << 22
 )
 
 // Kinds of a marker whose size is 0.
@@ -42,17 +43,17 @@ const (
 // hostedHeader is the first sector of a hosted sparse file (KDMV), and its
 // footer. Offsets and lengths are in sectors.
 type hostedHeader struct {
-	version          uint32
-	flags            uint32
-	capacity         uint64
-	grain            uint64
-	descriptor       uint64
-	descriptorLen    uint64
-	entriesPerTable  uint32
-	redundant        uint64
-	directory        uint64
-	overhead         uint64
-	algorithm uint16
+	version         uint32
+	flags           uint32
+	capacity        uint64
+	grain           uint64
+	descriptor      uint64
+	descriptorLen   uint64
+	entriesPerTable uint32
+	redundant       uint64
+	directory       uint64
+	overhead        uint64
+	algorithm       uint16
 }
 
 func (h *hostedHeader) encode() []byte {
@@ -109,6 +110,8 @@ func (h *hostedHeader) check(newlines string) error {
 		return fmt.Errorf("parse header: %d entries in a table: %w", h.entriesPerTable, ErrFormat)
 	case h.capacity == 0 || h.capacity > uint64(MaxCapacity)/SectorBytes || h.capacity/h.grain > maxGrains:
 		return fmt.Errorf("parse header: capacity of %d sectors: %w", h.capacity, ErrFormat)
+	case h.tables() > maxTables:
+		return fmt.Errorf("parse header: directory of %d tables: %w", h.tables(), ErrFormat)
 	case h.overhead > 1<<32 || (h.directory > 1<<32 && h.directory != directoryAtEnd):
 		return fmt.Errorf("parse header: offset beyond the format: %w", ErrFormat)
 	case h.descriptor > 1<<32 || h.descriptorLen > maxDescriptorBytes/SectorBytes:

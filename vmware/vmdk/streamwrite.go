@@ -49,8 +49,8 @@ type StreamOptions struct {
 // The size must be a multiple of 512 and at least that, else ErrSize; an odd
 // image is passed with CapacityFor(its size), and src may then end inside the
 // last sector. ErrSize, too, when the file would pass 2 TiB, which 32-bit
-// tables cannot address. Memory is about 3 MiB a worker and 4 bytes a 32 MiB of
-// disk.
+// tables cannot address. Memory is about 4 MiB a worker, and 4 bytes for every
+// 32 MiB of disk. The source is read by several goroutines at once.
 func WriteStream(ctx context.Context, w io.Writer, src io.ReaderAt, size int64, opt StreamOptions) (int64, error) {
 	if size < SectorBytes || size%SectorBytes != 0 || size > MaxCapacity {
 		return 0, fmt.Errorf("write vmdk stream: %d bytes: %w", size, ErrSize)
@@ -285,12 +285,13 @@ func deflateBatches(src io.ReaderAt, size int64, level int, work <-chan *batch) 
 // stops the feed; workers finish what is queued.
 func drain(ctx context.Context, order <-chan *batch, free chan<- *batch, emit func(int64, []byte) error) error {
 	for b := range order {
-		<-b.done
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 		if b.failed != nil {
 			return b.failed
-		}
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
 		}
 		start := 0
 		for i := range b.count {

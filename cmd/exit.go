@@ -1,0 +1,157 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/seal"
+)
+
+// exitCode is what the program ends with. The codes are promised to scripts.
+type exitCode int
+
+const (
+	exitDone         exitCode = 0
+	exitFailed       exitCode = 1
+	exitCrashed      exitCode = 2
+	exitIncomplete   exitCode = 3
+	exitNoRepository exitCode = 10
+	exitBusy         exitCode = 11
+	exitWrongKey     exitCode = 12
+	exitDamaged      exitCode = 13
+	exitUnreachable  exitCode = 14
+	exitBrokenChain  exitCode = 15
+	exitRefused      exitCode = 16
+	exitDrillFailed  exitCode = 17
+	exitInterrupted  exitCode = 130
+)
+
+// meanings explains the codes in EXIT STATUS sections and manual pages.
+var meanings = map[exitCode]string{
+	exitDone:         "done, and nothing that was wanted is missing",
+	exitFailed:       "failed; also usage errors and an unknown or ambiguous POINT",
+	exitCrashed:      "the program crashed",
+	exitIncomplete:   "done, but something protected was left out or downgraded",
+	exitNoRepository: "there is no repository here",
+	exitBusy:         "something alive holds the same VM or database",
+	exitWrongKey:     "wrong password or key",
+	exitDamaged:      "damage beyond repair",
+	exitUnreachable:  "source or target unreachable, or login refused",
+	exitBrokenChain:  "the chain is broken or the moment asked for is not reachable",
+	exitRefused:      "a pre-check refused; nothing was changed",
+	exitDrillFailed:  "the drill failed",
+	exitInterrupted:  "interrupted",
+}
+
+// Errors of the frame itself.
+var (
+	// errInterrupted: the operator or the system asked the run to stop.
+	errInterrupted = errors.New("interrupted")
+	// errCrashed: a command panicked. The value is not shown: it may hold anything.
+	errCrashed = errors.New("the program crashed")
+	// errRepositoryMissing: a command needs a repository and none was named.
+	errRepositoryMissing = errors.New("no repository was named")
+)
+
+// exitRow says what an error means to the operator.
+type exitRow struct {
+	is   error
+	code exitCode
+	hint string // what to do about it; an error's own Hint goes before it
+}
+
+// exitTable is the one place where errors become exit codes. One line a
+// sentinel; of several that match, the first row wins, so the graver and the
+// more specific stand higher. An error that no row knows is a plain failure.
+var exitTable = []exitRow{
+	{errInterrupted, exitInterrupted, "run it again when you like: what is already stored is not sent twice"},
+	{errCrashed, exitCrashed, "this is a bug; please report it with the lines above"},
+	{errRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
+	{seal.ErrWrongKey, exitWrongKey, "try the other password, or the key file; holdfast key list tells which keys the repository has once it is open"},
+	{seal.ErrKeyFile, exitWrongKey, "a key file is made by holdfast init --new-key-file or holdfast key add --new-key-file"},
+	{backend.ErrUnreachable, exitUnreachable, "check the address, the network and the credentials of the repository"},
+	{backend.ErrNoSpace, exitFailed, "free space in the repository's place; nothing that was stored is lost"},
+	{backend.ErrDurability, exitFailed, "the disk or file system under the repository reports write errors; check it before the next run"},
+}
+
+// Hinter is an error that knows better than the table what to do about it.
+type Hinter interface{ Hint() string }
+
+// usageError is a mistake on the command line or in the settings.
+type usageError struct{ text, hint string }
+
+func (e *usageError) Error() string { return e.text }
+
+// Hint implements Hinter.
+func (e *usageError) Hint() string { return e.hint }
+
+// usagef makes a usageError.
+func usagef(hint, format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...), hint}
+}
+
+// incompleteError ends a run that is done, but not whole: exit 3. It carries
+// sentences, not errors: an error among the reasons would make it a failure.
+type incompleteError struct{ reasons []string }
+
+func (e *incompleteError) Error() string {
+	return "done, but not complete: " + strings.Join(e.reasons, "; ")
+}
+
+// incomplete makes the error for exit 3; nil when there is no reason.
+func incomplete(reasons ...string) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &incompleteError{reasons}
+}
+
+// classify gives the exit code and the hint for what a command returned. Of
+// joined errors the gravest decides: interrupted, then errors in the order of
+// the table, then plain failures, then 3.
+func classify(err error) (exitCode, string) {
+	if err == nil {
+		return exitDone, ""
+	}
+	_, code, hint := judge(err)
+	var own Hinter
+	if errors.As(err, &own) && own.Hint() != "" {
+		hint = own.Hint()
+	}
+	return code, hint
+}
+
+// judge returns the rank of err (lower is graver) with its code and hint.
+func judge(err error) (rank int, code exitCode, hint string) {
+	const plain = 1 << 20 // behind every row of the table
+	rank, code = plain, exitFailed
+	if row := slices.IndexFunc(exitTable, func(r exitRow) bool { return err == r.is }); row >= 0 {
+		return row, exitTable[row].code, exitTable[row].hint
+	}
+	switch e := err.(type) {
+	case *incompleteError:
+		return plain + 1, exitIncomplete, ""
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			rank, code, hint = judge(inner)
+		}
+	case interface{ Unwrap() []error }:
+		rank = plain + 2
+		for _, inner := range e.Unwrap() {
+			if r, c, h := judge(inner); r < rank {
+				rank, code, hint = r, c, h
+			}
+		}
+	}
+	if is, ok := err.(interface{ Is(error) bool }); ok {
+		for i, row := range exitTable {
+			if i < rank && is.Is(row.is) {
+				return i, row.code, row.hint
+			}
+		}
+	}
+	return rank, code, hint
+}

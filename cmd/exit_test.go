@@ -1,0 +1,77 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/seal"
+)
+
+type hinted struct{ error }
+
+func (hinted) Hint() string { return "look behind you" }
+
+func (h hinted) Unwrap() error { return h.error }
+
+func TestExitCodePrecedence(t *testing.T) {
+	plain := errors.New("something")
+	for _, c := range []struct {
+		name string
+		err  error
+		code exitCode
+	}{
+		{"nil is 0", nil, 0},
+		{"unknown error is 1", plain, 1},
+		{"usage is 1", usagef("", "no"), 1},
+		{"sentinel", backend.ErrUnreachable, 14},
+		{"wrapped sentinel", fmt.Errorf("open: %w", fmt.Errorf("get: %w", backend.ErrUnreachable)), 14},
+		{"sentinel with its cause", fmt.Errorf("%w: %w", backend.ErrUnreachable, io.ErrUnexpectedEOF), 14},
+		{"wrong key", fmt.Errorf("open: %w", seal.ErrWrongKey), 12},
+		{"incomplete is 3", incomplete("db offline"), 3},
+		{"error beats incomplete", errors.Join(incomplete("x"), plain), 1},
+		{"error beats incomplete, other order", errors.Join(plain, incomplete("x")), 1},
+		{"known error beats plain", errors.Join(plain, backend.ErrUnreachable), 14},
+		{"interruption beats errors", errors.Join(backend.ErrUnreachable, plain, errInterrupted), 130},
+		{"interruption beats incomplete", errors.Join(incomplete("x"), errInterrupted), 130},
+		{"interruption keeps its code with a cause", interruption(fmt.Errorf("remove snapshot: %w", backend.ErrUnreachable)), 130},
+		{"cancelled within, not by a signal", context.Canceled, 1},
+	} {
+		if code, _ := classify(c.err); code != c.code {
+			t.Errorf("%s: code %d, want %d", c.name, code, c.code)
+		}
+	}
+}
+
+func TestHintOfErrorBeatsHintOfTable(t *testing.T) {
+	if _, hint := classify(backend.ErrNoSpace); !strings.Contains(hint, "free space") {
+		t.Errorf("hint of the table: %q", hint)
+	}
+	code, hint := classify(fmt.Errorf("put: %w", hinted{backend.ErrNoSpace}))
+	if code != 1 || hint != "look behind you" {
+		t.Errorf("got %d %q", code, hint)
+	}
+}
+
+func TestIncompleteWithoutReasonIsNoError(t *testing.T) {
+	if err := incomplete(); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEachExitCodeHasAMeaningAndEachRowACode(t *testing.T) {
+	seen := map[error]bool{}
+	for _, row := range exitTable {
+		if meanings[row.code] == "" || row.is == nil || seen[row.is] {
+			t.Errorf("row %v: code %d without meaning, no error, or a second row", row.is, row.code)
+		}
+		if row.hint == "" || strings.HasSuffix(row.hint, ".") {
+			t.Errorf("row %v: the hint is empty or ends with a full stop: %q", row.is, row.hint)
+		}
+		seen[row.is] = true
+	}
+}

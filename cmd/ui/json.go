@@ -1,0 +1,105 @@
+package ui
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
+
+// object is an event: the fields of value behind a message_type.
+type object struct {
+	kind  string
+	value any // a struct or a map with string keys
+}
+
+type message struct {
+	Message string `json:"message"`
+}
+
+type problem struct {
+	Item    string `json:"item"`
+	Message string `json:"message"`
+}
+
+type failure struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+// MarshalJSON puts message_type first, where a person reading the lines looks.
+func (o object) MarshalJSON() ([]byte, error) {
+	body, err := marshal(o.value)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) < 2 || body[0] != '{' {
+		return nil, fmt.Errorf("encode %s: not an object", o.kind)
+	}
+	head := fmt.Appendf(nil, `{"message_type":%q`, o.kind)
+	if body[1] != '}' {
+		head = append(head, ',')
+	}
+	return append(head, body[1:]...), nil
+}
+
+// marshal is json.Marshal without HTML escapes: paths and names keep & < >.
+func marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(buf.Bytes(), "\n"), nil
+}
+
+// encode gives the line of a value that is ours to shape. A value that cannot
+// be encoded is a bug, so it becomes a line that says so, not silence.
+func encode(v any) []byte {
+	line, err := marshal(v)
+	if err != nil {
+		line, _ = marshal(object{"error", message{err.Error()}})
+	}
+	return append(line, '\n')
+}
+
+// Stream declares a long run: from here Out holds JSON Lines, warnings among
+// them, when JSON was asked for. In text it changes nothing.
+func (t *Terminal) Stream() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stream = true
+}
+
+// Result writes a list or a single result as one JSON document on one line; in
+// text it writes nothing. A nil slice is the empty list, never null.
+func (t *Terminal) Result(v any) error {
+	if !t.opt.JSON {
+		return nil
+	}
+	line := []byte("[]")
+	if rv := reflect.ValueOf(v); rv.Kind() != reflect.Slice || !rv.IsNil() {
+		var err error
+		if line, err = marshal(v); err != nil {
+			return fmt.Errorf("encode result: %w", err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.writeOut(append(line, '\n'))
+	return err
+}
+
+// Event writes one line of a long run: value's fields behind message_type kind
+// (status, skipped, summary). value must encode to an object. In text it writes
+// nothing.
+func (t *Terminal) Event(kind string, value any) {
+	if !t.opt.JSON {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, _ = t.writeOut(encode(object{kind, value}))
+}

@@ -1,0 +1,162 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// build describes this program.
+type build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+// version reads what the linker recorded.
+func version() build {
+	b := build{Version: "devel", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		b.Version = v
+	}
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			b.Commit = s.Value + b.Commit
+		case s.Key == "vcs.modified" && s.Value == "true":
+			b.Commit += "+changes"
+		}
+	}
+	return b
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return documented(&cobra.Command{
+		Use:         "version",
+		Short:       "show which holdfast this is",
+		Example:     "holdfast version --json",
+		Args:        args(),
+		Annotations: map[string]string{offlineKey: ""},
+		RunE: func(*cobra.Command, []string) error {
+			b := version()
+			commit := ""
+			if b.Commit != "" {
+				commit = ", commit " + b.Commit
+			}
+			a.ui.Printf("holdfast %s (%s/%s, %s%s)\n", b.Version, b.OS, b.Arch, b.Go, commit)
+			return a.ui.Result(b)
+		},
+	})
+}
+
+func newCompletionCommand(a *app) *cobra.Command {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	return documented(&cobra.Command{
+		Use:         "completion bash|zsh|fish|powershell",
+		Short:       "print the completion script of a shell",
+		Example:     "holdfast completion bash >/etc/bash_completion.d/holdfast\nholdfast completion zsh >\"${fpath[1]}/_holdfast\"",
+		Args:        args("SHELL"),
+		ValidArgs:   shells,
+		Annotations: map[string]string{offlineKey: ""},
+		RunE: func(c *cobra.Command, given []string) error {
+			root, out := c.Root(), a.ui.Out()
+			switch given[0] {
+			case "bash":
+				return root.GenBashCompletionV2(out, true)
+			case "zsh":
+				return root.GenZshCompletion(out)
+			case "fish":
+				return root.GenFishCompletion(out, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(out)
+			}
+			return usagef("it is one of "+strings.Join(shells, ", "), "write completion: unknown shell %q", given[0])
+		},
+	})
+}
+
+func newManCommand(a *app) *cobra.Command {
+	return documented(&cobra.Command{
+		Use:         "man DIR",
+		Short:       "write the manual pages into a directory",
+		Example:     "holdfast man /usr/local/share/man/man1",
+		Args:        args("DIR"),
+		Annotations: map[string]string{offlineKey: ""},
+		RunE: func(c *cobra.Command, given []string) error {
+			if err := os.MkdirAll(given[0], 0o755); err != nil {
+				return fmt.Errorf("write manual: %w", err)
+			}
+			files, err := writeManual(given[0], c.Root())
+			if err != nil {
+				return err
+			}
+			a.ui.Printf("%d pages written to %s\n", len(files), given[0])
+			return a.ui.Result(files)
+		},
+	})
+}
+
+// writeManual writes one page a command, NAME-SUB.1, and returns the files.
+func writeManual(dir string, c *cobra.Command) ([]string, error) {
+	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
+	file := filepath.Join(dir, name+".1")
+	if err := os.WriteFile(file, manualPage(name, c), 0o644); err != nil {
+		return nil, fmt.Errorf("write manual: %w", err)
+	}
+	files := []string{file}
+	for _, sub := range c.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		more, err := writeManual(dir, sub)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	return files, nil
+}
+
+// manualPage is a command's help as roff. It bears no date: the same program
+// writes the same bytes.
+func manualPage(name string, c *cobra.Command) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, ".TH %s 1 \"\" \"holdfast %s\" \"Holdfast manual\"\n", roff(strings.ToUpper(name)), roff(version().Version))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(name), roff(c.Short))
+	for _, s := range helpSections(c) {
+		title := s.title
+		if title == "" {
+			title = "DESCRIPTION"
+		}
+		fmt.Fprintf(&b, ".SH %s\n.nf\n", roff(title))
+		for line := range strings.Lines(s.text) {
+			b.WriteString(roff(strings.TrimRight(line, "\n")) + "\n")
+		}
+		b.WriteString(".fi\n")
+	}
+	if parent := c.Parent(); parent != nil {
+		fmt.Fprintf(&b, ".SH SEE ALSO\n.BR %s (1)\n", roff(strings.ReplaceAll(parent.CommandPath(), " ", "-")))
+	}
+	return []byte(b.String())
+}
+
+// roff protects what troff would take for itself: backslashes, hyphens that
+// must stay hyphens when copied, and dots and quotes that begin a line.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
+	if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "'") {
+		text = `\&` + text
+	}
+	return text
+}

@@ -1,0 +1,358 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/blob"
+	"holdfast/repo/image"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+	"holdfast/repo/recovery"
+	"holdfast/repo/stream"
+)
+
+// CheckOptions steer a check.
+type CheckOptions struct {
+	// ReadData also opens every chunk of every pack; ReadBytes > 0 stops after
+	// so many bytes, ReadPercent after that share, of packs taken in random order.
+	ReadData    bool
+	ReadBytes   int64
+	ReadPercent float64
+	Progress    func(done, total int64) // of packs' bytes; may be nil
+	Shuffle     func(n int, swap func(i, j int))
+}
+
+// checker carries one check.
+type checker struct {
+	r     *Repository
+	opts  CheckOptions
+	rep   Report
+	sizes map[string]int64 // every object there is
+	lost  map[string]bool  // packs that are missing or cannot be read whole
+	seen  map[blob.ID]bool // content known to be there, and all below it
+	bad   map[blob.ID]bool // content known to be lost
+	known map[string]index.Pack
+}
+
+// Check tells whether every point can be restored: all records open, the index
+// obeys its law and agrees with the packs that exist, every map and stream is
+// whole, every chunk they name is in a pack that is there. With ReadData the
+// packs are opened and every chunk re-hashed. Findings name the points and
+// items they hit.
+func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
+	c := &checker{
+		r: r, opts: opts, sizes: map[string]int64{}, lost: map[string]bool{},
+		seen: map[blob.ID]bool{}, bad: map[blob.ID]bool{}, known: map[string]index.Pack{},
+	}
+	err := r.be.List(ctx, "", func(info backend.Info) error {
+		if !strings.HasPrefix(info.Name, quarantine) {
+			c.sizes[info.Name] = info.Bytes
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
+	if err := r.refresh(ctx); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{c.records, c.packs, c.data, c.points} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.rep.Objects = len(c.sizes)
+	for _, size := range c.sizes {
+		c.rep.Bytes += size
+	}
+	return &c.rep, nil
+}
+
+// kindOf is the kind of object that a name promises; false for packs, key
+// slots and names that are not ours.
+func kindOf(name string) (parity.Kind, bool) {
+	for prefix, kind := range map[string]parity.Kind{
+		ledger.Sessions: parity.Session, ledger.Indexes: parity.Index, ledger.Commits: parity.Commit, ledger.Confirms: parity.Confirm,
+		ledger.Labels: parity.Label, ledger.Forgets: parity.Forget, ledger.Ledgers: parity.Ledger,
+	} {
+		if strings.HasPrefix(name, prefix) {
+			return kind, true
+		}
+	}
+	return parity.Config, name == nameConfig
+}
+
+// records opens every record object, both copies of the precious ones.
+func (c *checker) records(ctx context.Context) error {
+	names := make([]string, 0, len(c.sizes))
+	for name := range c.sizes {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.record(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{nameConfig, spare(nameConfig)} {
+		if _, ok := c.sizes[name]; !ok {
+			c.rep.add(Finding{Object: name, What: "missing; its copy is there"})
+		}
+	}
+	return nil
+}
+
+func (c *checker) record(ctx context.Context, name string) error {
+	kind, ours := kindOf(trueName(name))
+	slot := strings.HasPrefix(trueName(name), prefixKeys)
+	if !ours && !slot {
+		return nil
+	}
+	object, err := c.r.be.Get(ctx, name, 0, -1)
+	if errors.Is(err, backend.ErrNotFound) {
+		delete(c.sizes, name) // pruned meanwhile
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check %s: %w", name, err)
+	}
+	_, damage, err := parity.Inspect(object)
+	if err == nil {
+		err = c.openRecord(name, kind, slot, object)
+	}
+	switch {
+	case err != nil && hasSpare(trueName(name)) && c.sizes[twin(name)] > 0:
+		c.rep.add(Finding{Object: name, What: err.Error() + "; its copy is there"})
+	case err != nil:
+		c.rep.add(Finding{Object: name, What: err.Error(), Lost: true})
+	case !damage.Clean():
+		c.rep.add(Finding{Object: name, What: damage.String() + "; parity brings it back"})
+	}
+	return nil
+}
+
+// openRecord opens a record; a segment of the index must obey its law, too.
+func (c *checker) openRecord(name string, kind parity.Kind, slot bool, object []byte) error {
+	if slot {
+		_, err := pack.DecodeSlot(object)
+		return err
+	}
+	payload, _, err := pack.OpenRecord(c.r.keys, trueName(name), kind, object)
+	if err != nil || kind != parity.Index {
+		return err
+	}
+	segment, err := index.Open(bytes.NewReader(payload), int64(len(payload)))
+	if err != nil {
+		return err
+	}
+	return segment.Verify()
+}
+
+// packs compares the index with the packs that exist.
+func (c *checker) packs(ctx context.Context) error {
+	for p := range c.r.index.Packs() {
+		name := p.Name()
+		c.known[name] = p
+		size, there := c.sizes[name]
+		switch {
+		case !there:
+			c.lost[name] = true
+			c.rep.add(Finding{Object: name, What: "missing", Lost: true})
+		case size != int64(p.Bytes):
+			// Truncated packs may heal; reading decides.
+			if err := c.readPack(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// data opens packs, all or a share of them.
+func (c *checker) data(ctx context.Context) error {
+	if !c.opts.ReadData {
+		return nil
+	}
+	var names []string
+	var total int64
+	for name := range c.known {
+		if !c.lost[name] {
+			names = append(names, name)
+			total += c.sizes[name]
+		}
+	}
+	sort.Strings(names)
+	limit := total
+	if c.opts.ReadPercent > 0 {
+		limit = int64(float64(total) * c.opts.ReadPercent / 100)
+	}
+	if c.opts.ReadBytes > 0 {
+		limit = min(limit, c.opts.ReadBytes)
+	}
+	if limit < total && c.opts.Shuffle != nil {
+		c.opts.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	}
+	var done int64
+	for _, name := range names {
+		if done >= limit {
+			break
+		}
+		if err := c.readPack(ctx, name); err != nil {
+			return err
+		}
+		done += c.sizes[name]
+		if c.opts.Progress != nil {
+			c.opts.Progress(min(done, limit), limit)
+		}
+	}
+	return nil
+}
+
+// readPack opens every chunk of a pack and compares it with the index.
+func (c *checker) readPack(ctx context.Context, name string) error {
+	object, err := c.r.be.Get(ctx, name, 0, -1)
+	if errors.Is(err, backend.ErrNotFound) {
+		c.lost[name] = true
+		c.rep.add(Finding{Object: name, What: "missing", Lost: true})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check %s: %w", name, err)
+	}
+	what, lost := c.openPack(name, object)
+	if what == "" {
+		return nil
+	}
+	c.lost[name] = c.lost[name] || lost
+	c.rep.add(Finding{Object: name, What: what, Lost: lost})
+	return nil
+}
+
+// openPack says what is wrong with a pack's bytes, "" for nothing.
+func (c *checker) openPack(name string, object []byte) (what string, lost bool) {
+	fixed, damage, err := parity.Heal(object)
+	if err != nil {
+		return err.Error(), true
+	}
+	if err := pack.VerifyAll(c.r.keys, name, fixed, nil); err != nil {
+		return err.Error(), true
+	}
+	_, entries, err := pack.OpenTable(c.r.keys, name, fixed)
+	if err != nil {
+		return err.Error(), true
+	}
+	var sum uint64
+	for _, e := range entries {
+		sum += index.EntryHash(e.ID, e.Offset, e.Stored)
+	}
+	if p := c.known[name]; sum != p.Sum || len(entries) != int(p.Count) {
+		return "the index says other things of it than its table", true
+	}
+	if !damage.Clean() {
+		return damage.String() + "; parity brings it back", false
+	}
+	return "", false
+}
+
+// points walks every point and looks for everything it needs.
+func (c *checker) points(ctx context.Context) error {
+	entries, problems, err := c.r.Points(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		c.hit("commit/…/"+p.ID, p.Err.Error(), p.ID)
+	}
+	for _, e := range entries {
+		for i := range e.Items {
+			if err := c.item(ctx, e.Point, &e.Items[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// errHurt ends the walk of an item at its first loss: one is enough to say
+// that the item is not whole.
+var errHurt = errors.New("item is not whole")
+
+func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item) error {
+	where := ""
+	visit := func(_ blob.Kind, id blob.ID) error {
+		if c.seen[id] {
+			return nil
+		}
+		if where = c.holder(id); where != "" {
+			return errHurt
+		}
+		c.seen[id] = true
+		return nil
+	}
+	skip := func(id blob.ID) bool { return c.seen[id] }
+	var err error
+	switch {
+	case it.Disk != nil:
+		err = image.Nodes(ctx, c.r, *it.Disk, visit, skip)
+	case it.Stream != nil:
+		err = stream.Nodes(ctx, c.r, *it.Stream, visit, skip)
+	}
+	var damage *DamageError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, errHurt):
+	case errors.As(err, &damage):
+		where = damage.Object
+	case errors.Is(err, ErrMissing), errors.Is(err, image.ErrMap), errors.Is(err, stream.ErrStream):
+		where = "the index"
+	default:
+		return err
+	}
+	clear(c.seen) // a subtree that was entered but not finished must be walked again
+	what := "damaged"
+	if !errors.Is(err, errHurt) {
+		what = err.Error()
+	}
+	c.hit(where, what, p.ID+"/"+it.Name)
+	return nil
+}
+
+// holder says which object is to blame if content is lost, "" if it is there.
+func (c *checker) holder(id blob.ID) string {
+	found, _, err := c.r.index.Lookup(id)
+	if err != nil || len(found) == 0 {
+		return "the index"
+	}
+	for _, at := range found {
+		if !c.lost[at.Pack.Name()] {
+			return ""
+		}
+	}
+	return found[0].Pack.Name()
+}
+
+// hit adds a point's item to the finding of an object, or makes one.
+func (c *checker) hit(object, what, who string) {
+	for i := range c.rep.Findings {
+		f := &c.rep.Findings[i]
+		if f.Object == object && f.Lost {
+			f.Hits = append(f.Hits, who)
+			return
+		}
+	}
+	c.rep.add(Finding{Object: object, What: what, Lost: true, Hits: []string{who}})
+}

@@ -1,0 +1,280 @@
+package index
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"holdfast/repo/blob"
+)
+
+// ErrClosed: the local index was used after Close.
+var ErrClosed = errors.New("local index closed")
+
+// LocalOptions are the choices for OpenLocal; the zero value works.
+type LocalOptions struct {
+	Logger  *slog.Logger // nil: silent
+	Fetches int          // segments fetched at once by Refresh; 0: 4
+}
+
+// Local is the index of a whole repository, kept in a directory of this
+// machine: one large merged file and a few recent ones, each a segment with the
+// names of the repository's segments it stands for. What the running session
+// has written and not yet published is held in memory.
+//
+// Several processes may share a directory: files appear by rename, are never
+// changed, and what one process merges away another has open or fetches again.
+// One directory serves one repository. All methods may be called concurrently.
+type Local struct {
+	store   store
+	fetches int
+	log     *slog.Logger
+
+	refreshing sync.Mutex      // one change of the list of parts at a time
+	wanted     map[string]bool // segments that exist, guarded by refreshing
+
+	mu     sync.RWMutex // guards what follows; held for reading during look-ups
+	parts  []part       // largest first; the slice and its parts are never changed
+	own    ownPacks
+	closed bool
+}
+
+// part is a shard and which of its packs count. A pack counts while a segment
+// that lists it exists in the repository: one that prune has dropped may be
+// deleted at any moment and must not be found.
+type part struct {
+	*shard
+	live []bool // by ordinal
+}
+
+// deadEntries is the number of entries in packs that do not count.
+func (p part) deadEntries() int {
+	n := 0
+	for i, live := range p.live {
+		if !live {
+			n += int(p.seg.packs[i].Count)
+		}
+	}
+	return n
+}
+
+// OpenLocal opens the local index in dir, which is made if need be; dir "" keeps
+// all in memory. Files that are not whole are deleted. It knows nothing until
+// the first Refresh has told which segments exist. Errors are those of the
+// directory.
+func OpenLocal(dir string, opts LocalOptions) (*Local, error) {
+	l := &Local{store: store{dir: dir}, wanted: map[string]bool{}, fetches: opts.Fetches, log: opts.Logger}
+	if l.fetches <= 0 {
+		l.fetches = 4
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	shards, err := l.store.load(l.log)
+	if err != nil {
+		return nil, fmt.Errorf("open local index: %w", err)
+	}
+	covered := map[string]bool{}
+	for _, s := range shards {
+		if s.coveredBy(covered) { // left over from a merge
+			s.discard()
+			continue
+		}
+		s.cover(covered)
+		l.parts = append(l.parts, part{s, make([]bool, len(s.seg.packs))})
+	}
+	return l, nil
+}
+
+// Close releases the files. The directory keeps them for the next time.
+func (l *Local) Close() error {
+	l.refreshing.Lock()
+	defer l.refreshing.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, p := range l.parts {
+		errs = append(errs, p.close())
+	}
+	l.parts, l.own, l.closed = nil, ownPacks{}, true
+	return errors.Join(errs...)
+}
+
+// Lookup returns every place known for id; ok is false if there is none. One
+// page is read in each part. A damaged part is an error (ErrCorrupt), not a
+// miss; the next Refresh fetches anew what it held.
+func (l *Local) Lookup(id blob.ID) (places []Location, ok bool, err error) {
+	err = l.find(id, func(at Location) bool {
+		// Two parts may hold the same pack until they are merged.
+		if !slices.Contains(places, at) {
+			places = append(places, at)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return places, len(places) > 0, nil
+}
+
+// Has reports whether any place is known for id. Errors are those of Lookup.
+func (l *Local) Has(id blob.ID) (bool, error) {
+	found := false
+	err := l.find(id, func(Location) bool {
+		found = true
+		return false
+	})
+	return found && err == nil, err
+}
+
+// find calls fn for each place of id until fn returns false: what this session
+// wrote first, then the smallest part, the base last.
+func (l *Local) find(id blob.ID, fn func(Location) bool) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return ErrClosed
+	}
+	key, more := KeyOf(id), true
+	if more = l.own.find(key, fn); !more {
+		return nil
+	}
+	for i := len(l.parts) - 1; i >= 0 && more; i-- {
+		p := l.parts[i]
+		err := p.seg.find(key, func(r row) bool {
+			if p.live[r.pack] {
+				more = fn(Location{Pack: p.seg.packs[r.pack], Offset: r.offset, Stored: r.stored})
+			}
+			return more
+		})
+		if err != nil {
+			p.condemn()
+			return fmt.Errorf("look up %s in local index: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// Add makes a pack that the running session has written known at once, before a
+// segment lists it. The entries are copied. It returns ErrPack or
+// ErrConservation if pack and entries do not belong together. A pack that is
+// known already is left alone. The memory, about 50 bytes a chunk, is freed by
+// the AddSegment or Refresh that brings the pack in a segment.
+func (l *Local) Add(pack Pack, entries []Entry) error {
+	if err := checkEntries(pack, entries); err != nil {
+		return fmt.Errorf("add pack to local index: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	l.own.add(pack, entries)
+	return nil
+}
+
+// checkEntries holds one pack's entries against the pack.
+func checkEntries(pack Pack, entries []Entry) error {
+	if err := pack.check(); err != nil {
+		return err
+	}
+	law := make(tally, 1)
+	for _, e := range entries {
+		if !pack.holds(e.Offset, e.Stored) {
+			return fmt.Errorf("entry %s lies outside its pack: %w", e.ID, ErrPack)
+		}
+		law.add(row{key: KeyOf(e.ID), offset: e.Offset, stored: e.Stored})
+	}
+	return law.check([]Pack{pack})
+}
+
+// AddSegment takes in a segment that this session has just published under
+// name, without fetching it back. It lets go of the memory of those packs that
+// Add brought. A later Refresh must list name, or it counts as gone.
+func (l *Local) AddSegment(name string, segment []byte) error {
+	l.refreshing.Lock()
+	defer l.refreshing.Unlock()
+	l.mu.RLock()
+	parts, closed := slices.Clone(l.parts), l.closed
+	l.mu.RUnlock()
+	if closed {
+		return ErrClosed
+	}
+	covered := map[string]bool{}
+	for _, p := range parts {
+		p.cover(covered)
+	}
+	if covered[name] && l.wanted[name] {
+		return nil
+	}
+	s, err := l.store.take(name, segment)
+	if err != nil {
+		return fmt.Errorf("add segment %s to local index: %w", name, err)
+	}
+	l.wanted[name] = true
+	parts = append(parts, part{s, s.liveIn(l.wanted)})
+	parts, retired, err := l.compact(parts)
+	l.swap(parts, retired)
+	return err
+}
+
+// Packs goes through all packs that count, each once, in no order that means
+// anything. It holds a list of them, 56 bytes a pack.
+func (l *Local) Packs() iter.Seq[Pack] {
+	return func(yield func(Pack) bool) {
+		l.mu.RLock()
+		packs := livePacks(l.parts)
+		own := slices.Clone(l.own.packs)
+		l.mu.RUnlock()
+		for _, p := range packs {
+			if !yield(p) {
+				return
+			}
+		}
+		for _, p := range own {
+			if ordinal(packs, p) < 0 && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// livePacks is the sorted list of packs that count in any part.
+func livePacks(parts []part) []Pack {
+	var packs []Pack
+	for _, p := range parts {
+		for i, live := range p.live {
+			if live {
+				packs = append(packs, p.seg.packs[i])
+			}
+		}
+	}
+	slices.SortFunc(packs, comparePacks)
+	return slices.CompactFunc(packs, samePack)
+}
+
+// swap publishes a new list of parts and closes those that no look-up can reach
+// any more. Packs of this session that a part now lists leave memory.
+func (l *Local) swap(parts []part, retired []*shard) {
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(b.seg.Len(), a.seg.Len()) })
+	l.mu.Lock()
+	l.parts = parts
+	l.own.drop(func(p Pack) bool {
+		return slices.ContainsFunc(parts, func(at part) bool {
+			i := ordinal(at.seg.packs, p)
+			return i >= 0 && at.live[i]
+		})
+	})
+	l.mu.Unlock()
+	for _, s := range retired {
+		// A merge or a repaired segment may have put its like in its place.
+		if slices.ContainsFunc(parts, func(p part) bool { return p.path == s.path }) {
+			s.path = ""
+		}
+		s.discard()
+	}
+}

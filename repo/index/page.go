@@ -1,0 +1,180 @@
+package index
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// The layout of FORMAT.md §8, in bytes.
+const (
+	pageBytes    = 4096
+	entryBytes   = 28
+	pageEntries  = 146
+	packBytes    = 96
+	fenceBytes   = 16
+	trailerBytes = 64
+	segmentMagic = "HFINDEX1"
+
+	countAt     = pageBytes - 8
+	pageCheckAt = pageBytes - 4
+)
+
+// row is one entry as a segment holds it.
+type row struct {
+	key    Key
+	pack   uint32 // ordinal in the segment's list of packs
+	offset uint32
+	stored uint32
+}
+
+func compareKeys(a, b [16]byte) int {
+	x, y := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])
+	if x == y {
+		x, y = binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:])
+	}
+	return cmp.Compare(x, y)
+}
+
+// compareRows is the order of entries: id, pack ordinal, offset. No two rows of
+// a segment are equal in it.
+func compareRows(a, b row) int {
+	if c := compareKeys(a.key, b.key); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.pack, b.pack); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.offset, b.offset)
+}
+
+func check32(b []byte) uint32 { return uint32(xxhash.Sum64(b)) }
+
+func putRow(b []byte, r row) {
+	copy(b[:16], r.key[:])
+	binary.LittleEndian.PutUint32(b[16:], r.pack)
+	binary.LittleEndian.PutUint32(b[20:], r.offset)
+	binary.LittleEndian.PutUint32(b[24:], r.stored)
+}
+
+func getRow(b []byte) row {
+	b = b[:entryBytes]
+	return row{
+		key:    Key(b[:16]),
+		pack:   binary.LittleEndian.Uint32(b[16:]),
+		offset: binary.LittleEndian.Uint32(b[20:]),
+		stored: binary.LittleEndian.Uint32(b[24:]),
+	}
+}
+
+// sealPage writes count and check of a page whose first count entries are set.
+func sealPage(page []byte, count int) {
+	clear(page[count*entryBytes : countAt])
+	binary.LittleEndian.PutUint16(page[countAt:], uint16(count))
+	binary.LittleEndian.PutUint16(page[countAt+2:], 0)
+	binary.LittleEndian.PutUint32(page[pageCheckAt:], check32(page[:pageCheckAt]))
+}
+
+// openPage checks a page's sum and shape and returns its number of entries.
+func openPage(page []byte) (int, error) {
+	if binary.LittleEndian.Uint32(page[pageCheckAt:]) != check32(page[:pageCheckAt]) {
+		return 0, fmt.Errorf("bad check: %w", ErrCorrupt)
+	}
+	count := int(binary.LittleEndian.Uint16(page[countAt:]))
+	if count == 0 || count > pageEntries || binary.LittleEndian.Uint16(page[countAt+2:]) != 0 {
+		return 0, fmt.Errorf("%d entries: %w", count, ErrCorrupt)
+	}
+	return count, nil
+}
+
+func putPack(b []byte, p Pack) {
+	clear(b[:packBytes])
+	copy(b[:sidChars], p.SID)
+	b[42] = p.Kind
+	copy(b[44:60], p.ID[:])
+	binary.LittleEndian.PutUint32(b[60:], p.Epoch)
+	binary.LittleEndian.PutUint32(b[64:], p.Bytes)
+	binary.LittleEndian.PutUint32(b[68:], p.Count)
+	binary.LittleEndian.PutUint64(b[72:], p.Sum)
+}
+
+// getPack reads one pack. A session name equal to prev's shares its string, so
+// that packs of one session cost no memory for the name.
+func getPack(b []byte, prev string) (Pack, error) {
+	b = b[:packBytes]
+	sid := prev
+	if sid == "" || !bytes.Equal(b[:sidChars], []byte(prev)) {
+		sid = string(b[:sidChars])
+	}
+	p := Pack{
+		SID:   sid,
+		Kind:  b[42],
+		ID:    [16]byte(b[44:60]),
+		Epoch: binary.LittleEndian.Uint32(b[60:]),
+		Bytes: binary.LittleEndian.Uint32(b[64:]),
+		Count: binary.LittleEndian.Uint32(b[68:]),
+		Sum:   binary.LittleEndian.Uint64(b[72:]),
+	}
+	if b[43] != 0 || !allZero(b[80:]) {
+		return Pack{}, fmt.Errorf("pack %x: reserved bytes set: %w", p.ID, ErrCorrupt)
+	}
+	if err := p.check(); err != nil {
+		return Pack{}, fmt.Errorf("%v: %w", err, ErrCorrupt)
+	}
+	return p, nil
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// trailer is the last 64 bytes of a segment.
+type trailer struct {
+	pages   uint32
+	packs   uint32
+	entries uint64
+	check   uint64 // xxhash64 of packs and fences
+}
+
+func (t trailer) put(b []byte) {
+	clear(b[:trailerBytes])
+	copy(b, segmentMagic)
+	binary.LittleEndian.PutUint32(b[8:], t.pages)
+	binary.LittleEndian.PutUint32(b[12:], t.packs)
+	binary.LittleEndian.PutUint64(b[16:], t.entries)
+	binary.LittleEndian.PutUint64(b[24:], t.check)
+	binary.LittleEndian.PutUint32(b[60:], check32(b[:60]))
+}
+
+// getTrailer reads a trailer and refuses one that does not fit size, the
+// length of the whole segment in bytes: after it, counts are bounded by size.
+func getTrailer(b []byte, size int64) (trailer, error) {
+	if string(b[:8]) != segmentMagic {
+		return trailer{}, fmt.Errorf("magic %q: %w", b[:8], ErrCorrupt)
+	}
+	if binary.LittleEndian.Uint32(b[60:]) != check32(b[:60]) || !allZero(b[32:60]) {
+		return trailer{}, fmt.Errorf("bad trailer check: %w", ErrCorrupt)
+	}
+	t := trailer{
+		pages:   binary.LittleEndian.Uint32(b[8:]),
+		packs:   binary.LittleEndian.Uint32(b[12:]),
+		entries: binary.LittleEndian.Uint64(b[16:]),
+		check:   binary.LittleEndian.Uint64(b[24:]),
+	}
+	want := int64(t.pages)*(pageBytes+fenceBytes) + int64(t.packs)*packBytes + trailerBytes
+	if want != size {
+		return trailer{}, fmt.Errorf("%d bytes where the trailer tells %d: %w", size, want, ErrCorrupt)
+	}
+	if t.entries < uint64(t.pages) || t.entries > uint64(t.pages)*pageEntries {
+		return trailer{}, fmt.Errorf("%d entries in %d pages: %w", t.entries, t.pages, ErrCorrupt)
+	}
+	return t, nil
+}

@@ -1,0 +1,273 @@
+package index
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Parts are merged when they cost more than they save: everything, when what is
+// outside the base or dead in it exceeds the larger of freshEntries and an
+// eighth of the base; the small ones among themselves, when there are many.
+const (
+	freshEntries = 64 << 10
+	baseShare    = 8
+	maxRecent    = 8
+	fetchBatch   = 64 // segments between two merges of a long Refresh: bounds open files
+)
+
+// SegmentError says that one segment of the repository could not be taken in.
+type SegmentError struct {
+	Name string // the segment's object name
+	Err  error  // of fetch, ErrCorrupt, ErrConservation, or of the directory
+}
+
+// Error names the segment and the cause.
+func (e *SegmentError) Error() string { return "take in segment " + e.Name + ": " + e.Err.Error() }
+
+// Unwrap is the cause.
+func (e *SegmentError) Unwrap() error { return e.Err }
+
+// Refresh brings the local index up to the segments that exist now, names: it
+// fetches those it lacks, several at a time, and drops what only gone segments
+// listed. Every fetched segment is read whole and held against the conservation
+// law.
+//
+// A segment that fetch does not bring, or that is damaged, does not stop the
+// others: all else is in effect, and the error joins one SegmentError for each
+// that is missing. Other errors: ctx's, and ErrConservation when segments
+// contradict each other.
+func (l *Local) Refresh(ctx context.Context, names []string, fetch func(ctx context.Context, name string) ([]byte, error)) error {
+	l.refreshing.Lock()
+	defer l.refreshing.Unlock()
+	l.mu.RLock()
+	old, closed := l.parts, l.closed
+	l.mu.RUnlock()
+	if closed {
+		return ErrClosed
+	}
+	l.wanted = make(map[string]bool, len(names))
+	for _, name := range names {
+		l.wanted[name] = true
+	}
+	parts, retired := restrict(old, l.wanted)
+	var err error
+	// A second round brings anew what a damaged local file held.
+	for range 2 {
+		var gone []*shard
+		parts, gone, err = l.catchUp(ctx, parts, fetch)
+		retired = append(retired, gone...)
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.condemned() }) {
+			break
+		}
+		parts, gone = restrict(parts, l.wanted)
+		retired = append(retired, gone...)
+	}
+	l.swap(parts, retired)
+	return err
+}
+
+// restrict keeps of parts what segments in wanted list. Damaged parts go.
+func restrict(parts []part, wanted map[string]bool) (kept []part, retired []*shard) {
+	for _, p := range parts {
+		live := p.liveIn(wanted)
+		if p.condemned() || !slices.Contains(live, true) && len(live) > 0 {
+			retired = append(retired, p.shard)
+			continue
+		}
+		kept = append(kept, part{p.shard, live})
+	}
+	return kept, retired
+}
+
+// catchUp fetches what parts lack of the wanted segments, merging on the way.
+func (l *Local) catchUp(ctx context.Context, parts []part,
+	fetch func(ctx context.Context, name string) ([]byte, error)) ([]part, []*shard, error) {
+	var retired []*shard
+	var errs []error
+	for batch := range slices.Chunk(missing(parts, l.wanted), fetchBatch) {
+		fresh, err := l.fetch(ctx, batch, fetch)
+		errs = append(errs, err)
+		for _, s := range fresh {
+			parts = append(parts, part{s, s.liveIn(l.wanted)})
+		}
+		var gone []*shard
+		parts, gone, err = l.compact(parts)
+		retired = append(retired, gone...)
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(errs) == 0 { // nothing new, but what is gone may ask for a merge
+		var err error
+		parts, retired, err = l.compact(parts)
+		errs = append(errs, err)
+	}
+	return parts, retired, errors.Join(append(errs, ctx.Err())...)
+}
+
+// missing is what wanted has and parts do not cover, sorted.
+func missing(parts []part, wanted map[string]bool) []string {
+	covered := map[string]bool{}
+	for _, p := range parts {
+		p.cover(covered)
+	}
+	var names []string
+	for name := range wanted {
+		if !covered[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// fetch brings the named segments and stores them. It returns those that came,
+// and the errors of the others, joined.
+func (l *Local) fetch(ctx context.Context, names []string, fetch func(ctx context.Context, name string) ([]byte, error)) ([]*shard, error) {
+	var mu sync.Mutex
+	var fresh []*shard
+	var errs []error
+	var group errgroup.Group
+	group.SetLimit(l.fetches)
+	for _, name := range names {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			s, err := l.fetchOne(ctx, name, fetch)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, &SegmentError{Name: name, Err: err})
+			} else {
+				fresh = append(fresh, s)
+			}
+			return nil // one failed segment does not stop its neighbours
+		})
+	}
+	_ = group.Wait()
+	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	return fresh, errors.Join(errs...)
+}
+
+func (l *Local) fetchOne(ctx context.Context, name string, fetch func(ctx context.Context, name string) ([]byte, error)) (*shard, error) {
+	data, err := fetch(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return l.store.take(name, data)
+}
+
+// compact merges parts where it pays. retired are shards that the result no
+// longer needs. A merge that cannot be written is put off: the parts are right
+// as they are. A damaged part is condemned, for the caller to replace; the law
+// broken between sound parts is an error.
+func (l *Local) compact(parts []part) (merged []part, retired []*shard, err error) {
+	chosen := choose(parts)
+	if len(chosen) == 0 {
+		return parts, nil, nil
+	}
+	s, err := l.merge(chosen)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrConservation):
+		if l.condemnDamaged(chosen) {
+			err = nil
+		}
+		return parts, nil, err
+	default:
+		l.log.Warn("merge of local index put off", "error", err)
+		return parts, nil, nil
+	}
+	for _, p := range parts {
+		if slices.ContainsFunc(chosen, func(c part) bool { return c.shard == p.shard }) {
+			retired = append(retired, p.shard)
+		} else {
+			merged = append(merged, p)
+		}
+	}
+	return append(merged, part{s, s.liveIn(l.wanted)}), retired, nil
+}
+
+// condemnDamaged reads parts whole and condemns those that are not sound. It
+// reports whether there were any.
+func (l *Local) condemnDamaged(parts []part) bool {
+	found := false
+	for _, p := range parts {
+		if err := p.seg.Verify(); err != nil {
+			l.log.Warn("local index file damaged", "file", p.path, "error", err)
+			p.condemn()
+			found = true
+		}
+	}
+	return found
+}
+
+// choose says which sound parts to merge now: all, the small ones, or none.
+func choose(parts []part) []part {
+	sorted := slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return p.condemned() })
+	if len(sorted) == 0 {
+		return nil
+	}
+	slices.SortFunc(sorted, func(a, b part) int { return cmp.Compare(b.seg.Len(), a.seg.Len()) })
+	base, recent := sorted[0], sorted[1:]
+	burden := base.deadEntries()
+	for _, p := range recent {
+		burden += p.seg.Len()
+	}
+	switch {
+	case burden > max(freshEntries, base.seg.Len()/baseShare):
+		return sorted
+	case len(recent) > maxRecent:
+		return recent
+	}
+	return nil
+}
+
+// merge makes one shard of parts, without the packs that do not count.
+func (l *Local) merge(parts []part) (*shard, error) {
+	segs := make([]*Segment, len(parts))
+	for i, p := range parts {
+		segs[i] = p.seg
+	}
+	live := livePacks(parts)
+	fill := func(w io.Writer) error {
+		return Merge(w, segs, func(p Pack) bool { return ordinal(live, p) >= 0 })
+	}
+	s, err := l.store.create(fill, func(seg *Segment) []named { return renumber(parts, l.wanted, seg) })
+	if err != nil {
+		return nil, fmt.Errorf("merge local index: %w", err)
+	}
+	return s, nil
+}
+
+// renumber carries the names of parts, as far as wanted, over to a merged segment.
+func renumber(parts []part, wanted map[string]bool, seg *Segment) []named {
+	var all []named
+	done := map[string]bool{}
+	for _, p := range parts {
+		for _, n := range p.names {
+			if !wanted[n.name] || done[n.name] {
+				continue
+			}
+			done[n.name] = true
+			to := named{name: n.name, packs: make([]uint32, 0, len(n.packs))}
+			for _, i := range n.packs {
+				if at := ordinal(seg.packs, p.seg.packs[i]); at >= 0 {
+					to.packs = append(to.packs, uint32(at))
+				}
+			}
+			all = append(all, to)
+		}
+	}
+	slices.SortFunc(all, func(a, b named) int { return cmp.Compare(a.name, b.name) })
+	return all
+}

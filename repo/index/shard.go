@@ -1,0 +1,390 @@
+package index
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/zeebo/blake3"
+)
+
+// A local file is a segment, followed by the names of the repository's segments
+// that it stands for and by a tail of 32 bytes:
+//
+//	name   length u16 ‖ name ‖ packs u32 ‖ pack ordinals u32 …
+//	tail   magic HFLOCAL1 ‖ segment bytes u64 ‖ zeros 8 ‖ check u64 (xxhash64 of names ‖ the rest of the tail)
+//
+// Knowing which packs each name brought is what allows a segment that is gone
+// to be taken out of a merged file again.
+const (
+	localMagic  = "HFLOCAL1"
+	tailBytes   = 32
+	localSuffix = ".idx"
+	tempPattern = "*.tmp"
+
+	// staleTemp is how much older than a new temporary file another must be
+	// before it counts as the leaving of a dead process.
+	staleTemp = 24 * time.Hour
+)
+
+// named is a segment name of the repository and its packs' ordinals in a shard.
+type named struct {
+	name  string
+	packs []uint32
+}
+
+// shard is an open local file, or the same in memory.
+type shard struct {
+	seg   *Segment
+	names []named
+	file  io.Closer // nil in memory
+	path  string    // "" in memory
+	bad   atomic.Bool
+}
+
+// cover adds the shard's names to covered.
+func (s *shard) cover(covered map[string]bool) {
+	for _, n := range s.names {
+		covered[n.name] = true
+	}
+}
+
+// coveredBy reports whether all the shard's names are in covered.
+func (s *shard) coveredBy(covered map[string]bool) bool {
+	return !slices.ContainsFunc(s.names, func(n named) bool { return !covered[n.name] })
+}
+
+// liveIn tells which packs any of the wanted names lists.
+func (s *shard) liveIn(wanted map[string]bool) []bool {
+	live := make([]bool, len(s.seg.packs))
+	for _, n := range s.names {
+		if wanted[n.name] {
+			for _, i := range n.packs {
+				live[i] = true
+			}
+		}
+	}
+	return live
+}
+
+// condemn marks a damaged shard, and takes its file away so that no later
+// process trusts it. Where an open file cannot be removed, discard or close
+// does it.
+func (s *shard) condemn() {
+	if !s.bad.Swap(true) && s.path != "" {
+		_ = os.Remove(s.path)
+	}
+}
+
+func (s *shard) condemned() bool { return s.bad.Load() }
+
+func (s *shard) close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	if s.condemned() && s.path != "" {
+		_ = os.Remove(s.path)
+	}
+	return err
+}
+
+// discard closes a shard that is not needed any more and removes its file. That
+// may fail while another process has it open on Windows; whoever opens the
+// directory next finds it redundant.
+func (s *shard) discard() {
+	_ = s.close()
+	if s.path != "" {
+		_ = os.Remove(s.path)
+	}
+}
+
+// store is the directory of local files; "" stands for memory.
+type store struct{ dir string }
+
+// load opens all local files, largest first. Damaged ones are deleted.
+func (st store) load(log *slog.Logger) ([]*shard, error) {
+	if st.dir == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(st.dir, 0o700); err != nil {
+		return nil, err
+	}
+	files, err := os.ReadDir(st.dir)
+	if err != nil {
+		return nil, err
+	}
+	var shards []*shard
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), localSuffix) {
+			continue
+		}
+		path := filepath.Join(st.dir, f.Name())
+		s, err := openFile(path)
+		switch {
+		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrConservation):
+			log.Warn("local index file damaged", "file", path, "error", err)
+			_ = os.Remove(path)
+		case errors.Is(err, fs.ErrNotExist): // merged away by another process just now
+		case err != nil:
+			for _, s := range shards {
+				_ = s.close()
+			}
+			return nil, err
+		default:
+			shards = append(shards, s)
+		}
+	}
+	slices.SortStableFunc(shards, func(a, b *shard) int { return b.seg.Len() - a.seg.Len() })
+	return shards, nil
+}
+
+func openFile(path string) (*shard, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		var s *shard
+		if s, err = openShard(f, info.Size()); err == nil {
+			s.file, s.path = f, path
+			return s, nil
+		}
+	}
+	_ = f.Close()
+	return nil, fmt.Errorf("open %s: %w", filepath.Base(path), err)
+}
+
+// openShard reads tail, names and the segment's lists.
+func openShard(r io.ReaderAt, size int64) (*shard, error) {
+	if size < tailBytes {
+		return nil, fmt.Errorf("%d bytes: %w", size, ErrCorrupt)
+	}
+	var tail [tailBytes]byte
+	if err := readAt(r, tail[:], size-tailBytes); err != nil {
+		return nil, err
+	}
+	segBytes := binary.LittleEndian.Uint64(tail[8:])
+	if string(tail[:8]) != localMagic || segBytes > uint64(size-tailBytes) {
+		return nil, fmt.Errorf("bad tail: %w", ErrCorrupt)
+	}
+	list := make([]byte, size-tailBytes-int64(segBytes))
+	if err := readAt(r, list, int64(segBytes)); err != nil {
+		return nil, err
+	}
+	if tailCheck(list, tail[:]) != binary.LittleEndian.Uint64(tail[24:]) {
+		return nil, fmt.Errorf("names: bad check: %w", ErrCorrupt)
+	}
+	seg, err := Open(io.NewSectionReader(r, 0, int64(segBytes)), int64(segBytes))
+	if err != nil {
+		return nil, err
+	}
+	names, err := getNames(list, len(seg.packs))
+	return &shard{seg: seg, names: names}, err
+}
+
+func tailCheck(list, tail []byte) uint64 {
+	h := xxhash.New()
+	_, _ = h.Write(list)
+	_, _ = h.Write(tail[:24])
+	return h.Sum64()
+}
+
+func appendNames(b []byte, names []named) []byte {
+	for _, n := range names {
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(n.name)))
+		b = append(b, n.name...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(n.packs)))
+		for _, i := range n.packs {
+			b = binary.LittleEndian.AppendUint32(b, i)
+		}
+	}
+	return b
+}
+
+// getNames reads what appendNames wrote; ordinals must be below packs.
+func getNames(b []byte, packs int) ([]named, error) {
+	var names []named
+	for len(b) > 0 {
+		if len(b) < 2 {
+			return nil, fmt.Errorf("name cut off: %w", ErrCorrupt)
+		}
+		nameLen := int(binary.LittleEndian.Uint16(b))
+		if len(b) < 2+nameLen+4 {
+			return nil, fmt.Errorf("name cut off: %w", ErrCorrupt)
+		}
+		n := named{name: string(b[2 : 2+nameLen])}
+		count := int64(binary.LittleEndian.Uint32(b[2+nameLen:]))
+		b = b[2+nameLen+4:]
+		if count*4 > int64(len(b)) {
+			return nil, fmt.Errorf("packs of %s cut off: %w", n.name, ErrCorrupt)
+		}
+		n.packs = make([]uint32, count)
+		for i := range n.packs {
+			n.packs[i] = binary.LittleEndian.Uint32(b[i*4:])
+			if int64(n.packs[i]) >= int64(packs) {
+				return nil, fmt.Errorf("pack %d of %s: %w", n.packs[i], n.name, ErrCorrupt)
+			}
+		}
+		names, b = append(names, n), b[count*4:]
+	}
+	return names, nil
+}
+
+// take stores a segment of the repository, after holding it against the law.
+func (st store) take(name string, segment []byte) (*shard, error) {
+	if len(name) == 0 || len(name) > 1024 {
+		return nil, fmt.Errorf("name of %d characters: %w", len(name), ErrCorrupt)
+	}
+	data := memory(segment)
+	seg, err := Open(&data, int64(len(segment)))
+	if err != nil {
+		return nil, err
+	}
+	if err := seg.Verify(); err != nil {
+		return nil, err
+	}
+	fill := func(w io.Writer) error {
+		_, err := w.Write(segment)
+		return err
+	}
+	return st.create(fill, func(seg *Segment) []named {
+		n := named{name: name, packs: make([]uint32, len(seg.packs))}
+		for i := range n.packs {
+			n.packs[i] = uint32(i)
+		}
+		return []named{n}
+	})
+}
+
+// create makes a local file of the segment that fill writes and the names that
+// belong to it.
+func (st store) create(fill func(io.Writer) error, names func(*Segment) []named) (*shard, error) {
+	if st.dir == "" {
+		var m memory
+		if _, err := write(&m, fill, names); err != nil {
+			return nil, err
+		}
+		m = slices.Clip(m)
+		return openShard(&m, int64(len(m)))
+	}
+	f, err := os.CreateTemp(st.dir, tempPattern)
+	if err != nil {
+		return nil, err
+	}
+	st.sweep(f)
+	base, err := write(f, fill, names)
+	// Closed before the rename, since Windows does not move an open file. No
+	// sync: after a crash the checks find out what is missing.
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(f.Name())
+		return nil, err
+	}
+	path := filepath.Join(st.dir, base+localSuffix)
+	if os.Rename(f.Name(), path) != nil {
+		// On Windows a file of that name cannot be replaced while someone has
+		// it open. A second one is harmless: the next OpenLocal drops it.
+		path = strings.TrimSuffix(f.Name(), filepath.Ext(f.Name())) + localSuffix
+		if err := os.Rename(f.Name(), path); err != nil {
+			_ = os.Remove(f.Name())
+			return nil, err
+		}
+	}
+	return openFile(path)
+}
+
+// sink is a file, or memory.
+type sink interface {
+	io.Writer
+	io.ReaderAt
+}
+
+// write puts segment, names and tail into w, and returns a file name made from
+// the content: the same packs under the same names have the same one.
+func write(w sink, fill func(io.Writer) error, names func(*Segment) []named) (string, error) {
+	buffered := bufio.NewWriterSize(w, 256<<10)
+	counted := &counter{w: buffered}
+	if err := errors.Join(fill(counted), buffered.Flush()); err != nil {
+		return "", err
+	}
+	seg, err := Open(w, counted.n)
+	if err != nil {
+		return "", err
+	}
+	end := appendNames(nil, names(seg))
+	var tail [tailBytes]byte
+	copy(tail[:], localMagic)
+	binary.LittleEndian.PutUint64(tail[8:], uint64(counted.n))
+	binary.LittleEndian.PutUint64(tail[24:], tailCheck(end, tail[:]))
+	end = append(end, tail[:]...)
+	if _, err := w.Write(end); err != nil {
+		return "", err
+	}
+	h := blake3.New()
+	for _, p := range seg.packs {
+		var b [packBytes]byte
+		putPack(b[:], p)
+		_, _ = h.Write(b[:])
+	}
+	_, _ = h.Write(end)
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+// sweep removes temporary files that are much older than the new one, by the
+// file system's own clock. Removing one in use costs its owner a merge.
+func (st store) sweep(fresh *os.File) {
+	info, err := fresh.Stat()
+	if err != nil {
+		return
+	}
+	old, _ := filepath.Glob(filepath.Join(st.dir, tempPattern))
+	for _, path := range old {
+		if at, err := os.Stat(path); err == nil && info.ModTime().Sub(at.ModTime()) > staleTemp {
+			_ = os.Remove(path)
+		}
+	}
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// memory is a file in memory.
+type memory []byte
+
+func (m *memory) Write(b []byte) (int, error) {
+	*m = append(*m, b...)
+	return len(b), nil
+}
+
+// ReadAt reads like a file.
+func (m *memory) ReadAt(b []byte, at int64) (int, error) {
+	if at < 0 || at > int64(len(*m)) {
+		return 0, io.EOF
+	}
+	n := copy(b, (*m)[at:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}

@@ -1,0 +1,134 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/ledger"
+	"holdfast/repo/parity"
+	"holdfast/repo/seal"
+)
+
+// Default and bounds of the disk chunk, in bytes.
+const (
+	DefaultDiskChunkBytes = 128 << 10
+	minDiskChunkBytes     = 64 << 10
+	maxDiskChunkBytes     = 4 << 20
+)
+
+// Compression modes that init accepts.
+var compressions = []string{"auto", "none", "fast", "max"}
+
+// NewKey is a secret for which a slot is made.
+type NewKey struct {
+	Secret seal.Secret
+	KDF    seal.KDF // for passwords; a key file needs none
+	Label  string
+}
+
+// InitParams are the choices that last. Zero values mean the defaults.
+type InitParams struct {
+	Parity         string // standard, strong, off
+	DiskChunkBytes int64
+	Compression    string // auto, none, fast, max
+	Keys           []NewKey
+}
+
+func chunkAllowed(bytes int64) bool {
+	return bytes >= minDiskChunkBytes && bytes <= maxDiskChunkBytes && bytes&(bytes-1) == 0
+}
+
+// normalize fills in defaults and refuses what the format does not allow.
+func (p *InitParams) normalize() error {
+	if p.Parity == "" {
+		p.Parity = "standard"
+	}
+	if p.DiskChunkBytes == 0 {
+		p.DiskChunkBytes = DefaultDiskChunkBytes
+	}
+	if p.Compression == "" {
+		p.Compression = "auto"
+	}
+	if _, err := parity.ParseProfile(p.Parity); err != nil {
+		return fmt.Errorf("parity %q: %w", p.Parity, ErrParameter)
+	}
+	if !chunkAllowed(p.DiskChunkBytes) {
+		return fmt.Errorf("disk chunk of %d bytes (a power of two from 64 KiB to 4 MiB): %w", p.DiskChunkBytes, ErrParameter)
+	}
+	for _, c := range compressions {
+		if p.Compression == c {
+			if len(p.Keys) == 0 {
+				return fmt.Errorf("no key: %w", ErrParameter)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("compression %q: %w", p.Compression, ErrParameter)
+}
+
+// Init makes a repository at an empty place: keys first, the ledger, the
+// config last, so that an interrupted init leaves no repository.
+func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (*Repository, error) {
+	if err := p.normalize(); err != nil {
+		return nil, err
+	}
+	if err := empty(ctx, be); err != nil {
+		return nil, err
+	}
+	ring, err := seal.NewRing(opts.Rand)
+	if err != nil {
+		return nil, fmt.Errorf("make keys: %w", err)
+	}
+	r := newRepository(be, ring, "", opts)
+	id, err := randomHex(opts.Rand, 16)
+	if err != nil {
+		return nil, err
+	}
+	config := ledger.Config{Version: ledger.Version, ID: id, Created: opts.Now(), Parity: p.Parity, DiskChunkBytes: p.DiskChunkBytes, Compression: p.Compression}
+	if err := r.apply(config); err != nil {
+		return nil, err
+	}
+	for _, key := range p.Keys {
+		if r.slot, err = r.AddKey(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.writeRecord(ctx, ledger.LedgerName(0), parity.Ledger, ledger.Entry{Version: ledger.Version}); err != nil {
+		return nil, err
+	}
+	if err := r.writeRecord(ctx, nameConfig, parity.Config, config); err != nil {
+		return nil, err
+	}
+	return r, r.openIndex(ctx)
+}
+
+var errStop = errors.New("stop listing")
+
+// empty refuses a place that holds any object.
+func empty(ctx context.Context, be backend.Backend) error {
+	found := ""
+	err := be.List(ctx, "", func(info backend.Info) error {
+		found = info.Name
+		return errStop
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return fmt.Errorf("look at %s: %w", be.Location(), err)
+	}
+	if found != "" {
+		return fmt.Errorf("%s holds %s: %w", be.Location(), found, ErrNotEmpty)
+	}
+	return nil
+}
+
+// randomHex reads n random bytes and writes them in hex.
+func randomHex(rand io.Reader, n int) (string, error) {
+	raw := make([]byte, n)
+	if _, err := io.ReadFull(rand, raw); err != nil {
+		return "", fmt.Errorf("read randomness: %w", err)
+	}
+	return hex.EncodeToString(raw), nil
+}

@@ -1,0 +1,126 @@
+package ledger
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"holdfast/repo/backend"
+)
+
+const sidText = "0000002a-0123456789abcdef-fedcba9876543210"
+
+func TestNamesRoundTrip(t *testing.T) {
+	sid, err := ParseSID(sidText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sid.Gen != 42 || sid.String() != sidText {
+		t.Fatalf("parsed %+v, written %s", sid, sid)
+	}
+	for _, name := range []string{CommitName(sid), ConfirmName(sid), ForgetName(sid)} {
+		got, err := ParseSlot(name)
+		if err != nil || got != sid {
+			t.Errorf("%s: %v %v", name, got, err)
+		}
+	}
+	for _, name := range []string{SessionName(sid, 3), IndexName(sid, 3), LabelName(sid, 3)} {
+		got, n, err := ParseNumbered(name)
+		if err != nil || got != sid || n != 3 {
+			t.Errorf("%s: %v %d %v", name, got, n, err)
+		}
+	}
+	pack := PackName(Meta, sid, [16]byte{1, 2})
+	got, id, err := ParsePack(pack)
+	if err != nil || got != sid || id != [16]byte{1, 2} {
+		t.Errorf("%s: %v %v %v", pack, got, id, err)
+	}
+	if g, err := ParseLedger(LedgerName(42)); err != nil || g != 42 {
+		t.Errorf("ledger: %d %v", g, err)
+	}
+	for _, name := range []string{CommitName(sid), SessionName(sid, 0), LabelName(sid, 1), pack, LedgerName(1)} {
+		if !backend.ValidName(name) {
+			t.Errorf("%s is no valid object name", name)
+		}
+	}
+}
+
+func TestMalformedNamesAreRefused(t *testing.T) {
+	for _, text := range []string{"", "x", sidText + "0", strings.ToUpper(sidText), strings.Replace(sidText, "-", "_", 1), strings.Replace(sidText, "a", "g", 1)} {
+		if _, err := ParseSID(text); !errors.Is(err, ErrName) {
+			t.Errorf("sid %q: %v", text, err)
+		}
+	}
+	for _, name := range []string{"commit/" + sidText, "commit/ffffffffffffffff/" + sidText, "commit/a/b/c"} {
+		if _, err := ParseSlot(name); !errors.Is(err, ErrName) {
+			t.Errorf("slot %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"sessions/" + sidText + "/1", "sessions/" + sidText + "/0000000x", "sessions"} {
+		if _, _, err := ParseNumbered(name); !errors.Is(err, ErrName) {
+			t.Errorf("numbered %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"ledger/1", "ledger/0000000G", "x/00000001"} {
+		if _, err := ParseLedger(name); !errors.Is(err, ErrName) {
+			t.Errorf("ledger %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"data/" + sidText + "/00", "index/" + sidText + "/" + strings.Repeat("0", 32)} {
+		if _, _, err := ParsePack(name); !errors.Is(err, ErrName) {
+			t.Errorf("pack %q: %v", name, err)
+		}
+	}
+}
+
+func TestVoidIsBelowTheHorizonAndNotAPoint(t *testing.T) {
+	sid, _ := ParseSID(sidText)
+	for _, c := range []struct {
+		entry Entry
+		void  bool
+	}{
+		{Entry{Horizon: 42}, false}, // at the horizon is not below it
+		{Entry{Horizon: 43}, true},
+		{Entry{Horizon: 43, Points: []string{sidText}}, false},
+	} {
+		if got := c.entry.IsVoid(sid); got != c.void {
+			t.Errorf("%+v: void %v", c.entry, got)
+		}
+	}
+}
+
+func TestCondemnedPacksAreNamed(t *testing.T) {
+	e := Entry{Condemned: []Condemned{{Since: 1, Packs: []string{"data/a"}}, {Since: 2, Packs: []string{"data/b"}}}}
+	if !e.IsCondemned("data/b") || e.IsCondemned("data/c") {
+		t.Error("wrong packs condemned")
+	}
+}
+
+func FuzzNames(f *testing.F) {
+	f.Add(sidText)
+	f.Add("commit/0123456789abcdef/" + sidText)
+	f.Add("ledger/00000000")
+	f.Fuzz(func(t *testing.T, text string) {
+		if sid, err := ParseSID(text); err == nil && sid.String() != text {
+			t.Fatalf("sid %q came back as %s", text, sid)
+		}
+		if sid, err := ParseSlot(text); err == nil && !strings.HasSuffix(text, sid.Src+"/"+sid.String()) {
+			t.Fatalf("slot %q became %v", text, sid)
+		}
+		ParseNumbered(text)
+		ParsePack(text)
+		ParseLedger(text)
+	})
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte(`{"version":1,"horizon":3}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		if e, err := Decode[Entry](payload); err == nil && e.Version != Version {
+			t.Fatal("a record of another version was read")
+		}
+		Decode[Slot](payload)
+		Decode[Config](payload)
+	})
+}

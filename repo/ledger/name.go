@@ -1,0 +1,156 @@
+// Package ledger holds the names and records by which writers and pruners
+// agree without locks: sessions, commit slots, tombstones, labels and the
+// ledger itself (FORMAT.md §2, §9, §10). It reads and writes nothing: it is
+// the grammar, the repository is the speaker.
+package ledger
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Prefixes of the names, each with its slash.
+const (
+	Sessions = "sessions/"
+	Commits  = "commit/"
+	Confirms = "confirm/"
+	Forgets  = "forget/"
+	Labels   = "label/"
+	Ledgers  = "ledger/"
+	Indexes  = "index/"
+	Data     = "data/"
+	Meta     = "meta/"
+)
+
+const (
+	genDigits  = 8
+	srcDigits  = 16
+	randDigits = 16
+	sidLength  = genDigits + 1 + srcDigits + 1 + randDigits
+)
+
+// ErrName is returned for a name or sid that does not follow FORMAT.md §2.
+var ErrName = errors.New("malformed name")
+
+// SID names one session: one attempt to make one point.
+type SID struct {
+	Gen  uint32 // the newest ledger when it began
+	Src  string // 16 hex: whose point it makes
+	Rand string // 16 hex: the point's id
+}
+
+// String is gen-src-random.
+func (s SID) String() string { return fmt.Sprintf("%08x-%s-%s", s.Gen, s.Src, s.Rand) }
+
+// ParseSID reads what String writes.
+func ParseSID(text string) (SID, error) {
+	parts := strings.Split(text, "-")
+	if len(text) != sidLength || len(parts) != 3 || !isHex(parts[0], genDigits) || !isHex(parts[1], srcDigits) || !isHex(parts[2], randDigits) {
+		return SID{}, fmt.Errorf("parse session id %.60q: %w", text, ErrName)
+	}
+	gen, err := strconv.ParseUint(parts[0], 16, 32)
+	if err != nil {
+		return SID{}, fmt.Errorf("parse session id %.60q: %w", text, ErrName)
+	}
+	return SID{Gen: uint32(gen), Src: parts[1], Rand: parts[2]}, nil
+}
+
+func isHex(s string, digits int) bool {
+	if len(s) != digits || strings.ToLower(s) != s {
+		return false
+	}
+	_, err := hex.DecodeString(s)
+	return err == nil
+}
+
+// SessionName is the n-th record of a session: 0 begins it, later ones are heartbeats.
+func SessionName(sid SID, n int) string { return fmt.Sprintf("%s%s/%08d", Sessions, sid, n) }
+
+// IndexName is the session's n-th index segment.
+func IndexName(sid SID, n int) string { return fmt.Sprintf("%s%s/%08d", Indexes, sid, n) }
+
+// PackName is a pack of the session.
+func PackName(prefix string, sid SID, id [16]byte) string {
+	return prefix + sid.String() + "/" + hex.EncodeToString(id[:])
+}
+
+// CommitName is THE slot: the point exists once this object does.
+func CommitName(sid SID) string { return Commits + sid.Src + "/" + sid.String() }
+
+// ConfirmName is what only the source can tell after the commit.
+func ConfirmName(sid SID) string { return Confirms + sid.Src + "/" + sid.String() }
+
+// ForgetName is the point's tombstone.
+func ForgetName(sid SID) string { return Forgets + sid.Src + "/" + sid.String() }
+
+// LabelName is the point's tags and pin as set for the n-th time.
+func LabelName(sid SID, n int) string {
+	return fmt.Sprintf("%s%s/%s/%08d", Labels, sid.Src, sid, n)
+}
+
+// LedgerName is ledger entry g.
+func LedgerName(g uint32) string { return fmt.Sprintf("%s%08x", Ledgers, g) }
+
+// ParseLedger reads the number in a ledger's name.
+func ParseLedger(name string) (uint32, error) {
+	hexes, ok := strings.CutPrefix(name, Ledgers)
+	if !ok || !isHex(hexes, genDigits) {
+		return 0, fmt.Errorf("parse ledger name %.80q: %w", name, ErrName)
+	}
+	g, err := strconv.ParseUint(hexes, 16, 32)
+	return uint32(g), err
+}
+
+// ParseSlot reads the sid in the name of a slot, tombstone or confirmation
+// (prefix/src/sid); the two mentions of the source must agree.
+func ParseSlot(name string) (SID, error) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 3 {
+		return SID{}, fmt.Errorf("parse slot name %.80q: %w", name, ErrName)
+	}
+	sid, err := ParseSID(parts[2])
+	if err != nil {
+		return SID{}, err
+	}
+	if sid.Src != parts[1] {
+		return SID{}, fmt.Errorf("parse slot name %.80q: source differs: %w", name, ErrName)
+	}
+	return sid, nil
+}
+
+// ParseNumbered reads sid and number of prefix/…/sid/n: a session record, an
+// index segment or a label.
+func ParseNumbered(name string) (SID, int, error) {
+	parts := strings.Split(name, "/")
+	if len(parts) < 3 {
+		return SID{}, 0, fmt.Errorf("parse name %.80q: %w", name, ErrName)
+	}
+	sid, err := ParseSID(parts[len(parts)-2])
+	if err != nil {
+		return SID{}, 0, err
+	}
+	last := parts[len(parts)-1]
+	n, err := strconv.Atoi(last)
+	if err != nil || len(last) != 8 || n < 0 {
+		return SID{}, 0, fmt.Errorf("parse name %.80q: %w", name, ErrName)
+	}
+	return sid, n, nil
+}
+
+// ParsePack reads the sid and id in a pack's name.
+func ParsePack(name string) (SID, [16]byte, error) {
+	var id [16]byte
+	parts := strings.Split(name, "/")
+	if len(parts) != 3 || (parts[0] != "data" && parts[0] != "meta") || !isHex(parts[2], 32) {
+		return SID{}, id, fmt.Errorf("parse pack name %.80q: %w", name, ErrName)
+	}
+	sid, err := ParseSID(parts[1])
+	if err != nil {
+		return SID{}, id, err
+	}
+	_, err = hex.Decode(id[:], []byte(parts[2]))
+	return sid, id, err
+}

@@ -1,0 +1,119 @@
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Version of the records below.
+const Version = 1
+
+// ErrVersion: the record was written by a newer program.
+var ErrVersion = errors.New("record of a newer version")
+
+// Session is the record that a writer begins with, and its heartbeats.
+type Session struct {
+	Version int       `json:"version"`
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Source  string    `json:"source"`
+}
+
+// Entry is one maintenance decision.
+type Entry struct {
+	Version    int         `json:"version"`
+	Horizon    uint32      `json:"horizon"`    // sessions with gen below it are settled
+	Points     []string    `json:"points"`     // sids below the horizon that are points
+	Runs       []string    `json:"runs"`       // index segments that a compaction wrote
+	Superseded []string    `json:"superseded"` // index segments that those replace
+	Condemned  []Condemned `json:"condemned"`  // packs that may not be reused and will go
+	Open       []Open      `json:"open"`       // sessions seen without a slot
+}
+
+// Condemned is a batch of packs condemned by one ledger entry.
+type Condemned struct {
+	Since   uint32   `json:"since"`
+	Packs   []string `json:"packs"`
+	Covered []string `json:"covered"` // slots already examined when it was condemned
+}
+
+// Open is a session without a slot, and how far its heartbeat had come.
+type Open struct {
+	SID   string `json:"sid"`
+	Beats int    `json:"beats"`
+}
+
+// Slot is what stands in commit/: a point, or a revocation of the session.
+type Slot struct {
+	Version int             `json:"version"`
+	Point   json.RawMessage `json:"point,omitempty"`
+	Revoked *Revocation     `json:"revoked,omitempty"`
+}
+
+// Revocation ends a session that will not be heard of again.
+type Revocation struct {
+	By   string    `json:"by"`
+	Time time.Time `json:"time"`
+}
+
+// Forget is a tombstone.
+type Forget struct {
+	Version int       `json:"version"`
+	Time    time.Time `json:"time"`
+	Reason  string    `json:"reason"`
+}
+
+// Label is a point's tags and pin.
+type Label struct {
+	Version int      `json:"version"`
+	Tags    []string `json:"tags"`
+	Pinned  bool     `json:"pinned"`
+}
+
+// Config describes the repository.
+type Config struct {
+	Version        int       `json:"version"`
+	ID             string    `json:"id"`
+	Created        time.Time `json:"created"`
+	Parity         string    `json:"parity"`
+	DiskChunkBytes int64     `json:"disk_chunk_bytes"`
+	Compression    string    `json:"compression"`
+}
+
+// Decode reads a record and refuses one of another version.
+func Decode[T any](payload []byte) (*T, error) {
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(payload, &head); err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	if head.Version != Version {
+		return nil, fmt.Errorf("read record of version %d: %w", head.Version, ErrVersion)
+	}
+	v := new(T)
+	if err := json.Unmarshal(payload, v); err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	return v, nil
+}
+
+// IsVoid reports whether a session's slot counts for nothing: it is below the
+// horizon and not among the points that the ledger knows.
+func (e *Entry) IsVoid(sid SID) bool {
+	return sid.Gen < e.Horizon && !slices.Contains(e.Points, sid.String())
+}
+
+// IsCondemned reports whether the pack of that name may not be reused.
+func (e *Entry) IsCondemned(pack string) bool {
+	for _, batch := range e.Condemned {
+		if slices.Contains(batch.Packs, pack) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,227 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/repo/blob"
+	"holdfast/repo/index"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+)
+
+// ErrMissing: no segment of the index knows the chunk.
+var ErrMissing = errors.New("chunk is not in the repository")
+
+const (
+	loadsAtOnce   = 4
+	loadGap       = 128 << 10 // two chunks so close are fetched in one range
+	loadSpanBytes = 8 << 20   // no range is longer than this
+)
+
+// DamageError says which object keeps a chunk from being read.
+type DamageError struct {
+	Object string
+	Chunk  blob.ID
+	Err    error
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("read chunk %.16s from %s: %v", e.Chunk, e.Object, e.Err)
+}
+
+// Unwrap gives pack.ErrDamaged, pack.ErrTampered, backend.ErrNotFound or what
+// else kept the chunk from being read.
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// wanted is one chunk of a Load: what the caller numbered it and where it lies.
+type wanted struct {
+	i  int
+	id blob.ID
+	at index.Location
+}
+
+// span is a range of one pack that holds several wanted chunks.
+type span struct {
+	pack   index.Pack
+	start  int64
+	length int64
+	chunks []wanted
+}
+
+// Load brings chunks of one kind back: fn is called once for each index of
+// ids, in any order, never twice at once. What it is given is authenticated
+// and has the id asked for. Chunks that lie close together are fetched in one
+// range; one chunk alone costs one ranged read.
+func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn func(i int, plain []byte) error) error {
+	spans, err := r.locate(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(loadsAtOnce)
+	for _, sp := range spans {
+		group.Go(func() error {
+			return r.loadSpan(ctx, kind, sp, func(i int, plain []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return fn(i, plain)
+			})
+		})
+	}
+	return group.Wait()
+}
+
+// Get brings one chunk back.
+func (r *Repository) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byte, error) {
+	var plain []byte
+	err := r.Load(ctx, kind, []blob.ID{id}, func(_ int, p []byte) error {
+		plain = append([]byte(nil), p...)
+		return nil
+	})
+	return plain, err
+}
+
+// locate finds every id and groups what lies close together in one pack. If
+// the local index misses one it is refreshed once.
+func (r *Repository) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
+	all := make([]wanted, 0, len(ids))
+	refreshed := false
+	for i, id := range ids {
+		found, _, err := r.index.Lookup(id)
+		if err != nil {
+			return nil, fmt.Errorf("look up chunk: %w", err)
+		}
+		if len(found) == 0 && !refreshed {
+			refreshed = true
+			if err := r.refresh(ctx); err != nil {
+				return nil, err
+			}
+			if found, _, err = r.index.Lookup(id); err != nil {
+				return nil, fmt.Errorf("look up chunk: %w", err)
+			}
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("chunk %.16s: %w", id, ErrMissing)
+		}
+		all = append(all, wanted{i: i, id: id, at: found[0]})
+	}
+	return group(all), nil
+}
+
+// group sorts chunks by pack and offset and joins neighbours into spans.
+func group(all []wanted) []span {
+	sort.Slice(all, func(a, b int) bool {
+		x, y := all[a].at, all[b].at
+		if x.Pack.ID != y.Pack.ID {
+			return string(x.Pack.ID[:]) < string(y.Pack.ID[:])
+		}
+		return x.Offset < y.Offset
+	})
+	var spans []span
+	for _, w := range all {
+		start, end := int64(w.at.Offset), int64(w.at.Offset)+int64(w.at.Stored)
+		if n := len(spans) - 1; n >= 0 {
+			last := &spans[n]
+			lastEnd := last.start + last.length
+			if last.pack == w.at.Pack && start <= lastEnd+loadGap && end-last.start <= loadSpanBytes {
+				last.length = max(last.length, end-last.start)
+				last.chunks = append(last.chunks, w)
+				continue
+			}
+		}
+		spans = append(spans, span{pack: w.at.Pack, start: start, length: end - start, chunks: []wanted{w}})
+	}
+	return spans
+}
+
+// loadSpan fetches one range and opens its chunks. A chunk that will not open
+// is looked for again with everything the repository has (rescue).
+func (r *Repository) loadSpan(ctx context.Context, kind blob.Kind, sp span, fn func(i int, plain []byte) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	object, err := r.be.Get(ctx, sp.pack.Name(), sp.start, sp.length)
+	if err != nil {
+		return r.rescueAll(ctx, kind, sp.chunks, err, fn)
+	}
+	for _, w := range sp.chunks {
+		from := int64(w.at.Offset) - sp.start
+		plain, err := pack.OpenChunk(r.keys, refTo(w.at), object[from:from+int64(w.at.Stored)], w.id, kind)
+		if err != nil {
+			if err := r.rescueAll(ctx, kind, []wanted{w}, err, fn); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := fn(w.i, plain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refTo is what pack needs to open a chunk that lies at a place.
+func refTo(at index.Location) pack.Ref {
+	return pack.Ref{Name: at.Pack.Name(), Kind: parity.Kind(at.Pack.Kind), Epoch: at.Pack.Epoch, ID: at.Pack.ID, Offset: at.Offset}
+}
+
+// rescueAll reads the chunks by every way that is left: the whole object healed
+// by its parity, another pack that holds the same content, a fresh index (the
+// pack may have been repacked since).
+func (r *Repository) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted, cause error, fn func(i int, plain []byte) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	refreshed := false
+	for _, w := range chunks {
+		plain, err := r.rescue(ctx, kind, w)
+		if err != nil && !refreshed {
+			refreshed = true
+			if err := r.refresh(ctx); err != nil {
+				return err
+			}
+			plain, err = r.rescue(ctx, kind, w)
+		}
+		if err != nil {
+			if errors.Is(err, ErrMissing) {
+				err = cause
+			}
+			return &DamageError{Object: w.at.Pack.Name(), Chunk: w.id, Err: err}
+		}
+		if err := fn(w.i, plain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rescue tries each pack that holds the chunk, healing it in memory.
+func (r *Repository) rescue(ctx context.Context, kind blob.Kind, w wanted) ([]byte, error) {
+	found, _, err := r.index.Lookup(w.id)
+	if err != nil {
+		return nil, err
+	}
+	last := fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
+	for _, at := range found {
+		object, err := r.be.Get(ctx, at.Pack.Name(), 0, -1)
+		if err != nil {
+			last = err
+			continue
+		}
+		plain, _, err := pack.OpenChunkIn(r.keys, refTo(at), at.Stored, object, w.id, kind)
+		if err != nil {
+			last = err
+			continue
+		}
+		r.noteHealed(at.Pack.Name())
+		return plain, nil
+	}
+	return nil, last
+}

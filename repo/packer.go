@@ -1,0 +1,192 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/repo/blob"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+)
+
+const (
+	uploadsAtOnce = 2  // packs being sealed or written, per packer: bounds memory
+	packsPerFlush = 64 // a segment is published after so many packs
+)
+
+// packer gathers chunks of one kind of object until a pack is full, then seals
+// and writes it beside the caller.
+type packer struct {
+	s    *Session
+	kind parity.Kind
+
+	mu     sync.Mutex
+	fill   pack.Fill
+	chunks []pack.Chunk
+
+	group errgroup.Group
+	failM sync.Mutex
+	fail  error // the first error of an upload
+}
+
+func newPacker(s *Session, kind parity.Kind) *packer {
+	p := &packer{s: s, kind: kind, fill: pack.Fill{Profile: s.r.profile}}
+	p.group.SetLimit(uploadsAtOnce)
+	return p
+}
+
+// add compresses plain and puts it into the open pack.
+func (p *packer) add(ctx context.Context, id blob.ID, kind blob.Kind, plain []byte) error {
+	if err := p.failed(); err != nil {
+		return err
+	}
+	framed := pack.Compress(pack.Mode(p.s.r.config.Compression), kind, plain, nil)
+	chunk := pack.Chunk{ID: id, Kind: kind, RawBytes: len(plain), Data: framed}
+	p.mu.Lock()
+	var full []pack.Chunk
+	if !p.fill.Fits(len(framed)) {
+		full, p.chunks = p.chunks, nil
+		p.fill.Reset()
+	}
+	p.fill.Add(len(framed))
+	p.chunks = append(p.chunks, chunk)
+	p.mu.Unlock()
+	if full != nil {
+		p.upload(ctx, full)
+	}
+	return nil
+}
+
+// upload seals and writes chunks as one pack; it blocks while too many are
+// under way.
+func (p *packer) upload(ctx context.Context, chunks []pack.Chunk) {
+	p.group.Go(func() error {
+		err := p.write(ctx, chunks)
+		if err != nil {
+			p.failM.Lock()
+			if p.fail == nil {
+				p.fail = err
+			}
+			p.failM.Unlock()
+		}
+		return err
+	})
+}
+
+func (p *packer) failed() error {
+	p.failM.Lock()
+	defer p.failM.Unlock()
+	return p.fail
+}
+
+func (p *packer) write(ctx context.Context, chunks []pack.Chunk) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	prefix := ledger.Data
+	if p.kind == parity.Meta {
+		prefix = ledger.Meta
+	}
+	params := p.s.r.params(p.kind, "")
+	params.NameOf = func(id [16]byte) string { return ledger.PackName(prefix, p.s.sid, id) }
+	object, err := pack.Encode(params, chunks)
+	if err != nil {
+		return fmt.Errorf("seal pack: %w", err)
+	}
+	if err := p.s.r.be.Put(ctx, object.Name, object.Bytes); err != nil {
+		return fmt.Errorf("write pack: %w", err)
+	}
+	var stored int64
+	entries := make([]index.Entry, len(object.Entries))
+	for i, e := range object.Entries {
+		entries[i] = index.Entry{ID: e.ID, Offset: e.Offset, Stored: e.Stored}
+		stored += int64(e.Stored)
+	}
+	p.s.count(stored, int64(len(entries)))
+	return p.s.segment.add(ctx, index.Pack{
+		SID: p.s.sid.String(), Kind: uint8(p.kind), ID: object.Header.ID, Epoch: object.Header.Epoch,
+		Bytes: uint32(len(object.Bytes)), Count: object.Count, Sum: object.Sum,
+	}, entries)
+}
+
+// close writes the open pack and waits for all uploads. The packer can be used
+// again afterwards.
+func (p *packer) close(ctx context.Context) error {
+	p.mu.Lock()
+	rest := p.chunks
+	p.chunks = nil
+	p.fill.Reset()
+	p.mu.Unlock()
+	if len(rest) > 0 {
+		p.upload(ctx, rest)
+	}
+	p.group.Wait() //nolint:errcheck // the first error is kept in fail
+	return p.failed()
+}
+
+// drop forgets the open pack and waits for the uploads under way.
+func (p *packer) drop() {
+	p.mu.Lock()
+	p.chunks = nil
+	p.mu.Unlock()
+	p.group.Wait() //nolint:errcheck // the session is given up anyway
+}
+
+// segmentWriter gathers the entries of written packs and publishes them as
+// index segments, always after the barrier that makes the packs durable.
+type segmentWriter struct {
+	s       *Session
+	mu      sync.Mutex
+	builder index.Builder
+	ids     []blob.ID
+	next    int
+}
+
+// add takes the entries of a pack that was written, and publishes once there
+// are enough.
+func (w *segmentWriter) add(ctx context.Context, p index.Pack, entries []index.Entry) error {
+	w.mu.Lock()
+	w.builder.Add(p, entries)
+	for _, e := range entries {
+		w.ids = append(w.ids, e.ID)
+	}
+	enough := w.builder.Len() >= packsPerFlush
+	w.mu.Unlock()
+	if enough {
+		return w.publish(ctx)
+	}
+	return nil
+}
+
+// publish makes the packs durable, then writes their segment, makes that
+// durable, and lets the local index know it.
+func (w *segmentWriter) publish(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.builder.Len() == 0 {
+		return nil
+	}
+	r := w.s.r
+	if err := r.be.Sync(ctx); err != nil {
+		return fmt.Errorf("make packs durable: %w", err)
+	}
+	segment, err := w.builder.Bytes()
+	if err != nil {
+		return fmt.Errorf("build index segment: %w", err)
+	}
+	name := ledger.IndexName(w.s.sid, w.next)
+	if err := r.writePayload(ctx, name, parity.Index, segment); err != nil {
+		return err
+	}
+	if err := r.index.AddSegment(name, segment); err != nil {
+		return fmt.Errorf("take over index segment: %w", err)
+	}
+	w.s.unclaim(w.ids...)
+	w.builder, w.ids, w.next = index.Builder{}, nil, w.next+1
+	return nil
+}

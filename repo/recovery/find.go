@@ -1,0 +1,99 @@
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// ErrUnknown: no point fits what was asked for.
+var ErrUnknown = errors.New("no such recovery point")
+
+// ErrAmbiguous: several points or sources fit.
+var ErrAmbiguous = errors.New("ambiguous recovery point")
+
+const (
+	minPrefix = 4
+	latest    = "latest"
+)
+
+// Find resolves an operator's word for a point: a full id, a unique prefix of
+// at least four characters, "latest" (of the only source, or the newest of
+// all when there is one), or "latest:SOURCE", where the last part of the
+// source's name is enough if it is unique. points are ordered oldest first.
+func Find(points []*Point, spec string) (*Point, error) {
+	if spec == latest || strings.HasPrefix(spec, latest+":") {
+		source := strings.TrimPrefix(strings.TrimPrefix(spec, latest), ":")
+		return findLatest(points, source)
+	}
+	if len(spec) < minPrefix {
+		return nil, fmt.Errorf("%q is shorter than %d characters: %w", spec, minPrefix, ErrUnknown)
+	}
+	var found []*Point
+	for _, p := range points {
+		if strings.HasPrefix(p.ID, strings.ToLower(spec)) {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("%q: %w", spec, ErrUnknown)
+	case 1:
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("%q fits %d points: %w", spec, len(found), ErrAmbiguous)
+}
+
+// findLatest picks the newest point of the source that is meant. Two sources
+// of the same name but different identity (a VM that was made anew) are one
+// name here: the newest point wins, as the operator sees it in the list.
+func findLatest(points []*Point, source string) (*Point, error) {
+	if source != "" {
+		name, err := MatchSource(points, source)
+		if err != nil {
+			return nil, err
+		}
+		points = slices.DeleteFunc(slices.Clone(points), func(p *Point) bool { return p.Source != name })
+	}
+	if len(points) == 0 {
+		return nil, fmt.Errorf("latest: the repository holds no point: %w", ErrUnknown)
+	}
+	return points[len(points)-1], nil
+}
+
+// MatchSource finds the one source name that spec means: the whole name, or
+// its last part where that is unique.
+func MatchSource(points []*Point, spec string) (string, error) {
+	names := map[string]bool{}
+	for _, p := range points {
+		if p.Source == spec {
+			return spec, nil
+		}
+		if last(p.Source) == spec {
+			names[p.Source] = true
+		}
+	}
+	var all []string
+	for name := range names {
+		all = append(all, name)
+	}
+	sort.Strings(all)
+	switch len(all) {
+	case 0:
+		return "", fmt.Errorf("source %q: %w", spec, ErrUnknown)
+	case 1:
+		return all[0], nil
+	}
+	return "", fmt.Errorf("source %q may be %s: %w", spec, strings.Join(all, " or "), ErrAmbiguous)
+}
+
+// last is what follows the kind (vm/, image/) or the instance (sql/HOST/) in a
+// source's name.
+func last(source string) string {
+	if i := strings.LastIndexByte(source, '/'); i >= 0 {
+		return source[i+1:]
+	}
+	return source
+}

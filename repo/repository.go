@@ -1,0 +1,225 @@
+// Package repo is the engine: a repository of recovery points over any backend.
+//
+// Everything in a repository is the same sealed, self-checking, self-healing
+// container, written once under a name that nobody else can take; FORMAT.md in
+// this folder is the law of the bytes and of the order in which they are
+// written. A Repository is opened with a secret; a Session makes one point;
+// Load brings chunks back; Check and Scrub tell whether all is well.
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+	"holdfast/repo/seal"
+)
+
+// ErrNoRepository: there is neither a config nor its spare at the place.
+var ErrNoRepository = errors.New("no repository here")
+
+// ErrNotEmpty: init found something at the place.
+var ErrNotEmpty = errors.New("the place is not empty")
+
+// ErrParameter: a parameter of init is outside what the format allows.
+var ErrParameter = errors.New("parameter not allowed")
+
+// Options are what a repository takes from its surroundings. Rand and Now are
+// required; the rest has working zero values.
+type Options struct {
+	CacheDir   string            // where the local index lies; "" keeps it in memory
+	Log        *slog.Logger      // nil: nothing is logged
+	Now        func() time.Time  // for records and hints, never for safety
+	Rand       io.Reader         // crypto/rand.Reader
+	Host       string            // kept in sessions and points
+	Program    string            // name and version, kept in points
+	PID        int               // kept in sessions
+	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
+	Healed     func(name string) // told each time a read had to heal an object; may be nil
+}
+
+// Repository is an open repository. It may be used from many goroutines.
+type Repository struct {
+	be      backend.Backend
+	ring    *seal.Ring
+	keys    *seal.Keys
+	slot    string // the key slot that opened it
+	config  ledger.Config
+	profile parity.Profile
+	opts    Options
+	log     *slog.Logger
+	index   *index.Local
+
+	mu     sync.Mutex
+	newest uint32 // number of the ledger entry below
+	entry  *ledger.Entry
+}
+
+// Config is what init decided.
+func (r *Repository) Config() ledger.Config { return r.config }
+
+// Location names the place without secrets.
+func (r *Repository) Location() string { return r.be.Location() }
+
+// Slot is the id of the key slot that opened the repository.
+func (r *Repository) Slot() string { return r.slot }
+
+// CDCKey keys the cutting of streams.
+func (r *Repository) CDCKey() [32]byte { return r.keys.CDC() }
+
+// Close releases the index. The backend belongs to the caller.
+func (r *Repository) Close() error { return r.index.Close() }
+
+// Open opens the repository at be with one secret. Errors: ErrNoRepository,
+// seal.ErrWrongKey, pack.ErrDamaged, backend.ErrUnreachable.
+func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Options) (*Repository, error) {
+	if err := exists(ctx, be); err != nil {
+		return nil, err
+	}
+	ring, slot, err := openRing(ctx, be, secret)
+	if err != nil {
+		return nil, err
+	}
+	r := newRepository(be, ring, slot, opts)
+	payload, err := r.readRecord(ctx, nameConfig, parity.Config)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	config, err := ledger.Decode[ledger.Config](payload)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	if err := r.apply(*config); err != nil {
+		return nil, err
+	}
+	return r, r.openIndex(ctx)
+}
+
+func newRepository(be backend.Backend, ring *seal.Ring, slot string, opts Options) *Repository {
+	r := &Repository{be: be, ring: ring, keys: ring.Keys(), slot: slot, opts: opts, log: opts.Log}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	return r
+}
+
+// apply takes over the parameters of a config.
+func (r *Repository) apply(config ledger.Config) error {
+	profile, err := parity.ParseProfile(config.Parity)
+	if err != nil {
+		return fmt.Errorf("read config: %w", err)
+	}
+	if !chunkAllowed(config.DiskChunkBytes) {
+		return fmt.Errorf("read config: disk chunk of %d bytes: %w", config.DiskChunkBytes, ErrParameter)
+	}
+	r.config, r.profile = config, profile
+	return nil
+}
+
+// exists tells whether there is a repository at all, without any secret.
+func exists(ctx context.Context, be backend.Backend) error {
+	for _, name := range []string{nameConfig, spare(nameConfig)} {
+		_, err := be.Stat(ctx, name)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, backend.ErrNotFound) {
+			return fmt.Errorf("look for a repository: %w", err)
+		}
+	}
+	return fmt.Errorf("%s: %w", be.Location(), ErrNoRepository)
+}
+
+// openIndex reads the newest ledger and brings the local index up to date.
+func (r *Repository) openIndex(ctx context.Context) error {
+	local, err := index.OpenLocal(r.opts.CacheDir, index.LocalOptions{Logger: r.log})
+	if err != nil {
+		return fmt.Errorf("open local index: %w", err)
+	}
+	r.index = local
+	if err := r.refresh(ctx); err != nil {
+		local.Close()
+		return err
+	}
+	return nil
+}
+
+// refresh reads the newest ledger entry and then the list of segments.
+func (r *Repository) refresh(ctx context.Context) error {
+	if _, err := r.readLedger(ctx); err != nil {
+		return err
+	}
+	names, err := r.list(ctx, ledger.Indexes)
+	if err != nil {
+		return err
+	}
+	err = r.index.Refresh(ctx, names, func(ctx context.Context, name string) ([]byte, error) {
+		return r.readRecord(ctx, name, parity.Index)
+	})
+	if err != nil {
+		return fmt.Errorf("refresh index: %w", err)
+	}
+	return nil
+}
+
+// readLedger finds and reads the newest ledger entry and returns its number.
+func (r *Repository) readLedger(ctx context.Context) (uint32, error) {
+	names, err := r.list(ctx, ledger.Ledgers)
+	if err != nil {
+		return 0, err
+	}
+	if len(names) == 0 {
+		return 0, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
+	}
+	newest, err := ledger.ParseLedger(names[len(names)-1])
+	if err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	known := r.entry != nil && r.newest == newest
+	r.mu.Unlock()
+	if known {
+		return newest, nil
+	}
+	payload, err := r.readRecord(ctx, ledger.LedgerName(newest), parity.Ledger)
+	if err != nil {
+		return 0, fmt.Errorf("read ledger: %w", err)
+	}
+	entry, err := ledger.Decode[ledger.Entry](payload)
+	if err != nil {
+		return 0, fmt.Errorf("read ledger %d: %w", newest, err)
+	}
+	r.mu.Lock()
+	r.newest, r.entry = newest, entry
+	r.mu.Unlock()
+	return newest, nil
+}
+
+// ledgerEntry is the newest entry read so far.
+func (r *Repository) ledgerEntry() *ledger.Entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.entry
+}
+
+// list returns the names below prefix, sorted.
+func (r *Repository) list(ctx context.Context, prefix string) ([]string, error) {
+	var names []string
+	err := r.be.List(ctx, prefix, func(info backend.Info) error {
+		names = append(names, info.Name)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", prefix, err)
+	}
+	return names, nil
+}

@@ -1,0 +1,247 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+)
+
+// ScrubOptions steer a scrub.
+type ScrubOptions struct {
+	Heal     bool                              // write healed bytes back
+	Progress func(doneBytes, totalBytes int64) // may be nil
+	Found    func(name string, what string)    // told of each damaged object; may be nil
+}
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Object string   `json:"object"`
+	What   string   `json:"what"`
+	Healed bool     `json:"healed"`         // mended, written back
+	Lost   bool     `json:"lost"`           // beyond repair
+	Hits   []string `json:"hits,omitempty"` // "point/item" that need it
+}
+
+// Report is what a scrub or a check found.
+type Report struct {
+	Objects  int       `json:"objects"`
+	Bytes    int64     `json:"bytes"`
+	Damaged  int       `json:"damaged"`
+	Healed   int       `json:"healed"`
+	Errors   int       `json:"errors"` // damaged beyond repair, missing, inconsistent
+	Findings []Finding `json:"findings"`
+}
+
+// Verdict is nil for a clean report, ErrHealable when all that was found is or
+// can be healed, pack.ErrDamaged otherwise.
+func (rep *Report) Verdict() error {
+	switch {
+	case rep.Errors > 0:
+		return fmt.Errorf("%d objects or points are damaged beyond repair: %w", rep.Errors, pack.ErrDamaged)
+	case rep.Damaged > 0:
+		return fmt.Errorf("%d objects were damaged, %d of them are healed: %w", rep.Damaged, rep.Healed, ErrHealable)
+	}
+	return nil
+}
+
+// ErrHealable: damage was found that parity brings back, or has brought back.
+var ErrHealable = errors.New("healable damage found")
+
+// scrubber carries one scrub.
+type scrubber struct {
+	be   backend.Backend
+	opts ScrubOptions
+
+	mu    sync.Mutex
+	rep   Report
+	done  int64
+	total int64
+}
+
+// Scrub reads every object and compares it with its checksums and parity. It
+// needs no key. With Heal damaged objects are written anew, bit for bit what
+// they were; the damaged bytes stay in quarantine/ until the next clean scrub.
+func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report, error) {
+	if err := exists(ctx, be); err != nil {
+		return nil, err
+	}
+	s := &scrubber{be: be, opts: opts}
+	var infos []backend.Info
+	names := map[string]bool{}
+	err := be.List(ctx, "", func(info backend.Info) error {
+		if !strings.HasPrefix(info.Name, quarantine) {
+			infos = append(infos, info)
+			names[info.Name] = true
+			s.total += info.Bytes
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	for _, info := range infos {
+		group.Go(func() error { return s.object(gctx, info) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := s.spares(ctx, names); err != nil {
+		return nil, err
+	}
+	if opts.Heal {
+		if err := s.be.Sync(ctx); err != nil {
+			return nil, fmt.Errorf("make healed objects durable: %w", err)
+		}
+		if s.rep.Damaged == 0 && s.rep.Errors == 0 {
+			if err := s.emptyQuarantine(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &s.rep, nil
+}
+
+// object scrubs one object.
+func (s *scrubber) object(ctx context.Context, info backend.Info) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	object, err := s.be.Get(ctx, info.Name, 0, -1)
+	if errors.Is(err, backend.ErrNotFound) {
+		return nil // pruned meanwhile
+	}
+	if errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil {
+		return fmt.Errorf("scrub %s: %w", info.Name, err)
+	}
+	s.mu.Lock()
+	s.rep.Objects++
+	s.rep.Bytes += int64(len(object))
+	s.done += info.Bytes
+	if s.opts.Progress != nil {
+		s.opts.Progress(s.done, s.total)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.found(Finding{Object: info.Name, What: err.Error(), Lost: true})
+		return nil
+	}
+	fixed, damage, err := parity.Heal(object)
+	switch {
+	case err == nil && damage.Clean():
+		return nil
+	case err == nil:
+		return s.mend(ctx, info.Name, damage.String(), object, fixed)
+	}
+	if hasSpare(trueName(info.Name)) {
+		if other, ok := s.intact(ctx, twin(info.Name)); ok {
+			return s.mend(ctx, info.Name, err.Error(), object, other)
+		}
+	}
+	s.found(Finding{Object: info.Name, What: err.Error(), Lost: true})
+	return nil
+}
+
+// mend reports a healable object and, if asked, writes it back: the damaged
+// bytes to quarantine first, then the healed ones under the name.
+func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed []byte) error {
+	if !s.opts.Heal {
+		s.found(Finding{Object: name, What: what})
+		return nil
+	}
+	if damaged != nil {
+		if err := s.be.Put(ctx, quarantine+name, damaged); err != nil {
+			return fmt.Errorf("quarantine %s: %w", name, err)
+		}
+	}
+	if err := s.be.Put(ctx, name, fixed); err != nil {
+		return fmt.Errorf("heal %s: %w", name, err)
+	}
+	s.found(Finding{Object: name, What: what, Healed: true})
+	return nil
+}
+
+// spares brings back precious objects of which one copy is missing.
+func (s *scrubber) spares(ctx context.Context, names map[string]bool) error {
+	for name := range names {
+		if !hasSpare(trueName(name)) || names[twin(name)] {
+			continue
+		}
+		object, ok := s.intact(ctx, name)
+		if !ok {
+			continue // already reported as lost
+		}
+		if err := s.mend(ctx, twin(name), "missing; its copy is there", nil, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// intact reads an object that is whole or can be made so.
+func (s *scrubber) intact(ctx context.Context, name string) ([]byte, bool) {
+	object, err := s.be.Get(ctx, name, 0, -1)
+	if err != nil {
+		return nil, false
+	}
+	fixed, _, err := parity.Heal(object)
+	return fixed, err == nil
+}
+
+func (s *scrubber) found(f Finding) {
+	s.mu.Lock()
+	s.rep.add(f)
+	s.mu.Unlock()
+	if s.opts.Found != nil {
+		s.opts.Found(f.Object, f.What)
+	}
+}
+
+// add counts a finding.
+func (rep *Report) add(f Finding) {
+	rep.Findings = append(rep.Findings, f)
+	if f.Lost {
+		rep.Errors++
+	}
+	rep.Damaged++
+	if f.Healed {
+		rep.Healed++
+	}
+}
+
+func (s *scrubber) emptyQuarantine(ctx context.Context) error {
+	var names []string
+	err := s.be.List(ctx, quarantine, func(info backend.Info) error {
+		names = append(names, info.Name)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list quarantine: %w", err)
+	}
+	for _, name := range names {
+		if err := s.be.Delete(ctx, name); err != nil {
+			return fmt.Errorf("empty quarantine: %w", err)
+		}
+	}
+	return nil
+}
+
+// trueName is the name under which a copy's bytes were sealed.
+func trueName(name string) string { return strings.TrimPrefix(name, prefixSpare) }
+
+// twin is the name of the other copy of a precious object.
+func twin(name string) string {
+	if strings.HasPrefix(name, prefixSpare) {
+		return trueName(name)
+	}
+	return spare(name)
+}
