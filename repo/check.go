@@ -152,11 +152,17 @@ func (c *checker) openRecord(name string, kind parity.Kind, slot bool, object []
 	if err != nil || kind != parity.Index {
 		return err
 	}
+	_, err = segmentPacks(payload)
+	return err
+}
+
+// segmentPacks lists the packs of a segment that obeys the conservation law.
+func segmentPacks(payload []byte) ([]index.Pack, error) {
 	segment, err := index.Open(bytes.NewReader(payload), int64(len(payload)))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return segment.Verify()
+	return segment.Packs(), segment.Verify()
 }
 
 // packs compares the index with the packs that exist.

@@ -162,13 +162,44 @@ func (r *Repository) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.index.Refresh(ctx, names, func(ctx context.Context, name string) ([]byte, error) {
-		return r.readRecord(ctx, name, parity.Index)
-	})
-	if err != nil {
-		return fmt.Errorf("refresh index: %w", err)
+	err = r.index.Refresh(ctx, names, r.fetchSegment)
+	if err == nil || onlySegments(err) {
+		// What a lost segment listed is simply not found: the read that needs
+		// it fails by name, check reports it, and repair index brings it back.
+		if err != nil {
+			r.log.Warn("index is incomplete", "error", err)
+		}
+		return nil
 	}
-	return nil
+	return fmt.Errorf("refresh index: %w", err)
+}
+
+// onlySegments reports whether err is nothing but lost segments of which the
+// place of storage gave a definite answer.
+func onlySegments(err error) bool {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		var one *index.SegmentError
+		return errors.As(err, &one) && definite(one.Err)
+	}
+	for _, e := range joined.Unwrap() {
+		var one *index.SegmentError
+		if !errors.As(e, &one) || !definite(one.Err) {
+			return false
+		}
+	}
+	return true
+}
+
+// definite reports whether an error says something of the object, not of the
+// way to it.
+func definite(err error) bool {
+	for _, target := range []error{backend.ErrNotFound, pack.ErrDamaged, pack.ErrTampered, pack.ErrFormat, index.ErrCorrupt} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // readLedger finds and reads the newest ledger entry and returns its number.

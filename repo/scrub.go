@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 )
@@ -60,6 +61,9 @@ type scrubber struct {
 	be   backend.Backend
 	opts ScrubOptions
 
+	names     map[string]bool // of all objects
+	published map[string]bool // sids with a slot or an index segment
+
 	mu    sync.Mutex
 	rep   Report
 	done  int64
@@ -73,13 +77,12 @@ func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report,
 	if err := exists(ctx, be); err != nil {
 		return nil, err
 	}
-	s := &scrubber{be: be, opts: opts}
+	s := &scrubber{be: be, opts: opts, names: map[string]bool{}, published: map[string]bool{}}
 	var infos []backend.Info
-	names := map[string]bool{}
 	err := be.List(ctx, "", func(info backend.Info) error {
 		if !strings.HasPrefix(info.Name, quarantine) {
 			infos = append(infos, info)
-			names[info.Name] = true
+			s.note(info.Name)
 			s.total += info.Bytes
 		}
 		return nil
@@ -95,7 +98,7 @@ func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report,
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if err := s.spares(ctx, names); err != nil {
+	if err := s.spares(ctx); err != nil {
 		return nil, err
 	}
 	if opts.Heal {
@@ -147,8 +150,29 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 			return s.mend(ctx, info.Name, err.Error(), object, other)
 		}
 	}
+	if s.isLeftover(info.Name) {
+		return nil
+	}
 	s.found(Finding{Object: info.Name, What: err.Error(), Lost: true})
 	return nil
+}
+
+// note remembers a name, and which sessions have published anything.
+func (s *scrubber) note(name string) {
+	s.names[name] = true
+	if sid, err := ledger.ParseSlot(name); err == nil && strings.HasPrefix(name, ledger.Commits) {
+		s.published[sid.String()] = true
+	}
+	if sid, _, err := ledger.ParseNumbered(name); err == nil && strings.HasPrefix(name, ledger.Indexes) {
+		s.published[sid.String()] = true
+	}
+}
+
+// isLeftover reports whether a pack belongs to a session that never published
+// anything: a power cut may have torn it, and nobody can need it.
+func (s *scrubber) isLeftover(name string) bool {
+	sid, _, err := ledger.ParsePack(name)
+	return err == nil && !s.published[sid.String()]
 }
 
 // mend reports a healable object and, if asked, writes it back: the damaged
@@ -171,9 +195,9 @@ func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed [
 }
 
 // spares brings back precious objects of which one copy is missing.
-func (s *scrubber) spares(ctx context.Context, names map[string]bool) error {
-	for name := range names {
-		if !hasSpare(trueName(name)) || names[twin(name)] {
+func (s *scrubber) spares(ctx context.Context) error {
+	for name := range s.names {
+		if !hasSpare(trueName(name)) || s.names[twin(name)] {
 			continue
 		}
 		object, ok := s.intact(ctx, name)

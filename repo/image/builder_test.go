@@ -78,7 +78,10 @@ func TestScatteredChangeLoadsEachNodeOnce(t *testing.T) {
 		next.at[chunk] = 10_000_000 + chunk
 	}
 	s.reset()
-	m := build(t, s, &parent, next, slices.Sorted(maps.Keys(next.at)))
+	m, held := buildWatched(t, s, parent, next)
+	if held > 3*windowNodes {
+		t.Errorf("%d of the parent's nodes held at once", held)
+	}
 	leaves := len(next.at) // one each
 	if s.widest > windowNodes+1 || s.calls > 2*(leaves/windowNodes+8) {
 		t.Errorf("%d loads in %d calls, the largest of %d", s.loads, s.calls, s.widest)
@@ -94,6 +97,29 @@ func TestScatteredChangeLoadsEachNodeOnce(t *testing.T) {
 	if want := full(t, newMemStore(), d); m != want {
 		t.Errorf("root %s, full build %s", m.Root, want.Root)
 	}
+}
+
+// buildWatched is build that also tells how many of the parent's nodes were held.
+func buildWatched(t *testing.T, s *memStore, parent Map, d model) (m Map, most int) {
+	t.Helper()
+	b, err := NewBuilder(s, s, &parent, d.bytes, d.chunkBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, chunk := range slices.Sorted(maps.Keys(d.at)) {
+		if err := b.Set(t.Context(), chunk, chunkID(d.at[chunk])); err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for _, nodes := range b.old {
+			held += len(nodes)
+		}
+		most = max(most, held)
+	}
+	if m, err = b.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return m, most
 }
 
 func TestUnchangedDiskStoresNothing(t *testing.T) {

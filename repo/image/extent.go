@@ -88,7 +88,7 @@ func ReadPlan(parent *Map, bytes, chunkBytes int64, changed []Extent) (read []Ex
 	}
 	common := min(parent.Bytes, bytes)
 	from := max(0, common-1)
-	changed = append(slices.Clone(changed), Extent{from, max(1, bytes-from)})
+	changed = append(slices.Clone(changed), Extent{from, bytes - from})
 	return Normalize(changed, bytes, chunkBytes),
 		fmt.Sprintf("the disk had %d bytes and has %d: read from the end they have in common", parent.Bytes, bytes)
 }

@@ -101,7 +101,7 @@ func (w *segmentWriter) add(r row) error {
 	if int(r.pack) >= len(w.packs) || !w.packs[r.pack].holds(r.offset, r.stored) {
 		return fmt.Errorf("entry %x lies outside its pack: %w", r.key, ErrPack)
 	}
-	if w.entries > 0 && compareRows(w.last, r) >= 0 {
+	if w.entries > 0 && !before(&w.last, &r) {
 		return fmt.Errorf("entry %x twice or out of order: %w", r.key, ErrConservation)
 	}
 	if w.n == 0 {

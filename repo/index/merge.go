@@ -154,7 +154,7 @@ func (c *mergeCursor) step() (bool, error) {
 type mergeHeap []*mergeCursor
 
 func (h mergeHeap) Len() int           { return len(h) }
-func (h mergeHeap) Less(i, j int) bool { return compareRows(h[i].row, h[j].row) < 0 }
+func (h mergeHeap) Less(i, j int) bool { return before(&h[i].row, &h[j].row) }
 func (h mergeHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push adds a cursor; container/heap asks for it.

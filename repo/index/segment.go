@@ -291,7 +291,7 @@ func (c *cursor) next() (r row, ok bool, err error) {
 	if err := c.seg.checkRow(r); err != nil {
 		return row{}, false, err
 	}
-	if c.started && compareRows(c.last, r) >= 0 {
+	if c.started && !before(&c.last, &r) {
 		return row{}, false, fmt.Errorf("entry %x out of order: %w", r.key, ErrCorrupt)
 	}
 	c.last, c.started = r, true

@@ -55,4 +55,3 @@ func (l *Lab) Thumbprint() (sha256Hex, sha1Hex string) {
 func colons(sum []byte) string {
 	return strings.ReplaceAll(strings.ToUpper(fmt.Sprintf("% x", sum)), " ", ":")
 }
-

@@ -196,10 +196,7 @@ func (vm *VM) mayFreeze() types.BaseMethodFault {
 		return &types.TooManySnapshotLevels{}
 	}
 	for _, d := range vm.disks {
-		var ds string
-		if _, err := fmt.Sscanf(d.path, "[%s", &ds); err == nil {
-			ds = ds[:max(0, len(ds)-1)]
-		}
+		ds := datastoreOf(d.path)
 		if !d.excluded && !vm.lab.faults.take(ds, 1<<20) { // what a new redo log takes
 			return &types.NoDiskSpace{FileFault: types.FileFault{File: d.path}, Datastore: ds}
 		}
@@ -346,10 +343,8 @@ func descends(x, from *snapshot) bool {
 }
 
 func (vm *VM) forget(ctx *simulator.Context, o *simulator.VirtualMachine, s *snapshot) {
-	for _, set := range []map[int32]*disk{vm.disks} {
-		for _, d := range set {
-			d.Release(s.ref.Value)
-		}
+	for _, d := range vm.disks {
+		d.Release(s.ref.Value)
 	}
 	for _, d := range vm.parked {
 		d.Release(s.ref.Value)

@@ -90,7 +90,7 @@ type VM struct {
 	busy       int
 	dirty      bool
 	destroying bool
-	leased     int
+	leases     int             // open on it
 	keys       []int32         // of the disks, in order
 	disks      map[int32]*disk // by device key
 	parked     map[string]*disk

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // NoParent is the ParentCID of a disk that has none.
@@ -15,11 +17,8 @@ const NoParent uint32 = 0xffffffff
 // DefaultCID is the content id that VMware gives a disk nobody wrote to yet.
 const DefaultCID uint32 = 0xfffffffe
 
-const (
-	// maxDescriptorBytes admits a 62 TiB disk in 2 GiB pieces.
-	maxDescriptorBytes = 4 << 20
-	maxExtents         = 1 << 16
-)
+// maxExtents admits a 62 TiB disk in 2 GiB pieces.
+const maxExtents = 1 << 16
 
 // Descriptor is the text that makes extents a disk. Its zero value is not
 // valid; NewFlatDescriptor, NewDeltaDescriptor and ParseDescriptor make one.
@@ -164,7 +163,7 @@ func ParseDescriptor(text []byte) (*Descriptor, error) {
 	if end := bytes.IndexByte(text, 0); end >= 0 {
 		text = text[:end]
 	}
-	if len(text) > maxDescriptorBytes {
+	if len(text) > extent.MaxDescriptorBytes {
 		return nil, fmt.Errorf("parse descriptor: %d bytes of text: %w", len(text), ErrFormat)
 	}
 	p := descriptorParser{

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // maxChain bounds the links of a chain. VMware allows 32 snapshots, linked
@@ -98,7 +100,7 @@ func openNamed(name string, openExtent OpenExtent) (io.ReaderAt, int64, error) {
 // openImage opens one link; its descriptor is never nil.
 func openImage(r io.ReaderAt, size int64, openExtent OpenExtent) (*Image, error) {
 	head := make([]byte, min(max(size, 0), SectorBytes))
-	if err := readFull(r, head, 0); err != nil {
+	if err := extent.ReadFull(r, head, 0); err != nil {
 		return nil, err
 	}
 	switch kindOf(head) {
@@ -115,26 +117,26 @@ func openImage(r io.ReaderAt, size int64, openExtent OpenExtent) (*Image, error)
 // openSingle opens a sparse file that is a whole disk. Only a stream may lack
 // the descriptor: a split disk is never deflated.
 func openSingle(r io.ReaderAt, size int64) (*Image, error) {
-	e, h, d, err := openHosted(r, size)
+	e, h, d, err := extent.OpenHosted(r, size)
 	if err != nil {
 		return nil, err
 	}
 	if d == nil {
-		if !h.compressed() {
+		if !h.Compressed() {
 			return nil, ErrNeedsDescriptor
 		}
-		d = NewFlatDescriptor("disk.vmdk", h.sizeBytes())
+		d = NewFlatDescriptor("disk.vmdk", h.SizeBytes())
 		d.CreateType, d.Extents[0].Type = "streamOptimized", "SPARSE"
 	}
-	return &Image{size: h.sizeBytes(), descriptor: d, parts: []part{{0, h.sizeBytes(), e}}}, nil
+	return &Image{size: h.SizeBytes(), descriptor: d, parts: []part{{0, h.SizeBytes(), e}}}, nil
 }
 
 func openText(r io.ReaderAt, size int64, openExtent OpenExtent) (*Image, error) {
-	if size > maxDescriptorBytes {
+	if size > extent.MaxDescriptorBytes {
 		return nil, fmt.Errorf("descriptor of %d bytes: %w", size, ErrFormat)
 	}
 	text := make([]byte, size)
-	if err := readFull(r, text, 0); err != nil {
+	if err := extent.ReadFull(r, text, 0); err != nil {
 		return nil, err
 	}
 	d, err := ParseDescriptor(text)
@@ -151,8 +153,8 @@ func openText(r io.ReaderAt, size int64, openExtent OpenExtent) (*Image, error) 
 		if err != nil {
 			return nil, fmt.Errorf("extent %q: %w", line.Name, err)
 		}
-		im.parts = append(im.parts, part{im.size, im.size + length, e})
-		im.size += length
+		im.parts = append(im.parts, part{im.Size, im.Size + length, e})
+		im.Size += length
 	}
 	return im, nil
 }
@@ -195,26 +197,26 @@ func openLine(line DescriptorExtent, delta bool, openExtent OpenExtent) (extent,
 func openSparse(kind string, r io.ReaderAt, size int64, delta bool) (extent, int64, error) {
 	switch kind {
 	case "VMFSSPARSE":
-		return openCOWD(r, size)
+		return extent.OpenCOWD(r, size)
 	case "SESPARSE":
-		e, h, err := openSESparse(r, size)
+		e, h, err := extent.OpenSESparse(r, size)
 		if err != nil {
 			return nil, 0, err
 		}
-		return e, h.sizeBytes(), nil
+		return e, h.SizeBytes(), nil
 	}
-	e, h, d, err := openHosted(r, size)
+	e, h, d, err := extent.OpenHosted(r, size)
 	if err != nil {
 		return nil, 0, err
 	}
 	if d != nil && d.HasParent() && !delta {
 		return nil, 0, ErrHasParent
 	}
-	return e, h.sizeBytes(), nil
+	return e, h.SizeBytes(), nil
 }
 
 // Size is the disk's size in bytes, a multiple of 512.
-func (im *Image) Size() int64 { return im.size }
+func (im *Image) Size() int64 { return im.Size }
 
 // Descriptor is what the disk says about itself; not to be changed.
 func (im *Image) Descriptor() *Descriptor { return im.descriptor }
@@ -228,9 +230,9 @@ func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read vmdk at %d: %w", off, ErrSize)
 	}
-	short := int64(len(p)) > max(0, im.size-off)
+	short := int64(len(p)) > max(0, im.Size-off)
 	if short {
-		p = p[:max(0, im.size-off)]
+		p = p[:max(0, im.Size-off)]
 	}
 	if err := im.read(p, off); err != nil {
 		return 0, fmt.Errorf("read vmdk at %d: %w", off, err)
@@ -286,10 +288,10 @@ func (im *Image) Allocated(off, length int64) ([]Extent, error) {
 	if off < 0 || length < 0 {
 		return nil, fmt.Errorf("list allocated %d bytes at %d: %w", length, off, ErrSize)
 	}
-	if off >= im.size {
+	if off >= im.Size {
 		return nil, nil
 	}
-	out, err := im.allocated(nil, off, off+min(length, im.size-off))
+	out, err := im.allocated(nil, off, off+min(length, im.Size-off))
 	if err != nil {
 		return nil, fmt.Errorf("list allocated %d bytes at %d: %w", length, off, err)
 	}

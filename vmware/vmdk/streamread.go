@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // maxTrailing is how many bytes of zero padding may follow the end of a stream.
@@ -41,7 +43,7 @@ func ReadStream(ctx context.Context, r io.Reader, fn func(off int64, grain []byt
 	if err := s.finish(); err != nil {
 		return 0, fmt.Errorf("read vmdk stream: %w", err)
 	}
-	return s.header.sizeBytes(), nil
+	return s.header.SizeBytes(), nil
 }
 
 // phase is how far a stream has come: metadata arrives in this order.
@@ -57,7 +59,7 @@ type streamReader struct {
 	r      *bufio.Reader
 	at     int64 // bytes consumed
 	fn     func(int64, []byte) error
-	header *hostedHeader
+	header *extent.Header
 	phase  phase
 
 	seen   grainSet
@@ -68,7 +70,7 @@ type streamReader struct {
 	tables    map[uint32]int
 	directory uint64
 
-	inflater inflater
+	inflater extent.Inflater
 	deflated []byte
 	raw      []byte
 }
@@ -98,29 +100,29 @@ func (s *streamReader) open() (err error) {
 	if err := s.fill(first[:4]); err != nil {
 		return err
 	}
-	if string(first[:4]) != hostedMagic {
+	if string(first[:4]) != extent.HostedMagic {
 		return fmt.Errorf("no magic: %w", ErrFormat)
 	}
 	if err := s.fill(first[4:]); err != nil {
 		return err
 	}
-	if s.header, err = parseHosted(first); err != nil {
+	if s.header, err = extent.ParseHeader(first); err != nil {
 		return err
 	}
 	h := s.header
-	if !h.compressed() {
+	if !h.Compressed() {
 		return fmt.Errorf("sparse file is not stream-optimized: %w", ErrUnsupported)
 	}
-	s.raw = make([]byte, h.grainBytes())
+	s.raw = make([]byte, h.GrainBytes())
 	if err := s.readDescriptor(); err != nil {
 		return err
 	}
-	if h.directory != directoryAtEnd {
+	if h.Directory != extent.DirectoryAtEnd {
 		if err := s.readFrontTables(); err != nil {
 			return fmt.Errorf("tables: %w", err)
 		}
 	}
-	return s.skipTo(int64(h.overhead))
+	return s.skipTo(int64(h.Overhead))
 }
 
 // skipTo moves on to a sector, which must not lie behind.
@@ -133,16 +135,16 @@ func (s *streamReader) skipTo(sector int64) error {
 
 func (s *streamReader) readDescriptor() error {
 	h := s.header
-	if h.descriptor == 0 || h.descriptorLen == 0 {
+	if h.Descriptor == 0 || h.DescriptorLen == 0 {
 		return nil
 	}
-	if h.descriptor+h.descriptorLen > h.overhead {
+	if h.Descriptor+h.DescriptorLen > h.Overhead {
 		return fmt.Errorf("descriptor reaches into the grains: %w", ErrFormat)
 	}
-	if err := s.skipTo(int64(h.descriptor)); err != nil {
+	if err := s.skipTo(int64(h.Descriptor)); err != nil {
 		return err
 	}
-	text := make([]byte, h.descriptorLen*SectorBytes)
+	text := make([]byte, h.DescriptorLen*SectorBytes)
 	if err := s.fill(text); err != nil {
 		return err
 	}
@@ -157,12 +159,12 @@ func (s *streamReader) readDescriptor() error {
 // order behind their directory.
 func (s *streamReader) readFrontTables() error {
 	h := s.header
-	if err := s.skipTo(int64(h.directory)); err != nil {
+	if err := s.skipTo(int64(h.Directory)); err != nil {
 		return err
 	}
-	sectors := make([]uint32, 0, min(h.tables(), 4096))
+	sectors := make([]uint32, 0, min(h.Tables(), 4096))
 	var entry [4]byte
-	for range h.tables() {
+	for range h.Tables() {
 		if err := s.fill(entry[:]); err != nil {
 			return err
 		}
@@ -186,14 +188,14 @@ func (s *streamReader) readFrontTables() error {
 
 // countTable reads one table and counts its grains.
 func (s *streamReader) countTable() (int, error) {
-	table := make([]byte, s.header.tableBytes())
+	table := make([]byte, s.header.TableBytes())
 	if err := s.fill(table); err != nil {
 		return 0, err
 	}
 	n := 0
 	for ; len(table) > 0; table = table[4:] {
 		entry := binary.LittleEndian.Uint32(table)
-		if entry != 0 && (entry != 1 || s.header.flags&flagZeroGrain == 0) {
+		if entry != 0 && (entry != 1 || s.header.Flags&extent.FlagZeroGrain == 0) {
 			n++
 		}
 	}
@@ -203,7 +205,7 @@ func (s *streamReader) countTable() (int, error) {
 // record reads one marker and what it announces; done is true at the end.
 func (s *streamReader) record() (done bool, err error) {
 	sector := make([]byte, SectorBytes)
-	if s.header.directory != directoryAtEnd {
+	if s.header.Directory != extent.DirectoryAtEnd {
 		// No end is announced in this layout: the file stops, or is padded
 		// with zeros up to a grain, which look like the end marker.
 		if _, err := s.r.Peek(1); err == io.EOF {
@@ -213,67 +215,67 @@ func (s *streamReader) record() (done bool, err error) {
 	if err := s.fill(sector); err != nil {
 		return false, err
 	}
-	m := parseMarker(sector)
-	if m.size != 0 {
-		return false, s.grain(m, sector[grainHeadBytes:])
+	m := extent.ParseMarker(sector)
+	if m.Size != 0 {
+		return false, s.grain(m, sector[extent.GrainHeadBytes:])
 	}
-	if !isZero(sector[16:]) {
+	if !extent.IsZero(sector[16:]) {
 		return false, fmt.Errorf("metadata marker with rubbish behind it: %w", ErrFormat)
 	}
 	switch {
-	case m.kind == markerTable && s.phase == inGrains:
+	case m.Kind == extent.MarkerTable && s.phase == inGrains:
 		return false, s.tableRecord(m)
-	case m.kind == markerDirectory && s.phase == inGrains:
+	case m.Kind == extent.MarkerDirectory && s.phase == inGrains:
 		s.phase = afterDirectory
 		return false, s.directoryRecord(m)
-	case m.kind == markerFooter && s.phase == afterDirectory:
+	case m.Kind == extent.MarkerFooter && s.phase == afterDirectory:
 		s.phase = afterFooter
 		return false, s.footerRecord(m)
-	case m.kind == markerEnd && m.value == 0 && (s.phase == afterFooter || s.header.directory != directoryAtEnd):
+	case m.Kind == extent.MarkerEnd && m.Value == 0 && (s.phase == afterFooter || s.header.Directory != extent.DirectoryAtEnd):
 		return true, nil
 	}
-	return false, fmt.Errorf("metadata marker of kind %d out of place: %w", m.kind, ErrFormat)
+	return false, fmt.Errorf("metadata marker of kind %d out of place: %w", m.Kind, ErrFormat)
 }
 
 // grain inflates one grain. first is what its first sector holds of the data.
-func (s *streamReader) grain(m marker, first []byte) error {
+func (s *streamReader) grain(m extent.Marker, first []byte) error {
 	h := s.header
 	if s.phase != inGrains {
 		return fmt.Errorf("grain behind the directory: %w", ErrFormat)
 	}
-	if int64(m.size) > maxDeflated(h.grainBytes()) {
-		return fmt.Errorf("grain of %d deflated bytes: %w", m.size, ErrFormat)
+	if int64(m.Size) > extent.MaxDeflated(h.GrainBytes()) {
+		return fmt.Errorf("grain of %d deflated bytes: %w", m.Size, ErrFormat)
 	}
-	if m.value >= h.capacity || m.value%h.grain != 0 {
-		return fmt.Errorf("grain at sector %d, disk of %d: %w", m.value, h.capacity, ErrFormat)
+	if m.Value >= h.Capacity || m.Value%h.Grain != 0 {
+		return fmt.Errorf("grain at sector %d, disk of %d: %w", m.Value, h.Capacity, ErrFormat)
 	}
-	if !s.seen.add(int64(m.value / h.grain)) {
-		return fmt.Errorf("grain at sector %d comes twice: %w", m.value, ErrFormat)
+	if !s.seen.add(int64(m.Value / h.Grain)) {
+		return fmt.Errorf("grain at sector %d comes twice: %w", m.Value, ErrFormat)
 	}
 	s.grains++
-	total := roundUp(int64(m.size)+grainHeadBytes, SectorBytes) - grainHeadBytes
+	total := extent.RoundUp(int64(m.Size)+extent.GrainHeadBytes, SectorBytes) - extent.GrainHeadBytes
 	if int64(cap(s.deflated)) < total {
-		s.deflated = make([]byte, maxDeflated(h.grainBytes())+SectorBytes)
+		s.deflated = make([]byte, extent.MaxDeflated(h.GrainBytes())+SectorBytes)
 	}
 	s.deflated = s.deflated[:total]
 	if err := s.fill(s.deflated[copy(s.deflated, first):]); err != nil {
 		return err
 	}
-	off := int64(m.value) * SectorBytes
-	length := min(h.grainBytes(), h.sizeBytes()-off)
-	if err := s.inflater.inflate(s.raw, s.deflated[:m.size], length); err != nil {
-		return fmt.Errorf("grain at sector %d: %w", m.value, err)
+	off := int64(m.Value) * SectorBytes
+	length := min(h.GrainBytes(), h.SizeBytes()-off)
+	if err := s.inflater.Inflate(s.raw, s.deflated[:m.Size], length); err != nil {
+		return fmt.Errorf("grain at sector %d: %w", m.Value, err)
 	}
 	return s.fn(off, s.raw[:length])
 }
 
-func (s *streamReader) tableRecord(m marker) error {
-	if s.header.directory != directoryAtEnd {
+func (s *streamReader) tableRecord(m extent.Marker) error {
+	if s.header.Directory != extent.DirectoryAtEnd {
 		return fmt.Errorf("table behind grains, though tables are in front: %w", ErrFormat)
 	}
-	length := roundUp(s.header.tableBytes(), SectorBytes)
-	if int64(m.value) != length/SectorBytes {
-		return fmt.Errorf("table of %d sectors: %w", m.value, ErrFormat)
+	length := extent.RoundUp(s.header.TableBytes(), SectorBytes)
+	if int64(m.Value) != length/SectorBytes {
+		return fmt.Errorf("table of %d sectors: %w", m.Value, ErrFormat)
 	}
 	at := s.at / SectorBytes
 	n, err := s.countTable()
@@ -283,20 +285,20 @@ func (s *streamReader) tableRecord(m marker) error {
 	if at < 1<<32 {
 		s.tables[uint32(at)] = n
 	}
-	return s.skip(length - s.header.tableBytes())
+	return s.skip(length - s.header.TableBytes())
 }
 
 // directoryRecord adds up the tables that the directory names; each of them
 // must have come.
-func (s *streamReader) directoryRecord(m marker) error {
-	length := roundUp(s.header.tables()*4, SectorBytes)
-	if s.header.directory != directoryAtEnd || int64(m.value) != length/SectorBytes {
-		return fmt.Errorf("directory of %d sectors: %w", m.value, ErrFormat)
+func (s *streamReader) directoryRecord(m extent.Marker) error {
+	length := extent.RoundUp(s.header.Tables()*4, SectorBytes)
+	if s.header.Directory != extent.DirectoryAtEnd || int64(m.Value) != length/SectorBytes {
+		return fmt.Errorf("directory of %d sectors: %w", m.Value, ErrFormat)
 	}
 	s.directory = uint64(s.at / SectorBytes)
 	sector := make([]byte, SectorBytes)
-	left := s.header.tables()
-	for range m.value {
+	left := s.header.Tables()
+	for range m.Value {
 		if err := s.fill(sector); err != nil {
 			return err
 		}
@@ -316,23 +318,23 @@ func (s *streamReader) directoryRecord(m marker) error {
 	return nil
 }
 
-func (s *streamReader) footerRecord(m marker) error {
-	if m.value != 1 {
-		return fmt.Errorf("footer of %d sectors: %w", m.value, ErrFormat)
+func (s *streamReader) footerRecord(m extent.Marker) error {
+	if m.Value != 1 {
+		return fmt.Errorf("footer of %d sectors: %w", m.Value, ErrFormat)
 	}
 	sector := make([]byte, SectorBytes)
 	if err := s.fill(sector); err != nil {
 		return err
 	}
-	footer, err := parseHosted(sector)
+	footer, err := extent.ParseHeader(sector)
 	if err != nil {
 		return fmt.Errorf("footer: %w", err)
 	}
-	if err := s.header.sameDisk(footer); err != nil {
+	if err := s.header.SameDisk(footer); err != nil {
 		return err
 	}
-	if footer.directory != s.directory {
-		return fmt.Errorf("footer says directory at sector %d, it came at %d: %w", footer.directory, s.directory, ErrFormat)
+	if footer.Directory != s.directory {
+		return fmt.Errorf("footer says directory at sector %d, it came at %d: %w", footer.Directory, s.directory, ErrFormat)
 	}
 	return nil
 }
@@ -340,7 +342,7 @@ func (s *streamReader) footerRecord(m marker) error {
 // finish checks the sum of it, and that only padding follows.
 func (s *streamReader) finish() error {
 	switch {
-	case s.grains < s.listed && s.header.directory != directoryAtEnd:
+	case s.grains < s.listed && s.header.Directory != extent.DirectoryAtEnd:
 		return fmt.Errorf("%d grains of %d came: %w", s.grains, s.listed, ErrTruncated)
 	case s.grains != s.listed:
 		return fmt.Errorf("%d grains came, the tables list %d: %w", s.grains, s.listed, ErrFormat)
@@ -349,7 +351,7 @@ func (s *streamReader) finish() error {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
-	if len(rest) > maxTrailing || !isZero(rest) {
+	if len(rest) > maxTrailing || !extent.IsZero(rest) {
 		return fmt.Errorf("data behind the end of the stream: %w", ErrFormat)
 	}
 	return nil

@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"golang.org/x/sync/errgroup"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // batchGrains are read and deflated by one worker at a time: 1 MiB.
@@ -112,7 +114,7 @@ func grainRanges(allocated []Extent, size int64) ([]Extent, error) {
 type streamWriter struct {
 	w         io.Writer
 	written   int64
-	header    hostedHeader
+	header    extent.Header
 	table     []byte // of the group being written
 	tableUsed bool
 	group     int64 // index of that table
@@ -120,26 +122,26 @@ type streamWriter struct {
 }
 
 func newStreamWriter(w io.Writer, size int64) *streamWriter {
-	h := hostedHeader{
-		version: 3, flags: flagNewlines | flagDeflate | flagMarkers,
+	h := extent.Header{
+		version: 3, flags: extent.FlagNewlines | extent.FlagDeflate | extent.FlagMarkers,
 		capacity: uint64(size / SectorBytes), grain: streamGrainBytes / SectorBytes,
 		descriptor: 1, descriptorLen: descriptorSectors,
-		entriesPerTable: streamTableEntries, directory: directoryAtEnd,
-		overhead: streamOverhead, algorithm: deflateAlgorithm,
+		entriesPerTable: streamTableEntries, directory: extent.DirectoryAtEnd,
+		overhead: streamOverhead, algorithm: extent.AlgorithmDeflate,
 	}
 	return &streamWriter{
 		w: w, header: h,
-		table:     make([]byte, h.tableBytes()),
-		directory: make([]byte, roundUp(h.tables()*4, SectorBytes)),
+		table:     make([]byte, h.TableBytes()),
+		directory: make([]byte, extent.RoundUp(h.Tables()*4, SectorBytes)),
 	}
 }
 
 func (s *streamWriter) begin(opt StreamOptions) error {
-	d := NewFlatDescriptor(opt.Name, s.header.sizeBytes())
+	d := NewFlatDescriptor(opt.Name, s.header.SizeBytes())
 	d.CreateType, d.Extents[0].Type = "streamOptimized", "SPARSE"
 	d.CID = cmp.Or(opt.CID, DefaultCID)
 	head := make([]byte, streamOverhead*SectorBytes)
-	copy(head, s.header.encode())
+	copy(head, s.header.Encode())
 	if n := copy(head[SectorBytes:SectorBytes*(1+descriptorSectors)], d.String()); n < len(d.String()) {
 		return fmt.Errorf("name of %d bytes does not fit: %w", len(opt.Name), ErrSize)
 	}
@@ -183,7 +185,7 @@ func (s *streamWriter) flushTable() error {
 	if !s.tableUsed {
 		return nil
 	}
-	if err := s.write(metadata(markerTable, uint64(len(s.table)/SectorBytes))); err != nil {
+	if err := s.write(extent.Metadata(extent.MarkerTable, uint64(len(s.table)/SectorBytes))); err != nil {
 		return err
 	}
 	at, err := s.sector()
@@ -202,15 +204,15 @@ func (s *streamWriter) end() error {
 	if err := s.flushTable(); err != nil {
 		return err
 	}
-	if err := s.write(metadata(markerDirectory, uint64(len(s.directory)/SectorBytes))); err != nil {
+	if err := s.write(extent.Metadata(extent.MarkerDirectory, uint64(len(s.directory)/SectorBytes))); err != nil {
 		return err
 	}
 	at, err := s.sector()
 	if err != nil {
 		return err
 	}
-	s.header.directory = uint64(at)
-	tail := slices.Concat(s.directory, metadata(markerFooter, 1), s.header.encode(), metadata(markerEnd, 0))
+	s.header.Directory = uint64(at)
+	tail := slices.Concat(s.directory, extent.Metadata(extent.MarkerFooter, 1), s.header.Encode(), extent.Metadata(extent.MarkerEnd, 0))
 	return s.write(tail)
 }
 
@@ -319,7 +321,7 @@ func (b *batch) fill(src io.ReaderAt, size int64, z *zlib.Writer) error {
 	b.out.Reset()
 	for i := range b.count {
 		grain := raw[i*streamGrainBytes:][:streamGrainBytes]
-		if !isZero(grain) {
+		if !extent.IsZero(grain) {
 			if err := b.deflate(z, b.first+int64(i), grain); err != nil {
 				return err
 			}
@@ -331,7 +333,7 @@ func (b *batch) fill(src io.ReaderAt, size int64, z *zlib.Writer) error {
 
 func (b *batch) deflate(z *zlib.Writer, index int64, grain []byte) error {
 	start := b.out.Len()
-	var head [grainHeadBytes]byte
+	var head [extent.GrainHeadBytes]byte
 	b.out.Write(head[:])
 	z.Reset(&b.out)
 	if _, err := z.Write(grain); err != nil {
@@ -342,8 +344,8 @@ func (b *batch) deflate(z *zlib.Writer, index int64, grain []byte) error {
 	}
 	record := b.out.Bytes()[start:]
 	binary.LittleEndian.PutUint64(record, uint64(index)*streamGrainBytes/SectorBytes)
-	binary.LittleEndian.PutUint32(record[8:], uint32(len(record)-grainHeadBytes))
-	b.out.Write(zeroBlock[:roundUp(int64(len(record)), SectorBytes)-int64(len(record))])
+	binary.LittleEndian.PutUint32(record[8:], uint32(len(record)-extent.GrainHeadBytes))
+	b.out.Write(zeroBlock[:extent.RoundUp(int64(len(record)), SectorBytes)-int64(len(record))])
 	return nil
 }
 

@@ -14,6 +14,8 @@
 // And an image is what the guest sees: extents laid end to end, over a chain of
 // parents when snapshots exist (Image).
 //
+// Reading and writing of single extents is in the subpackage extent.
+//
 // The package has two doors. ReadStream and WriteStream move a whole disk as
 // streamOptimized, the form that NFC leases speak, in one pass without seeking.
 // Open and OpenChain give random access to everything else.
@@ -30,24 +32,28 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
-// SectorBytes is the unit of every size and offset inside a VMDK.
-const SectorBytes = 512
-
-// MaxCapacity bounds the size of a disk in bytes: 64 TiB, a little above the
-// 62 TiB that vSphere allows. Larger claims are refused before any table is
-// laid out for them.
-const MaxCapacity = int64(64) << 40
+const (
+	// SectorBytes is the unit of every size and offset inside a VMDK.
+	SectorBytes = extent.SectorBytes
+	// MaxCapacity bounds the size of a disk in bytes: 64 TiB.
+	MaxCapacity = extent.MaxCapacity
+)
 
 var (
 	// ErrFormat means that the bytes are not a VMDK, or contradict themselves.
-	ErrFormat = errors.New("not a valid vmdk")
+	ErrFormat = extent.ErrFormat
 	// ErrTruncated means that the bytes end before the structure does.
-	ErrTruncated = errors.New("vmdk is truncated")
+	ErrTruncated = extent.ErrTruncated
 	// ErrSize means that a disk size or range cannot be expressed: not a
 	// multiple of 512 bytes, empty, outside of the disk, or too large.
-	ErrSize = errors.New("impossible disk size")
+	ErrSize = extent.ErrSize
+	// ErrUnsupported means that the file is sound, but of a kind that cannot
+	// be read here: a raw device mapping, a dirty seSparse journal.
+	ErrUnsupported = extent.ErrUnsupported
 	// ErrHasParent means that the disk is a delta, whose missing grains are in
 	// a parent: OpenChain reads it, Open must not.
 	ErrHasParent = errors.New("disk is a delta and needs its parent")
@@ -57,9 +63,6 @@ var (
 	// ErrNeedsDescriptor means that the file is a bare extent, which is not a
 	// disk by itself: its descriptor must be opened.
 	ErrNeedsDescriptor = errors.New("file is a bare extent, open its descriptor")
-	// ErrUnsupported means that the file is sound, but of a kind that cannot
-	// be read here: a raw device mapping, a dirty seSparse journal.
-	ErrUnsupported = errors.New("kind of vmdk is not supported")
 )
 
 // Extent is a range of a disk in bytes.
@@ -98,11 +101,11 @@ const (
 
 func kindOf(head []byte) fileKind {
 	switch {
-	case bytes.HasPrefix(head, []byte(hostedMagic)):
+	case bytes.HasPrefix(head, []byte(extent.HostedMagic)):
 		return kindHosted
-	case bytes.HasPrefix(head, []byte(cowdMagic)):
+	case bytes.HasPrefix(head, []byte(extent.COWDMagic)):
 		return kindCOWD
-	case bytes.HasPrefix(head, []byte{0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0}):
+	case bytes.HasPrefix(head, []byte(extent.SESparseMagic)):
 		return kindSESparse
 	case looksLikeDescriptor(head):
 		return kindDescriptor
@@ -140,28 +143,21 @@ func checkName(name string) error {
 	return nil
 }
 
-// readFull fills p from off; an early end is ErrTruncated.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("read %d bytes at %d: %w", len(p), off, ErrTruncated)
-	}
-	return err
+// ReadWriterAt is a file as the seSparse writer needs it; *os.File is one.
+type ReadWriterAt = extent.ReadWriterAt
+
+// SESparse is a writable seSparse delta; see extent.Delta.
+type SESparse = extent.Delta
+
+// CreateSESparse writes an empty delta for a disk of size bytes into file, over
+// parent, which may be nil (zeros) or shorter than the disk. The descriptor that
+// makes a disk of it is NewDeltaDescriptor's. ErrSize for an impossible size.
+func CreateSESparse(file ReadWriterAt, size int64, parent io.ReaderAt) (*SESparse, error) {
+	return extent.CreateDelta(file, size, parent)
 }
 
-// isZero reports whether p holds no set bit; by blocks, since it looks at every
-// byte of every disk.
-func isZero(p []byte) bool {
-	for len(p) >= len(zeroBlock) {
-		if !bytes.Equal(p[:len(zeroBlock)], zeroBlock[:]) {
-			return false
-		}
-		p = p[len(zeroBlock):]
-	}
-	return bytes.Equal(p, zeroBlock[:len(p)])
+// OpenSESparse opens a delta that CreateSESparse made, to go on writing.
+// fileBytes is the file's length.
+func OpenSESparse(file ReadWriterAt, fileBytes int64, parent io.ReaderAt) (*SESparse, error) {
+	return extent.OpenDelta(file, fileBytes, parent)
 }
-
-var zeroBlock [4096]byte

@@ -88,6 +88,7 @@ func (b *Backend) writeTemp(ctx context.Context, data []byte) (string, file, err
 	temp := work.temp()
 	f, err := b.disk.Create(temp)
 	if err != nil {
+		b.removeTemp(temp) // it may be there: on a network only the answer is known lost
 		return "", nil, fmt.Errorf("create %s: %w", temp, cause(err))
 	}
 	if err := writeAll(ctx, f, data); err != nil {

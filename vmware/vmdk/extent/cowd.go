@@ -1,4 +1,4 @@
-package vmdk
+package extent
 
 import (
 	"encoding/binary"
@@ -6,22 +6,24 @@ import (
 	"io"
 )
 
+// COWDMagic are the first bytes of a COWD extent.
+const COWDMagic = "COWD"
+
 const (
-	cowdMagic = "COWD"
 	// cowdTableEntries is fixed by the format: 2 MiB of disk with the usual
 	// grain of one sector.
 	cowdTableEntries = 4096
 )
 
-// openCOWD opens the delta format of VMFS 3 and 5 (VMFSSPARSE): all numbers 32
+// OpenCOWD opens the delta format of VMFS 3 and 5 (VMFSSPARSE): all numbers 32
 // bits and in sectors, no mark for zeros, no second table. An entry of 0 is the
-// parent's.
-func openCOWD(file io.ReaderAt, fileBytes int64) (extent, int64, error) {
+// parent's. It returns the disk bytes that the extent covers, too.
+func OpenCOWD(file io.ReaderAt, fileBytes int64) (Reader, int64, error) {
 	head := make([]byte, SectorBytes)
-	if err := readFull(file, head, 0); err != nil {
+	if err := ReadFull(file, head, 0); err != nil {
 		return nil, 0, fmt.Errorf("open cowd extent: %w", err)
 	}
-	if string(head[:4]) != cowdMagic {
+	if string(head[:4]) != COWDMagic {
 		return nil, 0, fmt.Errorf("open cowd extent: no magic: %w", ErrFormat)
 	}
 	le := binary.LittleEndian
@@ -41,14 +43,14 @@ func openCOWD(file io.ReaderAt, fileBytes int64) (extent, int64, error) {
 		table: func(entry uint64) (int64, bool, error) {
 			return int64(entry) * SectorBytes, entry != 0, nil
 		},
-		decode: func(entry uint64) (state, int64, error) {
+		decode: func(entry uint64) (State, int64, error) {
 			if entry == 0 {
-				return absent, 0, nil
+				return Absent, 0, nil
 			}
 			if entry <= uint64(directory) {
-				return absent, 0, fmt.Errorf("lies at sector %d, before the directory: %w", entry, ErrFormat)
+				return Absent, 0, fmt.Errorf("lies at sector %d, before the directory: %w", entry, ErrFormat)
 			}
-			return data, int64(entry) * SectorBytes, nil
+			return Data, int64(entry) * SectorBytes, nil
 		},
 	}
 	return m, m.capacity, nil

@@ -1,4 +1,4 @@
-package vmdk
+package extent
 
 import (
 	"container/list"
@@ -7,48 +7,6 @@ import (
 	"io"
 	"sync"
 )
-
-// state is what an extent knows about a range.
-type state int
-
-const (
-	absent state = iota // ask the parent; zero without one
-	zero                // zero, whatever the parent holds
-	data                // stored here
-)
-
-// run is a range of an extent with one answer. For data, at is where its first
-// byte lies in the file (for deflated data: where the grain's record starts).
-type run struct {
-	state  state
-	length int64
-	at     int64
-}
-
-// extent is one file of a disk, or a hole of it. Offsets are relative to the
-// extent. Both methods may be called in parallel.
-type extent interface {
-	// locate answers for off, and for as many of the max bytes from there on
-	// as one look at the tables tells.
-	locate(off, max int64) (run, error)
-	// read fills p, which must lie inside the data run that locate gave for off.
-	read(p []byte, off int64, r run) error
-}
-
-// zeroExtent is a ZERO line: a hole without a file.
-type zeroExtent struct{}
-
-func (zeroExtent) locate(_, max int64) (run, error) { return run{zero, max, 0}, nil }
-func (zeroExtent) read([]byte, int64, run) error    { return fmt.Errorf("read hole: %w", ErrFormat) }
-
-// flatExtent is raw bytes from start on.
-type flatExtent struct {
-	file  io.ReaderAt
-	start int64
-}
-
-func (f flatExtent) locate(off, max int64) (run, error)  { return run{data, max, f.start + off}, nil }
-func (f flatExtent) read(p []byte, _ int64, r run) error { return readFull(f.file, p, r.at) }
 
 // grainMap is the two-level table that KDMV, COWD and seSparse share: a
 // directory of tables of entries, one entry a grain. What an entry means is the
@@ -68,7 +26,7 @@ type grainMap struct {
 	// when there is none.
 	table func(entry uint64) (at int64, ok bool, err error)
 	// decode tells what a table entry says about its grain.
-	decode func(entry uint64) (state, int64, error)
+	decode func(entry uint64) (State, int64, error)
 
 	cache blockCache
 }
@@ -77,32 +35,32 @@ type grainMap struct {
 // seSparse, more for the others.
 const directoryPage = 4096
 
-func (m *grainMap) locate(off, max int64) (run, error) {
-	max = min(max, m.capacity-off)
+func (m *grainMap) Locate(off, limit int64) (Run, error) {
+	limit = min(limit, m.capacity-off)
 	cover := m.grain * m.perTable
 	group := off / cover
-	max = min(max, (group+1)*cover-off)
+	limit = min(limit, (group+1)*cover-off)
 	tableAt, ok, err := m.lookup(group)
 	if err != nil {
-		return run{}, err
+		return Run{}, err
 	}
 	if !ok {
-		return run{absent, max, 0}, nil
+		return Run{Absent, limit, 0}, nil
 	}
 	tableBytes := m.perTable * m.entry
 	if tableAt < 0 || tableAt > m.fileBytes-tableBytes {
-		return run{}, fmt.Errorf("read grain table at %d, file of %d: %w", tableAt, m.fileBytes, ErrTruncated)
+		return Run{}, fmt.Errorf("read grain table at %d, file of %d: %w", tableAt, m.fileBytes, ErrTruncated)
 	}
 	table, err := m.cache.get(m.file, tableAt, tableBytes)
 	if err != nil {
-		return run{}, fmt.Errorf("read grain table: %w", err)
+		return Run{}, fmt.Errorf("read grain table: %w", err)
 	}
-	return m.scan(table, off, max)
+	return m.scan(table, off, limit)
 }
 
 // lookup reads the directory's entry of a table.
 func (m *grainMap) lookup(group int64) (int64, bool, error) {
-	total := roundUp(m.capacity, m.grain*m.perTable) / (m.grain * m.perTable) * m.entry
+	total := RoundUp(m.capacity, m.grain*m.perTable) / (m.grain * m.perTable) * m.entry
 	at := group * m.entry
 	page := at / directoryPage * directoryPage
 	bytes := min(directoryPage, total-page)
@@ -123,36 +81,36 @@ func (m *grainMap) value(b []byte, at int64) uint64 {
 // scan joins the entries from off on that continue the first one: same state,
 // and for data the next place in the file. That makes one request to a remote
 // file out of many grains.
-func (m *grainMap) scan(table []byte, off, max int64) (run, error) {
+func (m *grainMap) scan(table []byte, off, limit int64) (Run, error) {
 	index := off / m.grain % m.perTable
 	inside := off % m.grain
 	st, at, err := m.decode(m.value(table, index*m.entry))
 	if err != nil {
-		return run{}, fmt.Errorf("grain at %d: %w", off-inside, err)
+		return Run{}, fmt.Errorf("grain at %d: %w", off-inside, err)
 	}
 	length := m.grain - inside
-	for next := index + 1; next < m.perTable && length < max && !(m.single && st == data); next++ {
+	for next := index + 1; next < m.perTable && length < limit && !(m.single && st == Data); next++ {
 		st2, at2, err := m.decode(m.value(table, next*m.entry))
-		if err != nil || st2 != st || (st == data && at2 != at+(next-index)*m.grain) {
+		if err != nil || st2 != st || (st == Data && at2 != at+(next-index)*m.grain) {
 			break
 		}
 		length += m.grain
 	}
-	r := run{st, min(length, max), 0}
-	if st != data {
+	r := Run{st, min(length, limit), 0}
+	if st != Data {
 		return r, nil
 	}
-	if r.at = at; m.single {
+	if r.At = at; m.single {
 		return r, nil
 	}
-	r.at += inside
-	if r.at > m.fileBytes-r.length {
-		return run{}, fmt.Errorf("grain at %d lies at %d, file of %d: %w", off, r.at, m.fileBytes, ErrTruncated)
+	r.At += inside
+	if r.At > m.fileBytes-r.Length {
+		return Run{}, fmt.Errorf("grain at %d lies at %d, file of %d: %w", off, r.At, m.fileBytes, ErrTruncated)
 	}
 	return r, nil
 }
 
-func (m *grainMap) read(p []byte, _ int64, r run) error { return readFull(m.file, p, r.at) }
+func (m *grainMap) Read(p []byte, _ int64, r Run) error { return ReadFull(m.file, p, r.At) }
 
 // blockCache keeps the blocks of a file that were used last. Its zero value
 // works. Blocks are shared and must not be written.
@@ -177,7 +135,7 @@ const cacheBlocks = 32
 func (c *blockCache) get(file io.ReaderAt, at, length int64) ([]byte, error) {
 	return c.load(span{at, length}, func() ([]byte, error) {
 		b := make([]byte, length)
-		return b, readFull(file, b, at)
+		return b, ReadFull(file, b, at)
 	})
 }
 

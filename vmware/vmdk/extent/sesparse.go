@@ -1,10 +1,13 @@
-package vmdk
+package extent
 
 import (
 	"encoding/binary"
 	"fmt"
 	"io"
 )
+
+// SESparseMagic are the first bytes of a seSparse extent.
+const SESparseMagic = "\xbe\xba\xfe\xca\x00\x00\x00\x00"
 
 const (
 	seMagic         = 0xcafebabe
@@ -43,7 +46,7 @@ func parseSESparse(b []byte) (*seHeader, error) {
 	if word(1) != seVersion || word(3) != seGrainBytes/SectorBytes || word(4) != seTableBytes/SectorBytes || word(5) != 0 {
 		return nil, fmt.Errorf("parse sesparse header: version %#x, grain %d, table %d, flags %#x: %w", word(1), word(3), word(4), word(5), ErrUnsupported)
 	}
-	if !isZero(b[6*8:10*8]) || !isZero(b[26*8:SectorBytes]) {
+	if !IsZero(b[6*8:10*8]) || !IsZero(b[26*8:SectorBytes]) {
 		return nil, fmt.Errorf("parse sesparse header: reserved fields are set: %w", ErrUnsupported)
 	}
 	h := &seHeader{
@@ -68,12 +71,21 @@ func parseSESparse(b []byte) (*seHeader, error) {
 func (h *seHeader) sizeBytes() int64 { return int64(h.capacity) * SectorBytes }
 
 // seGroups is the number of tables that a disk of size bytes can have.
-func seGroups(size int64) int64 { return roundUp(size, seCover) / seCover }
+func seGroups(size int64) int64 { return RoundUp(size, seCover) / seCover }
 
-// openSESparse opens the delta format of VMFS 6.
+// OpenSESparse opens the delta format of VMFS 6 for reading, and returns the
+// disk bytes that the extent covers.
+func OpenSESparse(file io.ReaderAt, fileBytes int64) (Reader, int64, error) {
+	m, h, err := openSESparse(file, fileBytes)
+	if err != nil {
+		return nil, 0, err
+	}
+	return m, h.sizeBytes(), nil
+}
+
 func openSESparse(file io.ReaderAt, fileBytes int64) (*grainMap, *seHeader, error) {
 	b := make([]byte, SectorBytes)
-	if err := readFull(file, b, 0); err != nil {
+	if err := ReadFull(file, b, 0); err != nil {
 		return nil, nil, fmt.Errorf("open sesparse extent: %w", err)
 	}
 	h, err := parseSESparse(b)
@@ -90,7 +102,7 @@ func openSESparse(file io.ReaderAt, fileBytes int64) (*grainMap, *seHeader, erro
 // are not true.
 func checkVolatile(file io.ReaderAt, h *seHeader) error {
 	b := make([]byte, SectorBytes)
-	if err := readFull(file, b, int64(h.volatileAt)*SectorBytes); err != nil {
+	if err := ReadFull(file, b, int64(h.volatileAt)*SectorBytes); err != nil {
 		return fmt.Errorf("read volatile header: %w", err)
 	}
 	if binary.LittleEndian.Uint64(b) != seVolatileMagic {
@@ -125,21 +137,21 @@ func (h *seHeader) tableAt(entry uint64) (int64, bool, error) {
 
 // grainAt reads a table entry. The grain's number is turned: its low 12 bits
 // are the bits 48 to 59, the higher ones begin at bit 0.
-func (h *seHeader) grainAt(entry uint64) (state, int64, error) {
+func (h *seHeader) grainAt(entry uint64) (State, int64, error) {
 	switch entry & seKindMask {
 	case 0:
 		if entry == 0 {
-			return absent, 0, nil
+			return Absent, 0, nil
 		}
 	case seUnmapped, seZero:
-		return zero, 0, nil
+		return Zero, 0, nil
 	case seData:
 		number := entry>>48&0xfff | entry&(1<<48-1)<<12
 		if number < h.grainsLen*SectorBytes/seGrainBytes {
-			return data, int64(h.grains)*SectorBytes + int64(number)*seGrainBytes, nil
+			return Data, int64(h.grains)*SectorBytes + int64(number)*seGrainBytes, nil
 		}
 	}
-	return absent, 0, fmt.Errorf("table entry %#x: %w", entry, ErrFormat)
+	return Absent, 0, fmt.Errorf("table entry %#x: %w", entry, ErrFormat)
 }
 
 // seEntry is the inverse of grainAt for data.

@@ -1,4 +1,4 @@
-package vmdk
+package extent
 
 import (
 	"encoding/binary"
@@ -15,12 +15,12 @@ type ReadWriterAt interface {
 	io.WriterAt
 }
 
-// SESparse is a writable seSparse delta over a parent. It exists to make deltas
+// Delta is a writable seSparse delta over a parent. It exists to make deltas
 // that readers can be tried on, so it keeps what readers look at (headers,
 // directory, tables, grains) and leaves journal, free bitmap and back map
 // empty: it is not meant to be handed to ESXi. Its methods may be called in
 // parallel.
-type SESparse struct {
+type Delta struct {
 	mu        sync.RWMutex
 	file      ReadWriterAt
 	parent    io.ReaderAt // nil: zeros
@@ -30,11 +30,11 @@ type SESparse struct {
 	directory []uint64
 }
 
-// CreateSESparse writes an empty delta for a disk of size bytes into file and
+// CreateDelta writes an empty delta for a disk of size bytes into file and
 // returns it. Grains that were never written read from parent, which may be
 // nil or shorter than the disk (zeros). The descriptor that makes a disk of it
-// is NewDeltaDescriptor's. ErrSize unless size is a multiple of 512 in range.
-func CreateSESparse(file ReadWriterAt, size int64, parent io.ReaderAt) (*SESparse, error) {
+// is package vmdk's business. ErrSize unless size is a multiple of 512 in range.
+func CreateDelta(file ReadWriterAt, size int64, parent io.ReaderAt) (*Delta, error) {
 	if size < SectorBytes || size%SectorBytes != 0 || size > MaxCapacity {
 		return nil, fmt.Errorf("create sesparse: %d bytes: %w", size, ErrSize)
 	}
@@ -52,16 +52,16 @@ func CreateSESparse(file ReadWriterAt, size int64, parent io.ReaderAt) (*SESpars
 	if _, err := file.WriteAt(make([]byte, SectorBytes), int64(h.grains-1)*SectorBytes); err != nil {
 		return nil, fmt.Errorf("create sesparse: %w", err)
 	}
-	return &SESparse{file: file, parent: parent, header: h, directory: make([]uint64, seGroups(size))}, nil
+	return &Delta{file: file, parent: parent, header: h, directory: make([]uint64, seGroups(size))}, nil
 }
 
 // layoutSESparse gives every region the whole disk needs its place, as ESXi
 // does: the regions' order and the first 2 MiB are the ones seen in its files.
 func layoutSESparse(size int64) (*seHeader, [26]uint64) {
 	const align = 2048 // sectors
-	grains := uint64(roundUp(size, seGrainBytes) / seGrainBytes)
+	grains := uint64(RoundUp(size, seGrainBytes) / seGrainBytes)
 	groups := uint64(seGroups(size))
-	sectors := func(bytes uint64) uint64 { return uint64(roundUp(int64(bytes), align*SectorBytes) / SectorBytes) }
+	sectors := func(bytes uint64) uint64 { return uint64(RoundUp(int64(bytes), align*SectorBytes) / SectorBytes) }
 	w := [26]uint64{
 		0: seMagic, 1: seVersion, 2: uint64(size / SectorBytes),
 		3: seGrainBytes / SectorBytes, 4: seTableBytes / SectorBytes,
@@ -80,16 +80,16 @@ func layoutSESparse(size int64) (*seHeader, [26]uint64) {
 	}, w
 }
 
-// OpenSESparse opens a delta that CreateSESparse made, to go on writing.
+// OpenDelta opens a delta that CreateDelta made, to go on writing.
 // fileBytes is the file's length.
-func OpenSESparse(file ReadWriterAt, fileBytes int64, parent io.ReaderAt) (*SESparse, error) {
+func OpenDelta(file ReadWriterAt, fileBytes int64, parent io.ReaderAt) (*Delta, error) {
 	_, h, err := openSESparse(file, fileBytes)
 	if err != nil {
 		return nil, err
 	}
-	s := &SESparse{file: file, parent: parent, header: h}
+	s := &Delta{file: file, parent: parent, header: h}
 	b := make([]byte, seGroups(h.sizeBytes())*8)
-	if err := readFull(file, b, int64(h.directory)*SectorBytes); err != nil {
+	if err := ReadFull(file, b, int64(h.directory)*SectorBytes); err != nil {
 		return nil, fmt.Errorf("open sesparse: read directory: %w", err)
 	}
 	for ; len(b) > 0; b = b[8:] {
@@ -102,15 +102,15 @@ func OpenSESparse(file ReadWriterAt, fileBytes int64, parent io.ReaderAt) (*SESp
 		s.directory = append(s.directory, entry)
 	}
 	// Grains are only ever appended.
-	s.grains = uint64(max(0, roundUp(fileBytes-int64(h.grains)*SectorBytes, seGrainBytes)/seGrainBytes))
+	s.grains = uint64(max(0, RoundUp(fileBytes-int64(h.grains)*SectorBytes, seGrainBytes)/seGrainBytes))
 	return s, nil
 }
 
 // Size is the disk's size in bytes.
-func (s *SESparse) Size() int64 { return s.header.sizeBytes() }
+func (s *Delta) Size() int64 { return s.header.sizeBytes() }
 
 // ReadAt reads the disk: the delta, and the parent below it.
-func (s *SESparse) ReadAt(p []byte, off int64) (int, error) {
+func (s *Delta) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read sesparse at %d: %w", off, ErrSize)
 	}
@@ -134,20 +134,20 @@ func (s *SESparse) ReadAt(p []byte, off int64) (int, error) {
 // WriteAt writes p at off, both of any alignment. A grain written in part for
 // the first time takes the rest from the parent. Beyond the disk's end it is
 // ErrSize and nothing is written.
-func (s *SESparse) WriteAt(p []byte, off int64) (int, error) {
+func (s *Delta) WriteAt(p []byte, off int64) (int, error) {
 	return s.update(off, int64(len(p)), func(dst []byte, done int64) { copy(dst, p[done:]) })
 }
 
 // WriteZeroes makes length bytes at off read as zero, whatever the parent
 // holds; whole grains that hold no data yet cost only
 // their table entry.
-func (s *SESparse) WriteZeroes(off, length int64) error {
+func (s *Delta) WriteZeroes(off, length int64) error {
 	_, err := s.update(off, length, nil)
 	return err
 }
 
 // update walks the grains of a range; a nil fill writes zeros.
-func (s *SESparse) update(off, length int64, fill func(dst []byte, done int64)) (int, error) {
+func (s *Delta) update(off, length int64, fill func(dst []byte, done int64)) (int, error) {
 	if off < 0 || length < 0 || off > s.Size() || length > s.Size()-off {
 		return 0, fmt.Errorf("write sesparse: %d bytes at %d, disk of %d: %w", length, off, s.Size(), ErrSize)
 	}
@@ -165,7 +165,7 @@ func (s *SESparse) update(off, length int64, fill func(dst []byte, done int64)) 
 	return int(length), nil
 }
 
-func (s *SESparse) updateGrain(grain []byte, at, n int64, fill func([]byte, int64), done int64) error {
+func (s *Delta) updateGrain(grain []byte, at, n int64, fill func([]byte, int64), done int64) error {
 	start := at / seGrainBytes * seGrainBytes
 	whole := n == seGrainBytes || (at == start && at+n == s.Size())
 	slot, err := s.slot(at)
@@ -180,7 +180,7 @@ func (s *SESparse) updateGrain(grain []byte, at, n int64, fill func([]byte, int6
 	if err != nil {
 		return err
 	}
-	if whole && fill == nil && st != data {
+	if whole && fill == nil && st != Data {
 		return s.putEntry(slot, seZero)
 	}
 	clear(grain)
@@ -194,7 +194,7 @@ func (s *SESparse) updateGrain(grain []byte, at, n int64, fill func([]byte, int6
 	if clear(dst); fill != nil {
 		fill(dst, done)
 	}
-	if st == data {
+	if st == Data {
 		_, err := s.file.WriteAt(grain, place)
 		return err
 	}
@@ -203,7 +203,7 @@ func (s *SESparse) updateGrain(grain []byte, at, n int64, fill func([]byte, int6
 
 // appendGrain stores a grain at the end of the file, then the entry that makes
 // it valid.
-func (s *SESparse) appendGrain(grain []byte, slot int64) error {
+func (s *Delta) appendGrain(grain []byte, slot int64) error {
 	place := int64(s.header.grains)*SectorBytes + int64(s.grains)*seGrainBytes
 	if s.grains >= s.header.grainsLen*SectorBytes/seGrainBytes {
 		return fmt.Errorf("no grain left: %w", ErrSize)
@@ -216,8 +216,8 @@ func (s *SESparse) appendGrain(grain []byte, slot int64) error {
 }
 
 // readGrain fills p from at, both inside of one grain.
-func (s *SESparse) readGrain(p []byte, at int64) error {
-	st, place := absent, int64(0)
+func (s *Delta) readGrain(p []byte, at int64) error {
+	st, place := Absent, int64(0)
 	tableAt, ok, err := s.header.tableAt(s.directory[at/seCover])
 	if err != nil {
 		return err
@@ -232,9 +232,9 @@ func (s *SESparse) readGrain(p []byte, at int64) error {
 		}
 	}
 	switch {
-	case st == data:
-		return readFull(s.file, p, place+at%seGrainBytes)
-	case st == absent && s.parent != nil:
+	case st == Data:
+		return ReadFull(s.file, p, place+at%seGrainBytes)
+	case st == Absent && s.parent != nil:
 		return readPadded(s.parent, p, at)
 	}
 	clear(p)
@@ -243,7 +243,7 @@ func (s *SESparse) readGrain(p []byte, at int64) error {
 
 // slot is where in the file the table entry of a grain lies; the table is made
 // when there is none.
-func (s *SESparse) slot(at int64) (int64, error) {
+func (s *Delta) slot(at int64) (int64, error) {
 	group := at / seCover
 	tableAt, ok, err := s.header.tableAt(s.directory[group])
 	if err != nil {
@@ -261,13 +261,13 @@ func (s *SESparse) slot(at int64) (int64, error) {
 	return tableAt + at/seGrainBytes%seTableEntries*8, nil
 }
 
-func (s *SESparse) entry(slot int64) (uint64, error) {
+func (s *Delta) entry(slot int64) (uint64, error) {
 	var b [8]byte
-	err := readFull(s.file, b[:], slot)
+	err := ReadFull(s.file, b[:], slot)
 	return binary.LittleEndian.Uint64(b[:]), err
 }
 
-func (s *SESparse) putEntry(slot int64, entry uint64) error {
+func (s *Delta) putEntry(slot int64, entry uint64) error {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], entry)
 	_, err := s.file.WriteAt(b[:], slot)
