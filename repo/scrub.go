@@ -182,12 +182,14 @@ func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed [
 		s.found(Finding{Object: name, What: what})
 		return nil
 	}
+	write := s.be.PutIfAbsent // a copy that was missing
 	if damaged != nil {
 		if err := s.be.Put(ctx, quarantine+name, damaged); err != nil {
 			return fmt.Errorf("quarantine %s: %w", name, err)
 		}
+		write = s.be.Put
 	}
-	if err := s.be.Put(ctx, name, fixed); err != nil {
+	if err := write(ctx, name, fixed); err != nil {
 		return fmt.Errorf("heal %s: %w", name, err)
 	}
 	s.found(Finding{Object: name, What: what, Healed: true})

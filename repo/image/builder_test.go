@@ -178,6 +178,33 @@ func TestIncrementalEqualsFullBuild(t *testing.T) {
 	})
 }
 
+// Nothing or one chunk is set, and the disk ends elsewhere than the parent.
+func TestResizeKeepsWhatIsNotSet(t *testing.T) {
+	const leaf, level = Fanout, Fanout * Fanout
+	sizes := []int64{1, leaf - 1, leaf, leaf + 1, level - 1, level, level + 1, level*Fanout - 1, level * Fanout, level*Fanout + 1}
+	for _, before := range sizes {
+		for _, after := range sizes {
+			for _, touched := range [][]int64{nil, {0}, {after - 1}, {after / 2}} {
+				s := newMemStore()
+				a := model{before * 512, 512, map[int64]int64{0: 1, before / 3: 2, before - 1: 3}}
+				b := model{after * 512, 512, map[int64]int64{}}
+				for chunk, n := range a.at {
+					if chunk < after {
+						b.at[chunk] = n
+					}
+				}
+				for i, chunk := range touched {
+					b.at[chunk] = int64(10 + i)
+				}
+				parent := full(t, s, a)
+				if got, want := build(t, s, &parent, b, touched), full(t, newMemStore(), b); got != want {
+					t.Errorf("%d → %d chunks, %v set: root %s, full build %s", before, after, touched, got.Root, want.Root)
+				}
+			}
+		}
+	}
+}
+
 func drawModel(t *rapid.T, chunks int64) model {
 	m := model{chunks * 512, 512, map[int64]int64{}}
 	if chunks == 0 {

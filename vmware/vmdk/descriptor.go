@@ -185,6 +185,15 @@ func ParseDescriptor(text []byte) (*Descriptor, error) {
 	return p.d, nil
 }
 
+// parseEmbedded is ParseDescriptor for the place inside of a sparse file, which
+// may be left empty, as in a piece of a split disk: then there is no descriptor.
+func parseEmbedded(text []byte) (*Descriptor, error) {
+	if len(text) == 0 || text[0] == 0 {
+		return nil, nil
+	}
+	return ParseDescriptor(text)
+}
+
 type descriptorParser struct {
 	d     *Descriptor
 	seen  map[string]bool

@@ -30,7 +30,7 @@ type Image struct {
 // part is an extent in its place.
 type part struct {
 	start, end int64 // bytes of the disk
-	extent     extent
+	extent     extent.Reader
 }
 
 // Open opens the VMDK in r, a file of size bytes: a sparse file with its
@@ -117,7 +117,11 @@ func openImage(r io.ReaderAt, size int64, openExtent OpenExtent) (*Image, error)
 // openSingle opens a sparse file that is a whole disk. Only a stream may lack
 // the descriptor: a split disk is never deflated.
 func openSingle(r io.ReaderAt, size int64) (*Image, error) {
-	e, h, d, err := extent.OpenHosted(r, size)
+	e, h, text, err := extent.OpenHosted(r, size)
+	if err != nil {
+		return nil, err
+	}
+	d, err := parseEmbedded(text)
 	if err != nil {
 		return nil, err
 	}
@@ -153,21 +157,21 @@ func openText(r io.ReaderAt, size int64, openExtent OpenExtent) (*Image, error) 
 		if err != nil {
 			return nil, fmt.Errorf("extent %q: %w", line.Name, err)
 		}
-		im.parts = append(im.parts, part{im.Size, im.Size + length, e})
-		im.Size += length
+		im.parts = append(im.parts, part{im.size, im.size + length, e})
+		im.size += length
 	}
 	return im, nil
 }
 
 // openLine opens the file of an extent line and checks that it holds as much as
 // the line says.
-func openLine(line DescriptorExtent, delta bool, openExtent OpenExtent) (extent, error) {
+func openLine(line DescriptorExtent, delta bool, openExtent OpenExtent) (extent.Reader, error) {
 	if line.Access == "NOACCESS" {
 		return nil, fmt.Errorf("access is denied by the descriptor: %w", ErrUnsupported)
 	}
 	switch line.Type {
 	case "ZERO":
-		return zeroExtent{}, nil
+		return extent.Hole{}, nil
 	case "FLAT", "VMFS", "SPARSE", "VMFSSPARSE", "SESPARSE":
 	default:
 		return nil, fmt.Errorf("type %s: %w", line.Type, ErrUnsupported)
@@ -182,7 +186,7 @@ func openLine(line DescriptorExtent, delta bool, openExtent OpenExtent) (extent,
 		if start > size || length > size-start {
 			return nil, fmt.Errorf("%d bytes at %d of a file of %d: %w", length, start, size, ErrTruncated)
 		}
-		return flatExtent{r, start}, nil
+		return extent.Flat{File: r, Start: start}, nil
 	}
 	e, capacity, err := openSparse(line.Type, r, size, delta)
 	if err != nil {
@@ -194,18 +198,18 @@ func openLine(line DescriptorExtent, delta bool, openExtent OpenExtent) (extent,
 	return e, nil
 }
 
-func openSparse(kind string, r io.ReaderAt, size int64, delta bool) (extent, int64, error) {
+func openSparse(kind string, r io.ReaderAt, size int64, delta bool) (extent.Reader, int64, error) {
 	switch kind {
 	case "VMFSSPARSE":
 		return extent.OpenCOWD(r, size)
 	case "SESPARSE":
-		e, h, err := extent.OpenSESparse(r, size)
-		if err != nil {
-			return nil, 0, err
-		}
-		return e, h.SizeBytes(), nil
+		return extent.OpenSESparse(r, size)
 	}
-	e, h, d, err := extent.OpenHosted(r, size)
+	e, h, text, err := extent.OpenHosted(r, size)
+	if err != nil {
+		return nil, 0, err
+	}
+	d, err := parseEmbedded(text)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -216,7 +220,7 @@ func openSparse(kind string, r io.ReaderAt, size int64, delta bool) (extent, int
 }
 
 // Size is the disk's size in bytes, a multiple of 512.
-func (im *Image) Size() int64 { return im.Size }
+func (im *Image) Size() int64 { return im.size }
 
 // Descriptor is what the disk says about itself; not to be changed.
 func (im *Image) Descriptor() *Descriptor { return im.descriptor }
@@ -230,9 +234,9 @@ func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read vmdk at %d: %w", off, ErrSize)
 	}
-	short := int64(len(p)) > max(0, im.Size-off)
+	short := int64(len(p)) > max(0, im.size-off)
 	if short {
-		p = p[:max(0, im.Size-off)]
+		p = p[:max(0, im.size-off)]
 	}
 	if err := im.read(p, off); err != nil {
 		return 0, fmt.Errorf("read vmdk at %d: %w", off, err)
@@ -244,11 +248,11 @@ func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // locate asks the extent at off.
-func (im *Image) locate(off, max int64) (part, run, error) {
+func (im *Image) locate(off, max int64) (part, extent.Run, error) {
 	i := sort.Search(len(im.parts), func(i int) bool { return im.parts[i].end > off })
 	p := im.parts[i]
-	r, err := p.extent.locate(off-p.start, min(max, p.end-off))
-	if err == nil && r.length <= 0 {
+	r, err := p.extent.Locate(off-p.start, min(max, p.end-off))
+	if err == nil && r.Length <= 0 {
 		err = errors.New("extent answered with an empty run")
 	}
 	return p, r, err
@@ -260,13 +264,13 @@ func (im *Image) read(p []byte, off int64) error {
 		if err != nil {
 			return err
 		}
-		dst := p[:r.length]
+		dst := p[:r.Length]
 		switch {
-		case r.state == data:
-			err = pt.extent.read(dst, off-pt.start, r)
-		case r.state == absent && im.parent != nil:
+		case r.State == extent.Data:
+			err = pt.extent.Read(dst, off-pt.start, r)
+		case r.State == extent.Absent && im.parent != nil:
 			// A parent may be shorter: disks grow between snapshots.
-			below := dst[:min(r.length, max(0, im.parent.size-off))]
+			below := dst[:min(r.Length, max(0, im.parent.size-off))]
 			clear(dst[len(below):])
 			err = im.parent.read(below, off)
 		default:
@@ -275,7 +279,7 @@ func (im *Image) read(p []byte, off int64) error {
 		if err != nil {
 			return err
 		}
-		p, off = p[r.length:], off+r.length
+		p, off = p[r.Length:], off+r.Length
 	}
 	return nil
 }
@@ -288,10 +292,10 @@ func (im *Image) Allocated(off, length int64) ([]Extent, error) {
 	if off < 0 || length < 0 {
 		return nil, fmt.Errorf("list allocated %d bytes at %d: %w", length, off, ErrSize)
 	}
-	if off >= im.Size {
+	if off >= im.size {
 		return nil, nil
 	}
-	out, err := im.allocated(nil, off, off+min(length, im.Size-off))
+	out, err := im.allocated(nil, off, off+min(length, im.size-off))
 	if err != nil {
 		return nil, fmt.Errorf("list allocated %d bytes at %d: %w", length, off, err)
 	}
@@ -305,14 +309,14 @@ func (im *Image) allocated(out []Extent, off, end int64) ([]Extent, error) {
 			return nil, err
 		}
 		switch {
-		case r.state == data:
-			out = appendExtent(out, off, r.length)
-		case r.state == absent && im.parent != nil:
-			if out, err = im.parent.allocated(out, off, min(off+r.length, im.parent.size)); err != nil {
+		case r.State == extent.Data:
+			out = appendExtent(out, off, r.Length)
+		case r.State == extent.Absent && im.parent != nil:
+			if out, err = im.parent.allocated(out, off, min(off+r.Length, im.parent.size)); err != nil {
 				return nil, err
 			}
 		}
-		off += r.length
+		off += r.Length
 	}
 	return out, nil
 }

@@ -17,6 +17,18 @@ import (
 	"holdfast/vmware/vmdk/extent"
 )
 
+// Grain and table are the only sizes that ESXi writes; the room in front is
+// what its own streams have.
+const (
+	streamGrainBytes   = 128 * SectorBytes
+	streamTableEntries = 512
+	streamOverhead     = 128 // sectors before the first grain
+	descriptorSectors  = 20
+)
+
+// sectorPadding fills up a record's last sector.
+var sectorPadding [SectorBytes]byte
+
 // batchGrains are read and deflated by one worker at a time: 1 MiB.
 const batchGrains = 16
 
@@ -123,11 +135,11 @@ type streamWriter struct {
 
 func newStreamWriter(w io.Writer, size int64) *streamWriter {
 	h := extent.Header{
-		version: 3, flags: extent.FlagNewlines | extent.FlagDeflate | extent.FlagMarkers,
-		capacity: uint64(size / SectorBytes), grain: streamGrainBytes / SectorBytes,
-		descriptor: 1, descriptorLen: descriptorSectors,
-		entriesPerTable: streamTableEntries, directory: extent.DirectoryAtEnd,
-		overhead: streamOverhead, algorithm: extent.AlgorithmDeflate,
+		Version: 3, Flags: extent.FlagNewlines | extent.FlagDeflate | extent.FlagMarkers,
+		Capacity: uint64(size / SectorBytes), Grain: streamGrainBytes / SectorBytes,
+		Descriptor: 1, DescriptorLen: descriptorSectors,
+		EntriesPerTable: streamTableEntries, Directory: extent.DirectoryAtEnd,
+		Overhead: streamOverhead, Algorithm: extent.AlgorithmDeflate,
 	}
 	return &streamWriter{
 		w: w, header: h,
@@ -345,7 +357,7 @@ func (b *batch) deflate(z *zlib.Writer, index int64, grain []byte) error {
 	record := b.out.Bytes()[start:]
 	binary.LittleEndian.PutUint64(record, uint64(index)*streamGrainBytes/SectorBytes)
 	binary.LittleEndian.PutUint32(record[8:], uint32(len(record)-extent.GrainHeadBytes))
-	b.out.Write(zeroBlock[:extent.RoundUp(int64(len(record)), SectorBytes)-int64(len(record))])
+	b.out.Write(sectorPadding[:extent.RoundUp(int64(len(record)), SectorBytes)-int64(len(record))])
 	return nil
 }
 
