@@ -6,8 +6,16 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/backup"
+	"holdfast/repo"
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local"
+	"holdfast/repo/image"
+	"holdfast/repo/pack"
+	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
+	"holdfast/restore"
+	"holdfast/vmware/vmdk"
 )
 
 // exitCode is what the program ends with. The codes are promised to scripts.
@@ -70,6 +78,23 @@ var exitTable = []exitRow{
 	{errInterrupted, exitInterrupted, "run it again when you like: what is already stored is not sent twice"},
 	{errCrashed, exitCrashed, "this is a bug; please report it with the lines above"},
 	{errRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
+	{repo.ErrNoRepository, exitNoRepository, "make one with holdfast init, or check the path"},
+	{pack.ErrTampered, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy; holdfast check --read-data names the points that are hit"},
+	{pack.ErrDamaged, exitDamaged, "holdfast check --read-data names the points and items that are hit; all others restore"},
+	{repo.ErrMissing, exitDamaged, "holdfast repair index lists packs that the index does not know; holdfast check names the points that are hit"},
+	{repo.ErrHealable, exitIncomplete, "holdfast scrub --heal mends it"},
+	{repo.ErrSessionLost, exitFailed, "run it again: what was stored is not sent twice"},
+	{backup.ErrRelease, exitFailed, "holdfast vm cleanup removes what is left of ours"},
+	{backup.ErrChanged, exitFailed, "back up a snapshot of it, not the image in use"},
+	{restore.ErrVerify, exitFailed, "the target does not keep what is written to it: check its disk and memory"},
+	{restore.ErrFileExists, exitFailed, "choose another name, or say --overwrite"},
+	{recovery.ErrUnknown, exitFailed, "holdfast points lists what there is"},
+	{recovery.ErrAmbiguous, exitFailed, "give more of the id or of the source's name: holdfast points lists both"},
+	{image.ErrIncomparable, exitFailed, "points with chunks of different sizes have no common map"},
+	{local.ErrLocked, exitBusy, "only one program may write there at a time: wait for the other one to end"},
+	{vmdk.ErrTruncated, exitFailed, "the VMDK ends too early: copy it again"},
+	{vmdk.ErrNeedsDescriptor, exitFailed, "name the small .vmdk text file, not the data file that belongs to it"},
+	{vmdk.ErrFormat, exitFailed, "the VMDK is damaged, or no VMDK: --format raw backs up the bytes as they are"},
 	{seal.ErrWrongKey, exitWrongKey, "try the other password, or the key file; holdfast key list tells which keys the repository has once it is open"},
 	{seal.ErrKeyFile, exitWrongKey, "a key file is made by holdfast init --new-key-file or holdfast key add --new-key-file"},
 	{backend.ErrUnreachable, exitUnreachable, "check the address, the network and the credentials of the repository"},

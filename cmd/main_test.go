@@ -14,6 +14,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/backup"
+	"holdfast/cmd/ui"
+	"holdfast/restore"
+)
+
+var (
+	_ backup.Progress  = (*ui.Progress)(nil)
+	_ restore.Progress = (*ui.Progress)(nil)
 )
 
 // outcome is what one run of the program left.

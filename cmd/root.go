@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,12 +54,15 @@ type app struct {
 	redact   *redactor
 	now      func() time.Time
 
+	command *cobra.Command // what runs, once prepare has been called
+
 	json, quiet, verbose bool
 
 	// screen is ui for the goroutine that waits for signals while prepare
 	// replaces it.
 	screen atomic.Pointer[ui.Terminal]
 
+	healed   sync.Map // objects of which the operator was told that reading healed them
 	stdinFor string // what standard input was given to, "" while it is free
 	closeLog func() error
 }
@@ -66,6 +70,21 @@ type app struct {
 // commands lists every command of the program.
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
+		newInitCommand(a),
+		newKeyCommand(a),
+		newPointsCommand(a),
+		newShowCommand(a),
+		newDiffCommand(a),
+		newDumpCommand(a),
+		newTagCommand(a),
+		newPinCommand(a),
+		newUnpinCommand(a),
+		newCheckCommand(a),
+		newScrubCommand(a),
+		newRepairCommand(a),
+		newStatsCommand(a),
+		newBackupCommand(a),
+		newRestoreCommand(a),
 		newConfigCommand(a),
 		newCompletionCommand(a),
 		newManCommand(a),
@@ -204,6 +223,9 @@ func (a *app) runGuarded(ctx context.Context, root *cobra.Command) (c *cobra.Com
 		}); ok {
 			what = e.Error()
 		}
+		if a.command != nil {
+			c = a.command
+		}
 		a.ui.Warn("panic: %s\n%s", what, withoutArguments(debug.Stack()))
 		err = fmt.Errorf("%w: %s", errCrashed, what)
 	}()
@@ -293,6 +315,7 @@ func (a *app) prepare(c *cobra.Command) error {
 	if isCompletion(c) {
 		return nil
 	}
+	a.command = c
 	s, err := loadSettings(c, a.std.Environ)
 	if err != nil {
 		return err

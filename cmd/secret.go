@@ -36,7 +36,7 @@ const (
 // secretLabels are the words of prompts and errors.
 var secretLabels = map[secretKind]string{
 	repositorySecret: "repository password", fromSecret: "password of the repository to copy from",
-	vcenterSecret: "vCenter password", guestSecret: "guest password", sqlSecret: "SQL Server password",
+	vcenterSecret: "vCenter password", newPassword: "new password", guestSecret: "guest password", sqlSecret: "SQL Server password",
 }
 
 // secretLimitBytes is more than any password, and little enough that

@@ -42,6 +42,9 @@ func chunkAllowed(bytes int64) bool {
 	return bytes >= minDiskChunkBytes && bytes <= maxDiskChunkBytes && bytes&(bytes-1) == 0
 }
 
+// Check refuses what the format does not allow (ErrParameter); keys apart.
+func (p InitParams) Check() error { return p.normalize() }
+
 // normalize fills in defaults and refuses what the format does not allow.
 func (p *InitParams) normalize() error {
 	if p.Parity == "" {
@@ -61,9 +64,6 @@ func (p *InitParams) normalize() error {
 	}
 	for _, c := range compressions {
 		if p.Compression == c {
-			if len(p.Keys) == 0 {
-				return fmt.Errorf("no key: %w", ErrParameter)
-			}
 			return nil
 		}
 	}
@@ -75,6 +75,9 @@ func (p *InitParams) normalize() error {
 func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (*Repository, error) {
 	if err := p.normalize(); err != nil {
 		return nil, err
+	}
+	if len(p.Keys) == 0 {
+		return nil, fmt.Errorf("make repository without a key: %w", ErrParameter)
 	}
 	if err := empty(ctx, be); err != nil {
 		return nil, err
@@ -92,18 +95,46 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 	if err := r.apply(config); err != nil {
 		return nil, err
 	}
-	for _, key := range p.Keys {
+	if err := r.found(ctx, p.Keys, config); err != nil {
+		return nil, errors.Join(err, undoInit(ctx, be))
+	}
+	return r, r.openIndex(ctx)
+}
+
+// found writes the first objects, the config last.
+func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Config) (err error) {
+	for _, key := range keys {
 		if r.slot, err = r.AddKey(ctx, key); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := r.writeRecord(ctx, ledger.LedgerName(0), parity.Ledger, ledger.Entry{Version: ledger.Version}); err != nil {
-		return nil, err
+		return err
 	}
-	if err := r.writeRecord(ctx, nameConfig, parity.Config, config); err != nil {
-		return nil, err
+	return r.writeRecord(ctx, nameConfig, parity.Config, config)
+}
+
+// undoInit empties the place again after an init that failed, so that the next
+// one finds it as it was. A place with a config is a repository and stays.
+func undoInit(ctx context.Context, be backend.Backend) error {
+	ctx = context.WithoutCancel(ctx)
+	if err := Exists(ctx, be); !errors.Is(err, ErrNoRepository) {
+		return nil
 	}
-	return r, r.openIndex(ctx)
+	for _, prefix := range []string{prefixKeys, spare(prefixKeys), ledger.Ledgers} {
+		var names []string
+		err := be.List(ctx, prefix, func(info backend.Info) error {
+			names = append(names, info.Name)
+			return nil
+		})
+		for _, name := range names {
+			err = errors.Join(err, be.Delete(ctx, name))
+		}
+		if err != nil {
+			return fmt.Errorf("undo init: %w", err)
+		}
+	}
+	return be.Sync(ctx)
 }
 
 var errStop = errors.New("stop listing")

@@ -62,21 +62,23 @@ func (r *Repository) ReplaceKey(ctx context.Context, key NewKey) (string, error)
 	}
 	old := r.slot
 	r.slot = id
-	return id, r.RemoveKey(ctx, old)
+	_, err = r.RemoveKey(ctx, old)
+	return id, err
 }
 
-// RemoveKey removes a slot, never the last one that can be read.
-func (r *Repository) RemoveKey(ctx context.Context, id string) error {
+// RemoveKey removes the slot whose id begins with id, never the last one that
+// can be read, and returns its full id.
+func (r *Repository) RemoveKey(ctx context.Context, id string) (removed string, err error) {
 	keys, err := r.Keys(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	found, others := "", 0
 	for _, k := range keys {
 		switch {
 		case strings.HasPrefix(k.ID, id) && len(id) >= 4:
 			if found != "" {
-				return fmt.Errorf("remove key %s: more than one begins so: %w", id, ErrKeyUnknown)
+				return "", fmt.Errorf("remove key %s: more than one begins so: %w", id, ErrKeyUnknown)
 			}
 			found = k.ID
 		case !k.Damaged:
@@ -84,17 +86,17 @@ func (r *Repository) RemoveKey(ctx context.Context, id string) error {
 		}
 	}
 	if found == "" {
-		return fmt.Errorf("remove key %s: %w", id, ErrKeyUnknown)
+		return "", fmt.Errorf("remove key %s: %w", id, ErrKeyUnknown)
 	}
 	if others == 0 {
-		return fmt.Errorf("remove key %s: %w", found, ErrLastKey)
+		return "", fmt.Errorf("remove key %s: %w", found, ErrLastKey)
 	}
 	for _, place := range []string{prefixKeys + found, spare(prefixKeys + found)} {
 		if err := r.be.Delete(ctx, place); err != nil {
-			return fmt.Errorf("remove %s: %w", place, err)
+			return "", fmt.Errorf("remove %s: %w", place, err)
 		}
 	}
-	return r.be.Sync(ctx)
+	return found, r.be.Sync(ctx)
 }
 
 // Keys lists the key slots.

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ var ErrParameter = errors.New("parameter not allowed")
 // Options are what a repository takes from its surroundings. Rand and Now are
 // required; the rest has working zero values.
 type Options struct {
-	CacheDir   string            // where the local index lies; "" keeps it in memory
+	CacheDir   string            // below it lies the local index; "" keeps it in memory
 	Log        *slog.Logger      // nil: nothing is logged
 	Now        func() time.Time  // for records and hints, never for safety
 	Rand       io.Reader         // crypto/rand.Reader
@@ -82,7 +83,7 @@ func (r *Repository) Close() error { return r.index.Close() }
 // Open opens the repository at be with one secret. Errors: ErrNoRepository,
 // seal.ErrWrongKey, pack.ErrDamaged, backend.ErrUnreachable.
 func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Options) (*Repository, error) {
-	if err := exists(ctx, be); err != nil {
+	if err := Exists(ctx, be); err != nil {
 		return nil, err
 	}
 	ring, slot, err := openRing(ctx, be, secret)
@@ -125,8 +126,9 @@ func (r *Repository) apply(config ledger.Config) error {
 	return nil
 }
 
-// exists tells whether there is a repository at all, without any secret.
-func exists(ctx context.Context, be backend.Backend) error {
+// Exists tells whether there is a repository at all, without any secret:
+// ErrNoRepository if there is none.
+func Exists(ctx context.Context, be backend.Backend) error {
 	for _, name := range []string{nameConfig, spare(nameConfig)} {
 		_, err := be.Stat(ctx, name)
 		if err == nil {
@@ -141,7 +143,15 @@ func exists(ctx context.Context, be backend.Backend) error {
 
 // openIndex reads the newest ledger and brings the local index up to date.
 func (r *Repository) openIndex(ctx context.Context) error {
-	local, err := index.OpenLocal(r.opts.CacheDir, index.LocalOptions{Logger: r.log})
+	dir := ""
+	if r.opts.CacheDir != "" {
+		dir = filepath.Join(r.opts.CacheDir, r.config.ID)
+	}
+	local, err := index.OpenLocal(dir, index.LocalOptions{Logger: r.log})
+	if err != nil && dir != "" {
+		r.log.Warn("the cache cannot be used; the index stays in memory", "error", err)
+		local, err = index.OpenLocal("", index.LocalOptions{Logger: r.log})
+	}
 	if err != nil {
 		return fmt.Errorf("open local index: %w", err)
 	}

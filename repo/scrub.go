@@ -74,7 +74,7 @@ type scrubber struct {
 // needs no key. With Heal damaged objects are written anew, bit for bit what
 // they were; the damaged bytes stay in quarantine/ until the next clean scrub.
 func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report, error) {
-	if err := exists(ctx, be); err != nil {
+	if err := Exists(ctx, be); err != nil {
 		return nil, err
 	}
 	s := &scrubber{be: be, opts: opts, names: map[string]bool{}, published: map[string]bool{}}

@@ -100,31 +100,29 @@ func (b *bar) columns() int {
 func (b *bar) line(s snapshot, columns int) string {
 	if b.format == nil || b.total != s.total {
 		b.total = s.total
-		// One more than the total: at its maximum a progress bar finishes and
-		// no longer draws, but the run is over only when Done says so.
-		limit := s.total + 1
-		if s.total < 0 {
-			limit = -1
-		}
-		b.format = progressbar.NewOptions64(limit,
+		b.format = progressbar.NewOptions64(s.total, // -1 makes a spinner of it
 			progressbar.OptionSetWriter(io.Discard),
 			progressbar.OptionSetSpinnerChangeInterval(0), // no goroutine of its own
-			progressbar.OptionSetWidth(16),
+			progressbar.OptionSetWidth(14),
 			progressbar.OptionSetElapsedTime(false),
 			progressbar.OptionSetPredictTime(false))
 	}
 	done := s.done
 	if s.total >= 0 {
-		done = min(done, s.total)
+		// At its maximum a progress bar finishes and no longer draws, but the
+		// run is over only when Done says so.
+		done = min(done, s.total-1)
 	}
 	_ = b.format.Set64(done)
 	parts := []string{strings.TrimSpace(strings.ReplaceAll(b.format.String(), "\r", "")), Bytes(s.done)}
 	if s.total >= 0 {
 		parts[1] += "/" + Bytes(s.total)
 	}
-	parts = append(parts, Rate(s.done, s.elapsed), Duration(s.elapsed))
+	parts = append(parts, Rate(s.done, s.elapsed))
 	if left := s.left(); left > 0 {
 		parts = append(parts, Duration(left)+" left")
+	} else {
+		parts = append(parts, Duration(s.elapsed))
 	}
 	return truncate(strings.Join(append(parts, s.title()), "  "), columns)
 }

@@ -4,7 +4,9 @@
 //
 // Names are slash-separated, of lower-case letters, digits, '.', '-' and '_',
 // without empty, "." or ".." parts; ValidName tells. An object is written whole
-// or not at all: no reader ever sees half of one, not even after a crash.
+// or not at all: no reader ever sees half of one, whatever process dies when.
+// Only a power cut may tear or lose an object that a Put made and no Sync
+// followed; nothing may depend on such an object.
 package backend
 
 import (
@@ -62,7 +64,8 @@ type Backend interface {
 	List(ctx context.Context, prefix string, fn func(Info) error) error
 	// Delete removes an object; a missing one is no error.
 	Delete(ctx context.Context, name string) error
-	// Sync returns when every Put of this process that returned before is durable.
+	// Sync returns when every Put and Delete of this process that returned
+	// before is durable.
 	Sync(ctx context.Context) error
 	// Location is how an operator names the place, without secrets.
 	Location() string

@@ -134,7 +134,7 @@ func (b *Builder) finish(ctx context.Context) error {
 	if b.rootSet || b.parent == nil {
 		return nil
 	}
-	if false {
+	if b.depth < b.parent.depth {
 		if err := b.loadOld(ctx, b.depth, []int64{0}); err != nil {
 			return err
 		}

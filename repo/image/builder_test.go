@@ -18,10 +18,10 @@ const (
 	tib = int64(1) << 40
 )
 
-// bigDisk has one chunk of data in each leaf of a terabyte.
-func bigDisk(t *testing.T, s *memStore) (model, Map) {
+// bigDisk has one chunk of data in each leaf.
+func bigDisk(t *testing.T, s *memStore, size int64) (model, Map) {
 	t.Helper()
-	d := model{bytes: tib, chunkBytes: 128 * kib, at: map[int64]int64{}}
+	d := model{bytes: size, chunkBytes: 128 * kib, at: map[int64]int64{}}
 	for leaf := range d.chunks() / Fanout {
 		d.at[leaf*Fanout+leaf%Fanout] = leaf + 1
 	}
@@ -32,7 +32,7 @@ func bigDisk(t *testing.T, s *memStore) (model, Map) {
 // in few loads; leaves overwritten in full are not even loaded.
 func TestClusteredChangeTouchesOnlyItsLeaves(t *testing.T) {
 	s := newMemStore()
-	_, parent := bigDisk(t, s)
+	_, parent := bigDisk(t, s, tib)
 	if parent.Depth() != 4 || parent.Chunks() != 1<<23 {
 		t.Fatalf("depth %d, %d chunks", parent.Depth(), parent.Chunks())
 	}
@@ -72,7 +72,7 @@ func TestClusteredChangeTouchesOnlyItsLeaves(t *testing.T) {
 // Changes all over the disk load each of the parent's nodes once, in batches.
 func TestScatteredChangeLoadsEachNodeOnce(t *testing.T) {
 	s := newMemStore()
-	d, parent := bigDisk(t, s)
+	d, parent := bigDisk(t, s, 128*gib)
 	next := model{d.bytes, d.chunkBytes, map[int64]int64{}}
 	for chunk := int64(5); chunk < d.chunks(); chunk += 300 {
 		next.at[chunk] = 10_000_000 + chunk
@@ -124,7 +124,7 @@ func buildWatched(t *testing.T, s *memStore, parent Map, d model) (m Map, most i
 
 func TestUnchangedDiskStoresNothing(t *testing.T) {
 	s := newMemStore()
-	d, parent := bigDisk(t, s)
+	d, parent := bigDisk(t, s, 16*gib)
 	s.reset()
 	if m := build(t, s, &parent, d, nil); m != parent || s.loads != 0 || s.puts != 0 {
 		t.Errorf("nothing set: root %s of %s, %d loads, %d puts", m.Root, parent.Root, s.loads, s.puts)

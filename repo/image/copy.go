@@ -71,16 +71,22 @@ func copyChunks(ctx context.Context, loader Loader, m Map, at []place, fn func(o
 	})
 }
 
-// loadChunks loads disk chunks and checks their length.
+// loadChunks loads disk chunks and checks that all come, at their full length.
 func loadChunks(ctx context.Context, loader Loader, m Map, at []place, fn func(i int, plain []byte) error) error {
 	ids := make([]blob.ID, len(at))
 	for i, p := range at {
 		ids[i] = p.id
 	}
-	return loader.Load(ctx, blob.DiskChunk, ids, func(i int, plain []byte) error {
+	came := 0
+	err := loader.Load(ctx, blob.DiskChunk, ids, func(i int, plain []byte) error {
+		came++
 		if int64(len(plain)) != m.ChunkBytes {
 			return fmt.Errorf("read disk chunk %s: %d bytes, not %d: %w", at[i].id, len(plain), m.ChunkBytes, ErrMap)
 		}
 		return fn(i, plain)
 	})
+	if err == nil && came != len(at) {
+		return fmt.Errorf("load disk chunks: %d of %d were delivered: %w", came, len(at), ErrMap)
+	}
+	return err
 }

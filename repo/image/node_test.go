@@ -101,11 +101,33 @@ func TestBadNodesAreNoticed(t *testing.T) {
 func TestUndeliveredNodeIsNoticed(t *testing.T) {
 	s := newMemStore()
 	m := full(t, s, model{bytes: 1000 * 512, chunkBytes: 512, at: map[int64]int64{0: 1, 999: 2}})
-	s.short = true
+	s.short = blob.MapNode + 1
 	for reader, err := range readAll(s, m) {
 		if !errors.Is(err, ErrMap) {
 			t.Errorf("%s: %v", reader, err)
 		}
+	}
+}
+
+// A chunk that does not come must not read as zeros, and a broken connection
+// must not look like the end of the disk.
+func TestUndeliveredChunkIsNotReadAsZeros(t *testing.T) {
+	s := newMemStore()
+	m, _ := dense(t, s, 1000, 512, func(int64) bool { return false })
+	r, err := NewReader(t.Context(), s, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.short = blob.DiskChunk
+	if n, err := r.ReadAt(make([]byte, 1000), 0); n != 0 || !errors.Is(err, ErrMap) {
+		t.Errorf("read: %d bytes, %v", n, err)
+	}
+	if err := Copy(t.Context(), s, m, CopyOptions{}, func(int64, []byte) error { return nil }); !errors.Is(err, ErrMap) {
+		t.Errorf("copy: %v", err)
+	}
+	s.end = io.EOF
+	if n, err := r.ReadAt(make([]byte, 1000), 0); n != 0 || errors.Is(err, io.EOF) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("broken connection: %d bytes, %v", n, err)
 	}
 }
 

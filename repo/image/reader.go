@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -71,7 +72,10 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, end
 	}
 	clear(p)
-	if err := r.fill(p, off); err != nil {
+	if err := r.fill(p, off); errors.Is(err, io.EOF) {
+		// A connection that ended is not the end of the disk.
+		return 0, fmt.Errorf("read disk: %v: %w", err, io.ErrUnexpectedEOF)
+	} else if err != nil {
 		return 0, err
 	}
 	return len(p), end

@@ -28,7 +28,8 @@ type memStore struct {
 	calls   int             // Loads
 	widest  int             // ids of the largest Load
 	seen    map[blob.ID]int // Loads of each id
-	short   bool            // leave the last of each Load out, though it is nil
+	short   blob.Kind       // leave the last of each Load of this kind out
+	end     error           // what Load says
 }
 
 func newMemStore() *memStore {
@@ -70,7 +71,10 @@ func (s *memStore) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn f
 		found = append(found, plain)
 	}
 	s.mu.Unlock()
-	if s.short {
+	if s.end != nil {
+		return s.end
+	}
+	if s.short == kind {
 		ids = ids[:len(ids)-1]
 	}
 	for i := len(ids) - 1; i >= 0; i-- {

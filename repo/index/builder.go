@@ -30,12 +30,26 @@ func (b *Builder) Len() int { return len(b.packs) }
 // that cannot exist and ErrConservation if the entries of a pack are not what
 // its count and sum say. The same packs give the same bytes in any order.
 func (b *Builder) Bytes() ([]byte, error) {
-	packs, from, err := b.distinct()
+	data, err := b.build()
 	if err != nil {
 		return nil, fmt.Errorf("build index segment: %w", err)
 	}
+	return data, nil
+}
+
+func (b *Builder) build() ([]byte, error) {
+	packs, err := distinct(slices.Clone(b.packs))
+	if err != nil {
+		return nil, err
+	}
 	var rows []row
-	for i, n := range from {
+	taken := make([]bool, len(packs))
+	for n, p := range b.packs {
+		i := ordinal(packs, p)
+		if taken[i] {
+			continue
+		}
+		taken[i] = true
 		for _, e := range b.entries[n] {
 			rows = append(rows, row{KeyOf(e.ID), uint32(i), e.Offset, e.Stored})
 		}
@@ -46,37 +60,13 @@ func (b *Builder) Bytes() ([]byte, error) {
 	w := newSegmentWriter(&out, packs)
 	for _, r := range rows {
 		if err := w.add(r); err != nil {
-			return nil, fmt.Errorf("build index segment: %w", err)
+			return nil, err
 		}
 	}
 	if err := w.finish(); err != nil {
-		return nil, fmt.Errorf("build index segment: %w", err)
+		return nil, err
 	}
 	return out.Bytes(), nil
-}
-
-// distinct sorts the packs and drops second copies; from tells which Add each
-// of them came from.
-func (b *Builder) distinct() (packs []Pack, from []int, err error) {
-	order := make([]int, len(b.packs))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(i, j int) int { return comparePacks(b.packs[i], b.packs[j]) })
-	for _, i := range order {
-		p := b.packs[i]
-		if err := p.check(); err != nil {
-			return nil, nil, err
-		}
-		if n := len(packs); n > 0 && samePack(packs[n-1], p) {
-			if packs[n-1] != p {
-				return nil, nil, fmt.Errorf("pack %s added twice with other sums: %w", p.Name(), ErrConservation)
-			}
-			continue
-		}
-		packs, from = append(packs, p), append(from, i)
-	}
-	return packs, from, nil
 }
 
 // segmentWriter writes a segment from rows in order. It holds one page and the
@@ -99,7 +89,7 @@ func newSegmentWriter(w io.Writer, packs []Pack) *segmentWriter {
 
 func (w *segmentWriter) add(r row) error {
 	if int(r.pack) >= len(w.packs) || !w.packs[r.pack].holds(r.offset, r.stored) {
-		return fmt.Errorf("entry %x lies outside its pack: %w", r.key, ErrPack)
+		return outside(r.key)
 	}
 	if w.entries > 0 && !before(&w.last, &r) {
 		return fmt.Errorf("entry %x twice or out of order: %w", r.key, ErrConservation)
@@ -140,7 +130,9 @@ func (w *segmentWriter) finish() error {
 	for i, p := range w.packs {
 		putPack(lists[i*packBytes:], p)
 	}
-	lists = appendFences(lists, w.fences)
+	for _, f := range w.fences {
+		lists = append(lists, f[:]...)
+	}
 	t := trailer{
 		pages: uint32(len(w.fences)), packs: uint32(len(w.packs)), entries: w.entries,
 		check: xxhash.Sum64(lists),
@@ -150,3 +142,6 @@ func (w *segmentWriter) finish() error {
 	_, err := w.w.Write(lists)
 	return err
 }
+
+// size is the length in bytes of the finished segment.
+func (w *segmentWriter) size() int64 { return segmentSize(len(w.fences), len(w.packs)) }

@@ -41,6 +41,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -133,13 +135,31 @@ func samePack(a, b Pack) bool { return comparePacks(a, b) == 0 }
 // order everywhere makes equal sets of packs equal bytes, and lets a merge
 // renumber packs without sorting entries again.
 func comparePacks(a, b Pack) int {
-	if c := cmp.Compare(a.SID, b.SID); c != 0 {
-		return c
+	return cmp.Or(strings.Compare(a.SID, b.SID), cmp.Compare(a.Kind, b.Kind), compareKeys(a.ID, b.ID))
+}
+
+// distinct sorts packs and drops second copies. It returns ErrPack for a pack
+// that cannot exist, ErrConservation for copies that contradict each other.
+func distinct(packs []Pack) ([]Pack, error) {
+	slices.SortFunc(packs, comparePacks)
+	for i, p := range packs {
+		if err := p.check(); err != nil {
+			return nil, err
+		}
+		if i > 0 && samePack(packs[i-1], p) && packs[i-1] != p {
+			return nil, fmt.Errorf("pack %s stated in two ways: %w", p.Name(), ErrConservation)
+		}
 	}
-	if c := cmp.Compare(a.Kind, b.Kind); c != 0 {
-		return c
+	return slices.Clip(slices.CompactFunc(packs, samePack)), nil
+}
+
+// ordinal finds p in packs, which are sorted; -1 if it is not there.
+func ordinal(packs []Pack, p Pack) int {
+	i, ok := slices.BinarySearchFunc(packs, p, comparePacks)
+	if !ok {
+		return -1
 	}
-	return compareKeys(a.ID, b.ID)
+	return i
 }
 
 // check refuses packs that cannot exist.
@@ -160,18 +180,11 @@ func (p Pack) holds(offset, stored uint32) bool {
 	return stored > 0 && uint64(offset)+uint64(stored) <= uint64(p.Bytes)
 }
 
+// outside is the error for an entry that its pack cannot hold.
+func outside(key Key) error { return fmt.Errorf("entry %x lies outside its pack: %w", key, ErrPack) }
+
 // validSID reports whether s has the shape <8 hex>-<16 hex>-<16 hex>.
 func validSID(s string) bool {
-	if len(s) != sidChars {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		dash := i == 8 || i == 25
-		hexDigit := c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
-		if dash && c != '-' || !dash && !hexDigit {
-			return false
-		}
-	}
-	return true
+	return len(s) == sidChars && s[8] == '-' && s[25] == '-' && strings.Count(s, "-") == 2 &&
+		strings.Trim(s, "0123456789abcdef-") == ""
 }

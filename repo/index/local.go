@@ -39,7 +39,7 @@ type Local struct {
 
 	mu     sync.RWMutex // guards what follows; held for reading during look-ups
 	parts  []part       // largest first; the slice and its parts are never changed
-	own    ownPacks
+	own    []ownPack
 	closed bool
 }
 
@@ -51,26 +51,12 @@ type part struct {
 	live []bool // by ordinal
 }
 
-// deadEntries is the number of entries in packs that do not count.
-func (p part) deadEntries() int {
-	n := 0
-	for i, live := range p.live {
-		if !live {
-			n += int(p.seg.packs[i].Count)
-		}
-	}
-	return n
-}
-
 // OpenLocal opens the local index in dir, which is made if need be; dir "" keeps
 // all in memory. Files that are not whole are deleted. It knows nothing until
 // the first Refresh has told which segments exist. Errors are those of the
 // directory.
 func OpenLocal(dir string, opts LocalOptions) (*Local, error) {
-	l := &Local{store: store{dir: dir}, wanted: map[string]bool{}, fetches: opts.Fetches, log: opts.Logger}
-	if l.fetches <= 0 {
-		l.fetches = 4
-	}
+	l := &Local{store: store{dir: dir}, wanted: map[string]bool{}, fetches: max(cmp.Or(opts.Fetches, 4), 1), log: opts.Logger}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -100,7 +86,7 @@ func (l *Local) Close() error {
 	for _, p := range l.parts {
 		errs = append(errs, p.close())
 	}
-	l.parts, l.own, l.closed = nil, ownPacks{}, true
+	l.parts, l.own, l.closed = nil, nil, true
 	return errors.Join(errs...)
 }
 
@@ -140,8 +126,8 @@ func (l *Local) find(id blob.ID, fn func(Location) bool) error {
 		return ErrClosed
 	}
 	key, more := KeyOf(id), true
-	if more = l.own.find(key, fn); !more {
-		return nil
+	for i := 0; i < len(l.own) && more; i++ {
+		more = l.own[i].find(key, fn)
 	}
 	for i := len(l.parts) - 1; i >= 0 && more; i-- {
 		p := l.parts[i]
@@ -162,10 +148,11 @@ func (l *Local) find(id blob.ID, fn func(Location) bool) error {
 // Add makes a pack that the running session has written known at once, before a
 // segment lists it. The entries are copied. It returns ErrPack or
 // ErrConservation if pack and entries do not belong together. A pack that is
-// known already is left alone. The memory, about 50 bytes a chunk, is freed by
+// known already is left alone. The memory, 28 bytes a chunk, is freed by
 // the AddSegment or Refresh that brings the pack in a segment.
 func (l *Local) Add(pack Pack, entries []Entry) error {
-	if err := checkEntries(pack, entries); err != nil {
+	own, err := newOwnPack(pack, entries)
+	if err != nil {
 		return fmt.Errorf("add pack to local index: %w", err)
 	}
 	l.mu.Lock()
@@ -173,23 +160,10 @@ func (l *Local) Add(pack Pack, entries []Entry) error {
 	if l.closed {
 		return ErrClosed
 	}
-	l.own.add(pack, entries)
+	if !slices.ContainsFunc(l.own, func(o ownPack) bool { return samePack(o.Pack, pack) }) {
+		l.own = append(l.own, own)
+	}
 	return nil
-}
-
-// checkEntries holds one pack's entries against the pack.
-func checkEntries(pack Pack, entries []Entry) error {
-	if err := pack.check(); err != nil {
-		return err
-	}
-	law := make(tally, 1)
-	for _, e := range entries {
-		if !pack.holds(e.Offset, e.Stored) {
-			return fmt.Errorf("entry %s lies outside its pack: %w", e.ID, ErrPack)
-		}
-		law.add(row{key: KeyOf(e.ID), offset: e.Offset, stored: e.Stored})
-	}
-	return law.check([]Pack{pack})
 }
 
 // AddSegment takes in a segment that this session has just published under
@@ -204,11 +178,7 @@ func (l *Local) AddSegment(name string, segment []byte) error {
 	if closed {
 		return ErrClosed
 	}
-	covered := map[string]bool{}
-	for _, p := range parts {
-		p.cover(covered)
-	}
-	if covered[name] && l.wanted[name] {
+	if l.wanted[name] && len(missing(parts, map[string]bool{name: true})) == 0 {
 		return nil
 	}
 	s, err := l.store.take(name, segment)
@@ -222,24 +192,18 @@ func (l *Local) AddSegment(name string, segment []byte) error {
 	return err
 }
 
-// Packs goes through all packs that count, each once, in no order that means
-// anything. It holds a list of them, 56 bytes a pack.
+// Packs goes through all packs that count, each once, sorted by session, kind
+// and id. It holds a list of them, 64 bytes a pack.
 func (l *Local) Packs() iter.Seq[Pack] {
 	return func(yield func(Pack) bool) {
 		l.mu.RLock()
 		packs := livePacks(l.parts)
-		own := slices.Clone(l.own.packs)
+		for _, o := range l.own {
+			packs = append(packs, o.Pack)
+		}
 		l.mu.RUnlock()
-		for _, p := range packs {
-			if !yield(p) {
-				return
-			}
-		}
-		for _, p := range own {
-			if ordinal(packs, p) < 0 && !yield(p) {
-				return
-			}
-		}
+		slices.SortFunc(packs, comparePacks)
+		slices.Values(slices.CompactFunc(packs, samePack))(yield)
 	}
 }
 
@@ -263,10 +227,10 @@ func (l *Local) swap(parts []part, retired []*shard) {
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(b.seg.Len(), a.seg.Len()) })
 	l.mu.Lock()
 	l.parts = parts
-	l.own.drop(func(p Pack) bool {
-		return slices.ContainsFunc(parts, func(at part) bool {
-			i := ordinal(at.seg.packs, p)
-			return i >= 0 && at.live[i]
+	l.own = slices.DeleteFunc(l.own, func(o ownPack) bool {
+		return slices.ContainsFunc(parts, func(p part) bool {
+			i := ordinal(p.seg.packs, o.Pack)
+			return i >= 0 && p.live[i]
 		})
 	})
 	l.mu.Unlock()

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"container/heap"
 	"fmt"
 	"io"
 	"slices"
@@ -21,10 +20,8 @@ func Merge(w io.Writer, segs []*Segment, keep func(Pack) bool) error {
 		keep = func(Pack) bool { return true }
 	}
 	m := merger{segs: segs, keep: keep}
-	if err := m.run(w); err != nil {
-		return fmt.Errorf("merge %d index segments: %w", len(segs), err)
-	}
-	return nil
+	_, err := m.run(w)
+	return err
 }
 
 // merger is one run of Merge. The two hooks stand for mistakes in it, which
@@ -37,32 +34,40 @@ type merger struct {
 	spoilRows  func(row, func(row) error) error
 }
 
-func (m *merger) run(w io.Writer) error {
+// run merges into w and returns the size of the segment written.
+func (m *merger) run(w io.Writer) (int64, error) {
 	packs, err := m.union()
-	if err != nil {
-		return err
+	if err == nil {
+		if m.spoilPacks != nil {
+			packs = m.spoilPacks(packs)
+		}
+		out := newSegmentWriter(w, packs)
+		if err = m.stream(out); err == nil {
+			return out.size(), nil
+		}
 	}
-	if m.spoilPacks != nil {
-		packs = m.spoilPacks(packs)
-	}
-	h := m.cursors(packs)
-	if err := h.start(); err != nil {
-		return err
-	}
-	out := newSegmentWriter(w, packs)
+	return 0, fmt.Errorf("merge %d index segments: %w", len(m.segs), err)
+}
+
+// stream writes all rows in order, checks the law and finishes.
+func (m *merger) stream(out *segmentWriter) error {
 	emit := out.add
 	if m.spoilRows != nil {
 		emit = func(r row) error { return m.spoilRows(r, out.add) }
+	}
+	h := m.cursors(out.packs)
+	if err := h.start(); err != nil {
+		return err
 	}
 	for len(h) > 0 {
 		if err := emit(h[0].row); err != nil {
 			return err
 		}
-		if err := h.advance(); err != nil {
+		if err := h.step(0); err != nil {
 			return err
 		}
 	}
-	if err := m.checkPacks(packs); err != nil {
+	if err := m.checkPacks(out.packs); err != nil {
 		return err
 	}
 	return out.finish()
@@ -78,13 +83,7 @@ func (m *merger) union() ([]Pack, error) {
 			}
 		}
 	}
-	slices.SortFunc(packs, comparePacks)
-	for i := 1; i < len(packs); i++ {
-		if a, b := packs[i-1], packs[i]; samePack(a, b) && a != b {
-			return nil, fmt.Errorf("pack %s stated in two ways: %w", b.Name(), ErrConservation)
-		}
-	}
-	return slices.Clip(slices.CompactFunc(packs, samePack)), nil
+	return distinct(packs)
 }
 
 // checkPacks is the law's second half: the packs written are those of the
@@ -150,51 +149,48 @@ func (c *mergeCursor) step() (bool, error) {
 	}
 }
 
-// mergeHeap has the cursor with the smallest row first.
+// mergeHeap is a binary heap of the cursors that have a row, smallest row first.
 type mergeHeap []*mergeCursor
 
-func (h mergeHeap) Len() int           { return len(h) }
-func (h mergeHeap) Less(i, j int) bool { return before(&h[i].row, &h[j].row) }
-func (h mergeHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-
-// Push adds a cursor; container/heap asks for it.
-func (h *mergeHeap) Push(x any) { *h = append(*h, x.(*mergeCursor)) }
-
-// Pop takes the last cursor; container/heap asks for it.
-func (h *mergeHeap) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return c
-}
-
-// start moves each cursor to its first row and drops those without any.
+// start moves each cursor to its first row.
 func (h *mergeHeap) start() error {
-	live := (*h)[:0]
-	for _, c := range *h {
-		ok, err := c.step()
-		if err != nil {
+	for i := len(*h) - 1; i >= 0; i-- {
+		if err := h.step(i); err != nil {
 			return err
 		}
-		if ok {
-			live = append(live, c)
-		}
 	}
-	*h = live
-	heap.Init(h)
 	return nil
 }
 
-// advance moves the first cursor on.
-func (h *mergeHeap) advance() error {
-	ok, err := (*h)[0].step()
+// step moves cursor i, below which the heap is in order, to its next row, and
+// puts it in its place or, at its end, takes it out.
+func (h *mergeHeap) step(i int) error {
+	ok, err := (*h)[i].step()
 	if err != nil {
 		return err
 	}
-	if ok {
-		heap.Fix(h, 0)
-	} else {
-		heap.Pop(h)
+	if !ok {
+		last := len(*h) - 1
+		(*h)[i] = (*h)[last]
+		*h = (*h)[:last]
 	}
+	h.sink(i)
 	return nil
+}
+
+func (h *mergeHeap) sink(i int) {
+	c := *h
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(c); child++ {
+			if before(&c[child].row, &c[least].row) {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		c[i], c[least] = c[least], c[i]
+		i = least
+	}
 }

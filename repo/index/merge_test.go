@@ -107,7 +107,7 @@ func TestLawCatchesMergeBugs(t *testing.T) {
 	for name, m := range bugs {
 		m.segs, m.keep = segs, func(Pack) bool { return true }
 		var out bytes.Buffer
-		err := m.run(&out)
+		_, err := m.run(&out)
 		if !errors.Is(err, ErrConservation) {
 			t.Errorf("%s: got %v, want ErrConservation", name, err)
 		}

@@ -31,39 +31,20 @@ type row struct {
 	stored uint32
 }
 
-func compareKeys(a, b [16]byte) int {
-	x, y := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])
-	if x == y {
-		x, y = binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:])
-	}
-	return cmp.Compare(x, y)
-}
+func compareKeys(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }
 
 // compareRows is the order of entries: id, pack ordinal, offset. No two rows of
 // a segment are equal in it.
 func compareRows(a, b row) int {
-	switch {
-	case before(&a, &b):
-		return -1
-	case before(&b, &a):
-		return 1
-	}
-	return 0
+	return cmp.Or(compareKeys(a.key, b.key), cmp.Compare(a.pack, b.pack), cmp.Compare(a.offset, b.offset))
 }
 
 // before reports whether a sorts before b. It is the inner loop of a merge.
 func before(a, b *row) bool {
-	x, y := binary.BigEndian.Uint64(a.key[:8]), binary.BigEndian.Uint64(b.key[:8])
-	if x != y {
-		return x < y
+	if c := bytes.Compare(a.key[:], b.key[:]); c != 0 {
+		return c < 0
 	}
-	if x, y = binary.BigEndian.Uint64(a.key[8:]), binary.BigEndian.Uint64(b.key[8:]); x != y {
-		return x < y
-	}
-	if a.pack != b.pack {
-		return a.pack < b.pack
-	}
-	return a.offset < b.offset
+	return a.pack < b.pack || a.pack == b.pack && a.offset < b.offset
 }
 
 func check32(b []byte) uint32 { return uint32(xxhash.Sum64(b)) }
@@ -142,13 +123,11 @@ func getPack(b []byte, prev string) (Pack, error) {
 	return p, nil
 }
 
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
+func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+// segmentSize is the length in bytes of a segment.
+func segmentSize(pages, packs int) int64 {
+	return int64(pages)*(pageBytes+fenceBytes) + int64(packs)*packBytes + trailerBytes
 }
 
 // trailer is the last 64 bytes of a segment.
@@ -184,8 +163,7 @@ func getTrailer(b []byte, size int64) (trailer, error) {
 		entries: binary.LittleEndian.Uint64(b[16:]),
 		check:   binary.LittleEndian.Uint64(b[24:]),
 	}
-	want := int64(t.pages)*(pageBytes+fenceBytes) + int64(t.packs)*packBytes + trailerBytes
-	if want != size {
+	if want := segmentSize(int(t.pages), int(t.packs)); want != size {
 		return trailer{}, fmt.Errorf("%d bytes where the trailer tells %d: %w", size, want, ErrCorrupt)
 	}
 	if t.entries < uint64(t.pages) || t.entries > uint64(t.pages)*pageEntries {

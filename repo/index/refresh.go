@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -34,6 +32,10 @@ func (e *SegmentError) Error() string { return "take in segment " + e.Name + ": 
 // Unwrap is the cause.
 func (e *SegmentError) Unwrap() error { return e.Err }
 
+// Fetch brings the bytes of the segment called name, opened and healed: what
+// Builder made of it. It is called from several goroutines at once.
+type Fetch func(ctx context.Context, name string) ([]byte, error)
+
 // Refresh brings the local index up to the segments that exist now, names: it
 // fetches those it lacks, several at a time, and drops what only gone segments
 // listed. Every fetched segment is read whole and held against the conservation
@@ -43,7 +45,7 @@ func (e *SegmentError) Unwrap() error { return e.Err }
 // others: all else is in effect, and the error joins one SegmentError for each
 // that is missing. Other errors: ctx's, and ErrConservation when segments
 // contradict each other.
-func (l *Local) Refresh(ctx context.Context, names []string, fetch func(ctx context.Context, name string) ([]byte, error)) error {
+func (l *Local) Refresh(ctx context.Context, names []string, fetch Fetch) error {
 	l.refreshing.Lock()
 	defer l.refreshing.Unlock()
 	l.mu.RLock()
@@ -87,30 +89,25 @@ func restrict(parts []part, wanted map[string]bool) (kept []part, retired []*sha
 }
 
 // catchUp fetches what parts lack of the wanted segments, merging on the way.
-func (l *Local) catchUp(ctx context.Context, parts []part,
-	fetch func(ctx context.Context, name string) ([]byte, error)) ([]part, []*shard, error) {
+func (l *Local) catchUp(ctx context.Context, parts []part, fetch Fetch) ([]part, []*shard, error) {
 	var retired []*shard
 	var errs []error
-	for batch := range slices.Chunk(missing(parts, l.wanted), fetchBatch) {
+	todo := missing(parts, l.wanted)
+	for {
+		batch := todo[:min(len(todo), fetchBatch)]
+		todo = todo[len(batch):]
 		fresh, err := l.fetch(ctx, batch, fetch)
-		errs = append(errs, err)
 		for _, s := range fresh {
 			parts = append(parts, part{s, s.liveIn(l.wanted)})
 		}
-		var gone []*shard
-		parts, gone, err = l.compact(parts)
-		retired = append(retired, gone...)
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
+		// Also with nothing new: what is gone may ask for a merge.
+		merged, gone, mergeErr := l.compact(parts)
+		parts, retired = merged, append(retired, gone...)
+		errs = append(errs, err, mergeErr)
+		if len(todo) == 0 || ctx.Err() != nil {
+			return parts, retired, errors.Join(append(errs, ctx.Err())...)
 		}
 	}
-	if len(errs) == 0 { // nothing new, but what is gone may ask for a merge
-		var err error
-		parts, retired, err = l.compact(parts)
-		errs = append(errs, err)
-	}
-	return parts, retired, errors.Join(append(errs, ctx.Err())...)
 }
 
 // missing is what wanted has and parts do not cover, sorted.
@@ -131,7 +128,7 @@ func missing(parts []part, wanted map[string]bool) []string {
 
 // fetch brings the named segments and stores them. It returns those that came,
 // and the errors of the others, joined.
-func (l *Local) fetch(ctx context.Context, names []string, fetch func(ctx context.Context, name string) ([]byte, error)) ([]*shard, error) {
+func (l *Local) fetch(ctx context.Context, names []string, fetch Fetch) ([]*shard, error) {
 	var mu sync.Mutex
 	var fresh []*shard
 	var errs []error
@@ -142,7 +139,11 @@ func (l *Local) fetch(ctx context.Context, names []string, fetch func(ctx contex
 			break
 		}
 		group.Go(func() error {
-			s, err := l.fetchOne(ctx, name, fetch)
+			var s *shard
+			data, err := fetch(ctx, name)
+			if err == nil {
+				s, err = l.store.take(name, data)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -154,16 +155,7 @@ func (l *Local) fetch(ctx context.Context, names []string, fetch func(ctx contex
 		})
 	}
 	_ = group.Wait()
-	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return fresh, errors.Join(errs...)
-}
-
-func (l *Local) fetchOne(ctx context.Context, name string, fetch func(ctx context.Context, name string) ([]byte, error)) (*shard, error) {
-	data, err := fetch(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return l.store.take(name, data)
 }
 
 // compact merges parts where it pays. retired are shards that the result no
@@ -176,17 +168,17 @@ func (l *Local) compact(parts []part) (merged []part, retired []*shard, err erro
 		return parts, nil, nil
 	}
 	s, err := l.merge(chosen)
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrConservation):
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrConservation) {
 		if l.condemnDamaged(chosen) {
 			err = nil
 		}
 		return parts, nil, err
-	default:
+	}
+	if err != nil {
 		l.log.Warn("merge of local index put off", "error", err)
 		return parts, nil, nil
 	}
+	merged = []part{{s, s.liveIn(l.wanted)}}
 	for _, p := range parts {
 		if slices.ContainsFunc(chosen, func(c part) bool { return c.shard == p.shard }) {
 			retired = append(retired, p.shard)
@@ -194,7 +186,7 @@ func (l *Local) compact(parts []part) (merged []part, retired []*shard, err erro
 			merged = append(merged, p)
 		}
 	}
-	return append(merged, part{s, s.liveIn(l.wanted)}), retired, nil
+	return merged, retired, nil
 }
 
 // condemnDamaged reads parts whole and condemns those that are not sound. It
@@ -219,9 +211,14 @@ func choose(parts []part) []part {
 	}
 	slices.SortFunc(sorted, func(a, b part) int { return cmp.Compare(b.seg.Len(), a.seg.Len()) })
 	base, recent := sorted[0], sorted[1:]
-	burden := base.deadEntries()
+	burden := 0 // entries outside the base, and in it those of packs that do not count
 	for _, p := range recent {
 		burden += p.seg.Len()
+	}
+	for i, live := range base.live {
+		if !live {
+			burden += int(base.seg.packs[i].Count)
+		}
 	}
 	switch {
 	case burden > max(freshEntries, base.seg.Len()/baseShare):
@@ -239,14 +236,8 @@ func (l *Local) merge(parts []part) (*shard, error) {
 		segs[i] = p.seg
 	}
 	live := livePacks(parts)
-	fill := func(w io.Writer) error {
-		return Merge(w, segs, func(p Pack) bool { return ordinal(live, p) >= 0 })
-	}
-	s, err := l.store.create(fill, func(seg *Segment) []named { return renumber(parts, l.wanted, seg) })
-	if err != nil {
-		return nil, fmt.Errorf("merge local index: %w", err)
-	}
-	return s, nil
+	m := merger{segs: segs, keep: func(p Pack) bool { return ordinal(live, p) >= 0 }}
+	return l.store.create(m.run, func(seg *Segment) []named { return renumber(parts, l.wanted, seg) })
 }
 
 // renumber carries the names of parts, as far as wanted, over to a merged segment.
@@ -255,19 +246,19 @@ func renumber(parts []part, wanted map[string]bool, seg *Segment) []named {
 	done := map[string]bool{}
 	for _, p := range parts {
 		for _, n := range p.names {
-			if !wanted[n.name] || done[n.name] {
+			if !wanted[n.Name] || done[n.Name] {
 				continue
 			}
-			done[n.name] = true
-			to := named{name: n.name, packs: make([]uint32, 0, len(n.packs))}
-			for _, i := range n.packs {
+			done[n.Name] = true
+			to := named{Name: n.Name, Packs: make([]uint32, 0, len(n.Packs))}
+			for _, i := range n.Packs {
 				if at := ordinal(seg.packs, p.seg.packs[i]); at >= 0 {
-					to.packs = append(to.packs, uint32(at))
+					to.Packs = append(to.Packs, uint32(at))
 				}
 			}
 			all = append(all, to)
 		}
 	}
-	slices.SortFunc(all, func(a, b named) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b named) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }

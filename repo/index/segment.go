@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"slices"
 	"sort"
 	"sync"
 
@@ -143,7 +142,10 @@ func (s *Segment) find(key Key, fn func(row) bool) error {
 	page := pagePool.Get().(*[pageBytes]byte)
 	defer pagePool.Put(page)
 	for i := max(first-1, 0); i < last || i == first-1; i++ {
-		count, err := s.readPage(i, page[:])
+		if err := readAt(s.r, page[:], int64(i)*pageBytes); err != nil {
+			return err
+		}
+		count, err := s.checkPage(i, page[:])
 		if err != nil {
 			return err
 		}
@@ -164,15 +166,8 @@ func (s *Segment) find(key Key, fn func(row) bool) error {
 	return nil
 }
 
-// readPage reads page i, checks that it is whole and that it is the page of
-// its fence, and returns its number of entries.
-func (s *Segment) readPage(i int, page []byte) (int, error) {
-	if err := readAt(s.r, page, int64(i)*pageBytes); err != nil {
-		return 0, err
-	}
-	return s.checkPage(i, page)
-}
-
+// checkPage checks that page is whole and that it is the page of fence i, and
+// returns its number of entries.
 func (s *Segment) checkPage(i int, page []byte) (int, error) {
 	count, err := openPage(page)
 	if err != nil {
@@ -202,14 +197,25 @@ type Item struct {
 // the sequence.
 func (s *Segment) Entries() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		c := newCursor(s, cursorPages)
-		for {
-			r, ok, err := c.next()
+		for r, err := range s.rows() {
 			if err != nil {
 				yield(Item{}, fmt.Errorf("read index segment: %w", err))
 				return
 			}
-			if !ok || !yield(Item{r.key, Location{s.packs[r.pack], r.offset, r.stored}}, nil) {
+			if !yield(Item{r.key, Location{s.packs[r.pack], r.offset, r.stored}}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// rows goes through all rows; an error ends it.
+func (s *Segment) rows() iter.Seq2[row, error] {
+	return func(yield func(row, error) bool) {
+		c := newCursor(s, cursorPages)
+		for {
+			r, ok, err := c.next()
+			if !ok && err == nil || !yield(r, err) || err != nil {
 				return
 			}
 		}
@@ -221,14 +227,9 @@ func (s *Segment) Entries() iter.Seq2[Item, error] {
 // error. Memory: 16 bytes a pack.
 func (s *Segment) Verify() error {
 	law := make(tally, len(s.packs))
-	c := newCursor(s, cursorPages)
-	for {
-		r, ok, err := c.next()
+	for r, err := range s.rows() {
 		if err != nil {
 			return fmt.Errorf("verify index segment: %w", err)
-		}
-		if !ok {
-			break
 		}
 		law.add(r)
 	}
@@ -267,7 +268,7 @@ const cursorPages = 64
 type cursor struct {
 	seg     *Segment
 	buf     []byte
-	read    int // pages taken from the segment so far
+	at      int // number of the next page
 	page    []byte
 	rest    []byte // pages read and not yet begun
 	i, n    int    // next row and number of rows in page
@@ -300,39 +301,17 @@ func (c *cursor) next() (r row, ok bool, err error) {
 
 // turn goes to the next page, reading more when the buffer is used up.
 func (c *cursor) turn() (bool, error) {
-	pages := len(c.seg.fences)
-	done := c.read - len(c.rest)/pageBytes
-	if done == pages {
-		return false, nil
-	}
 	if len(c.rest) == 0 {
-		n := min(len(c.buf)/pageBytes, pages-c.read)
+		n := min(len(c.buf)/pageBytes, len(c.seg.fences)-c.at)
 		c.rest = c.buf[:n*pageBytes]
-		if err := readAt(c.seg.r, c.rest, int64(c.read)*pageBytes); err != nil {
+		if n == 0 {
+			return false, nil
+		}
+		if err := readAt(c.seg.r, c.rest, int64(c.at)*pageBytes); err != nil {
 			return false, err
 		}
-		c.read += n
 	}
-	count, err := c.seg.checkPage(done, c.rest[:pageBytes])
-	if err != nil {
-		return false, err
-	}
-	c.page, c.rest, c.i, c.n = c.rest[:pageBytes], c.rest[pageBytes:], 0, count
-	return true, nil
-}
-
-// ordinal finds p in packs, which are sorted; -1 if it is not there.
-func ordinal(packs []Pack, p Pack) int {
-	i, ok := slices.BinarySearchFunc(packs, p, comparePacks)
-	if !ok {
-		return -1
-	}
-	return i
-}
-
-func appendFences(b []byte, fences []Key) []byte {
-	for _, f := range fences {
-		b = append(b, f[:]...)
-	}
-	return b
+	count, err := c.seg.checkPage(c.at, c.rest[:pageBytes])
+	c.page, c.rest, c.i, c.n, c.at = c.rest[:pageBytes], c.rest[pageBytes:], 0, count, c.at+1
+	return err == nil, err
 }

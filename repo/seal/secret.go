@@ -18,22 +18,26 @@ var ErrKeyFile = errors.New("not a holdfast key file")
 var ErrEmptyPassword = errors.New("password is empty")
 
 // Secret opens a key slot: a password, or the 32 random bytes of a key file.
-// It prints as "***" in every way, also inside other structs: the bytes hang
-// on a pointer, because fmt asks no methods of unexported fields. The zero
-// Secret opens nothing.
-type Secret struct{ held *held }
-
-type held struct {
-	bytes   []byte
+// It prints as "***" in every way. The zero Secret opens nothing.
+type Secret struct {
+	held    veiled[[]byte]
 	keyFile bool
 }
+
+// veiled keeps a value where no print finds it. The methods that hide a secret
+// are not asked when it is an unexported field of another struct; fmt then
+// walks in, and given a verb that does not fit even follows pointers. A func it
+// prints as an address.
+type veiled[T any] func() T
+
+func veil[T any](v T) veiled[T] { return func() T { return v } }
 
 // NewPassword makes a Secret of a password's bytes, which it copies.
 func NewPassword(password []byte) (Secret, error) {
 	if len(password) == 0 {
 		return Secret{}, ErrEmptyPassword
 	}
-	return Secret{&held{bytes: bytes.Clone(password)}}, nil
+	return Secret{held: veil(bytes.Clone(password))}, nil
 }
 
 // NewKeyFile draws a key and returns the text of its file, one line:
@@ -58,14 +62,14 @@ func ParseKeyFile(text []byte) (Secret, error) {
 	if err != nil || len(key) != KeyBytes {
 		return Secret{}, fmt.Errorf("parse key file: %w", ErrKeyFile) // the cause would quote the key
 	}
-	return Secret{&held{bytes: key, keyFile: true}}, nil
+	return Secret{held: veil(key), keyFile: true}, nil
 }
 
 // IsZero reports whether s holds nothing.
 func (s Secret) IsZero() bool { return s.held == nil }
 
 // IsKeyFile reports whether s came from a key file.
-func (s Secret) IsKeyFile() bool { return s.held != nil && s.held.keyFile }
+func (s Secret) IsKeyFile() bool { return s.held != nil && s.keyFile }
 
 // String hides the secret.
 func (s Secret) String() string { return redacted }

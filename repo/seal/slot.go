@@ -144,9 +144,9 @@ func (h slotHeader) wrap(name string, secret Secret, ring *Ring) ([]byte, error)
 // alone does not commit to its key; without the commitment one crafted slot
 // could test many passwords at once.
 func (h slotHeader) stretch(secret Secret) (kek, commit []byte) {
-	master := secret.held.bytes
+	master := secret.held()
 	if h.KDF == kdfArgon2id {
-		master = argon2.IDKey(secret.held.bytes, h.Salt, h.Time, h.Memory, uint8(h.Threads), KeyBytes)
+		master = argon2.IDKey(secret.held(), h.Salt, h.Time, h.Memory, uint8(h.Threads), KeyBytes)
 	}
 	return derive(master, h.Salt, "holdfast/1 kek"), derive(master, h.Salt, "holdfast/1 kek commit")
 }

@@ -111,11 +111,29 @@ func TestChunkOfWrongLengthIsNoticed(t *testing.T) {
 func TestUndeliveredContentIsNoticed(t *testing.T) {
 	s := newMemStore()
 	m := write(t, s, noise(3000), Options{}, 2)
-	s.short = true
-	for how, err := range readAll(t, s, m) {
-		if !errors.Is(err, ErrStream) {
-			t.Errorf("%s: %v", how, err)
+	for _, kind := range []blob.Kind{blob.StreamNode + 1, blob.StreamNode} {
+		s.short = kind
+		for how, err := range readAll(t, s, m) {
+			if !errors.Is(err, ErrStream) {
+				t.Errorf("kind %#x: %s: %v", kind, how, err)
+			}
 		}
+	}
+	s.short = blob.StreamChunk
+	errs := readAll(t, s, m)
+	if !errors.Is(errs["reader"], ErrStream) || !errors.Is(errs["reader at"], ErrStream) {
+		t.Errorf("chunks: %v", errs)
+	}
+}
+
+// A broken connection must not look like the end of the stream.
+func TestLoadersEndIsNotTheStreamsEnd(t *testing.T) {
+	s := newMemStore()
+	m := write(t, s, noise(3000), Options{}, 2)
+	s.end = io.EOF
+	errs := readAll(t, s, m)
+	if !errors.Is(errs["reader"], io.ErrUnexpectedEOF) || !errors.Is(errs["reader at"], io.ErrUnexpectedEOF) {
+		t.Errorf("%v", errs)
 	}
 }
 

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,14 +16,29 @@ import (
 // the window being read, the next one, and one on its way.
 const windowBytes = 8 << 20
 
-// load brings chunks in a batch, each checked against its length.
+// load brings chunks in a batch and checks that all come, at their length.
 func (t *tree) load(ctx context.Context, at []place, fn func(i int, plain []byte) error) error {
-	return t.loader.Load(ctx, blob.StreamChunk, idsOf(at), func(i int, plain []byte) error {
+	came := 0
+	err := t.loader.Load(ctx, blob.StreamChunk, idsOf(at), func(i int, plain []byte) error {
+		came++
 		if int64(len(plain)) != at[i].length {
 			return fmt.Errorf("read stream chunk %s: %d bytes, not %d: %w", at[i].id, len(plain), at[i].length, ErrStream)
 		}
 		return fn(i, plain)
 	})
+	if err == nil && came != len(at) {
+		return fmt.Errorf("load stream chunks: %d of %d were delivered: %w", came, len(at), ErrStream)
+	}
+	return err
+}
+
+// notTheEnd makes sure that a loader's io.EOF, a connection that ended, is not
+// taken for the end of the stream.
+func notTheEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("read stream: %v: %w", err, io.ErrUnexpectedEOF)
+	}
+	return err
 }
 
 // windows calls fn with the chunks that touch a range, in order, in batches that
@@ -67,24 +83,27 @@ func Open(ctx context.Context, loader Loader, s Stream) *Reader {
 	t := &tree{loader: loader, s: s}
 	go func() {
 		defer close(r.ahead)
-		r.err = t.windows(ctx, 0, s.Bytes, func(batch []place) error {
-			chunks := make([][]byte, len(batch))
-			err := t.load(ctx, batch, func(i int, plain []byte) error {
-				chunks[i] = bytes.Clone(plain)
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			select {
-			case r.ahead <- chunks:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
+		r.err = notTheEnd(t.windows(ctx, 0, s.Bytes, func(batch []place) error { return r.fetch(ctx, t, batch) }))
 	}()
 	return r
+}
+
+// fetch loads a window and hands it over.
+func (r *Reader) fetch(ctx context.Context, t *tree, batch []place) error {
+	chunks := make([][]byte, len(batch))
+	err := t.load(ctx, batch, func(i int, plain []byte) error {
+		chunks[i] = bytes.Clone(plain)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case r.ahead <- chunks:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // chunk is what is left of the chunk being read, never empty without an error.
@@ -215,7 +234,7 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (int, error) {
 		})
 	})
 	if err != nil {
-		return 0, err
+		return 0, notTheEnd(err)
 	}
 	return len(p), end
 }

@@ -24,8 +24,9 @@ type memStore struct {
 	kinds   map[blob.ID]blob.Kind
 	loads   int
 	widest  int
-	short   bool  // leave the last of each Load out
-	fail    error // what Put says once content holds failAt entries
+	short   blob.Kind // leave the last of each Load of this kind out
+	end     error     // what Load says
+	fail    error     // what Put says once content holds failAt entries
 	failAt  int
 }
 
@@ -40,14 +41,19 @@ func (s *memStore) Put(_ context.Context, kind blob.Kind, plain []byte) (blob.ID
 	if s.fail != nil && len(s.content) >= s.failAt {
 		return blob.ID{}, s.fail
 	}
-	s.content[id], s.kinds[id] = bytes.Clone(plain), kind
+	if _, ok := s.content[id]; !ok {
+		s.content[id], s.kinds[id] = bytes.Clone(plain), kind
+	}
 	return id, nil
 }
 
 func (s *memStore) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn func(i int, plain []byte) error) error {
 	s.loads += len(ids)
 	s.widest = max(s.widest, len(ids))
-	if s.short {
+	if s.end != nil {
+		return s.end
+	}
+	if s.short == kind {
 		ids = ids[:len(ids)-1]
 	}
 	for i := len(ids) - 1; i >= 0; i-- {

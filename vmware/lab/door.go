@@ -1,14 +1,13 @@
 package lab
 
 import (
-	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -21,12 +20,12 @@ type ticket struct{ url, method string }
 
 // routes registers what the laboratory answers itself. Patterns with a method win over vcsim's own.
 func (l *Lab) routes(mux *http.ServeMux) {
-	mux.Handle("POST /sdk", l.damaged(l.sdk))
+	mux.Handle("POST /sdk", l.counted(l.sdk))
 	for _, method := range []string{"GET", "PUT", "POST", "DELETE"} {
-		mux.Handle(method+" /folder/{path...}", l.damaged(l.folder))
-		mux.Handle(method+" /nfc/{lease}/{name}", l.damaged(l.nfc))
+		mux.Handle(method+" /folder/{path...}", l.counted(l.folder))
+		mux.Handle(method+" /nfc/{lease}/{name}", l.counted(l.nfc))
 	}
-	mux.Handle("/guestFile", l.damaged(l.guests.ServeHTTP))
+	mux.Handle("/guestFile", l.counted(l.guests.ServeHTTP))
 }
 
 // sdk is vcsim's API behind a session clock.
@@ -105,6 +104,7 @@ func (l *Lab) admitted(r *http.Request) (ok, byTicket bool) {
 
 // sessionsWrapper remembers the tickets that vcsim gives out.
 type sessionsWrapper struct {
+	View mo.SessionManager // what property collectors see: this session's; vcsim finds it as the first field
 	*simulator.SessionManager
 	lab *Lab
 }
@@ -130,82 +130,18 @@ func (l *Lab) loggedOut(id string) {
 	delete(l.sessions, id)
 }
 
-// damaged counts requests and does the damage that is due.
-func (l *Lab) damaged(next http.HandlerFunc) http.Handler {
+// counted counts requests and lets the armed damage happen.
+func (l *Lab) counted(next http.HandlerFunc) http.Handler {
+	damaged := l.trouble.Damage(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		l.counts.add(func() {
 			l.counts.requests[r.Method+" /"+first]++
 			l.counts.connections[r.RemoteAddr] = true
 		})
-		f := l.faults.transfer(r)
-		if f == nil {
-			next(w, r)
-			return
-		}
-		if f.Delay > 0 {
-			select {
-			case <-time.After(f.Delay):
-			case <-l.closing:
-			}
-		}
-		if f.Status != 0 {
-			http.Error(w, http.StatusText(f.Status), f.Status)
-			return
-		}
-		if f.IgnoreRange {
-			r.Header.Del("Range")
-		}
-		shorten(r, f.Short)
-		if f.CutAfter > 0 {
-			c := &cutter{ResponseWriter: w, body: r.Body, left: f.CutAfter}
-			w, r.Body = c, c
-		}
-		next(w, r)
+		damaged(w, r)
 	})
 }
-
-// shorten takes bytes off the end of a "bytes=a-b" range.
-func shorten(r *http.Request, by int64) {
-	from, to, ok := strings.Cut(strings.TrimPrefix(r.Header.Get("Range"), "bytes="), "-")
-	end, err := strconv.ParseInt(to, 10, 64)
-	if by > 0 && ok && err == nil {
-		r.Header.Set("Range", "bytes="+from+"-"+strconv.FormatInt(end-by, 10))
-	}
-}
-
-// cutter aborts the connection after left bytes in either direction.
-type cutter struct {
-	http.ResponseWriter
-	body io.ReadCloser
-	left int64
-}
-
-func (c *cutter) pass(n int) int {
-	return int(min(int64(n), c.left))
-}
-
-func (c *cutter) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p[:c.pass(len(p))])
-	if c.left -= int64(n); c.left <= 0 {
-		if f, ok := c.ResponseWriter.(http.Flusher); ok {
-			f.Flush()
-		}
-		panic(http.ErrAbortHandler)
-	}
-	return n, err
-}
-
-func (c *cutter) Read(p []byte) (int, error) {
-	if c.left <= 0 {
-		panic(http.ErrAbortHandler)
-	}
-	n, err := c.body.Read(p[:c.pass(len(p))])
-	c.left -= int64(n)
-	return n, err
-}
-
-func (c *cutter) Close() error { return c.body.Close() }
 
 // invalid is the fault for a bad argument.
 func invalid(property string) *soap.Fault {

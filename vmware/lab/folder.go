@@ -12,32 +12,8 @@ import (
 	"strings"
 
 	"holdfast/vmware/lab/chain"
+	"holdfast/vmware/lab/spec"
 )
-
-// flatSize is the length of the flat file beside a descriptor.
-func flatSize(descriptor string) (int64, error) {
-	if _, err := os.Stat(descriptor); err != nil {
-		return 0, err
-	}
-	fi, err := os.Stat(strings.TrimSuffix(descriptor, ".vmdk") + "-flat.vmdk")
-	if err != nil {
-		return 0, err
-	}
-	if fi.Size()%512 != 0 || fi.Size() == 0 {
-		return 0, fmt.Errorf("read flat file: %d bytes are no disk", fi.Size())
-	}
-	return fi.Size(), nil
-}
-
-func datastoreOf(dsPath string) string {
-	ds, _, _ := strings.Cut(strings.TrimPrefix(dsPath, "["), "]")
-	return ds
-}
-
-func pathOf(dsPath string) string {
-	_, p, _ := strings.Cut(dsPath, "] ")
-	return p
-}
 
 // folder is the datastore's file door: /folder/<path>?dcPath=<datacenter>&dsName=<datastore>.
 func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
@@ -58,8 +34,8 @@ func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	dsPath := fmt.Sprintf("[%s] %s", ds, p)
-	file, _ := l.resolve(dsPath)
-	owner, d, live := l.owner(file)
+	file, _ := l.vms.Resolve(dsPath)
+	owner, d, live := l.vms.Owner(file)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		if live {
@@ -68,7 +44,7 @@ func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
 		}
 		l.serve(w, r, dsPath, file)
 	default:
-		if d != nil && (owner.isOn() || r.Method == http.MethodDelete) {
+		if d != nil && (owner.IsOn() || r.Method == http.MethodDelete) {
 			locked(w)
 			return
 		}
@@ -80,7 +56,7 @@ func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
 func unquote(s string, names ...string) string {
 	again, err := url.PathUnescape(s)
 	for _, n := range names {
-		if s == n || err == nil && again == n || s == escaper.Replace(n) {
+		if s == n || err == nil && again == n || s == spec.Escape(n) {
 			return n
 		}
 	}
@@ -90,43 +66,6 @@ func unquote(s string, names ...string) string {
 // locked is how a host answers for a file that is in use (not 403 or 409).
 func locked(w http.ResponseWriter) {
 	http.Error(w, "500 Internal Server Error", http.StatusInternalServerError)
-}
-
-func (vm *VM) isOn() bool {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	return vm.on
-}
-
-// owner finds the disk that a file belongs to, and whether a running VM writes into it.
-func (l *Lab) owner(file string) (vm *VM, d *disk, live bool) {
-	l.mu.Lock()
-	vms := make([]*VM, 0, len(l.vms))
-	for _, vm := range l.vms {
-		vms = append(vms, vm)
-	}
-	l.mu.Unlock()
-	for _, vm := range vms {
-		if d, leaf := vm.part(file); d != nil {
-			return vm, d, leaf && vm.isOn()
-		}
-	}
-	return nil, nil, false
-}
-
-func (vm *VM) part(file string) (d *disk, leaf bool) {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	for _, d := range vm.disks {
-		home, ok := vm.lab.resolve(sibling(d.path, "x"))
-		if !ok || filepath.Dir(home) != filepath.Dir(file) {
-			continue
-		}
-		if ours, leaf := d.Part(filepath.Base(file)); ours {
-			return d, leaf
-		}
-	}
-	return nil, false
 }
 
 // serve answers GET and HEAD, with Range.
@@ -165,7 +104,7 @@ func (m *meter) Write(p []byte) (int, error) {
 }
 
 // change stores or deletes a file. Directories are not made: that is MakeDirectory's.
-func (l *Lab) change(w http.ResponseWriter, r *http.Request, ds, file string, d *disk) {
+func (l *Lab) change(w http.ResponseWriter, r *http.Request, ds, file string, d *chain.Disk) {
 	_, err := os.Stat(file)
 	exists := err == nil
 	switch {
@@ -183,7 +122,7 @@ func (l *Lab) change(w http.ResponseWriter, r *http.Request, ds, file string, d 
 		http.Error(w, "409 Conflict", http.StatusConflict)
 		return
 	}
-	body := &roomy{r: r.Body, take: func(n int) bool { return l.faults.take(ds, int64(n)) }}
+	body := &roomy{r: r.Body, take: func(n int) bool { return l.trouble.Take(ds, int64(n)) }}
 	err = store(file, body, d)
 	switch {
 	case errors.Is(err, errNoRoom):
@@ -200,7 +139,7 @@ func (l *Lab) change(w http.ResponseWriter, r *http.Request, ds, file string, d 
 }
 
 // store writes an upload into a file, or as the flat file of a disk.
-func store(file string, body io.Reader, d *disk) error {
+func store(file string, body io.Reader, d *chain.Disk) error {
 	if d != nil && slices.Equal(d.Chain(""), []chain.Layer{{Descriptor: strings.TrimSuffix(filepath.Base(file), "-flat.vmdk") + ".vmdk", Extent: filepath.Base(file)}}) {
 		return d.Replace(body)
 	}
@@ -208,7 +147,7 @@ func store(file string, body io.Reader, d *disk) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, body)
+	_, err = chain.CopySparse(f, body, func(int64) {})
 	return errors.Join(err, f.Close())
 }
 

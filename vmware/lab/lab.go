@@ -8,8 +8,8 @@
 //
 // How vcsim is extended: its objects stay in its registry, for it asserts their types in many places. A wrapper with the methods to
 // override goes into the registry of the caller's session, which wins when a call is dispatched (see dispatch.go).
-// Everything that vcsim changes in a VM is noticed by an observer of its registry (watch.go), which gives new disks their bytes.
-// The bytes, snapshots and tracking of one disk are the package chain's.
+// The package machine is the VMs, chain the bytes, snapshots and tracking of one disk, guest the inside of a VM, trouble the faults; this
+// package joins them and adds what a vCenter does over HTTP: sessions, the file door, leases.
 //
 // vcsim writes remarks to the standard logger; a program that runs a Lab may want to send that elsewhere.
 package lab
@@ -33,17 +33,20 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware/lab/guest"
+	"holdfast/vmware/lab/machine"
+	"holdfast/vmware/lab/trouble"
 )
 
 // Names of the inventory that every Lab has. There are as many hosts as Options say: DC0_C0_H0, DC0_C0_H1, …
 const (
-	Datacenter     = "DC0"
-	Cluster        = "DC0_C0"
-	ResourcePool   = "Resources"
-	Datastore1     = "datastore1"
-	Datastore2     = "datastore2"
-	Network        = "VM Network"
-	SecondNetwork  = "DC0_DVPG0" // a distributed port group
+	Datacenter    = "DC0"
+	Cluster       = "DC0_C0"
+	ResourcePool  = "Resources"
+	Datastore1    = "datastore1"
+	Datastore2    = "datastore2"
+	Network       = "VM Network"
+	SecondNetwork = "DC0_DVPG0" // a distributed port group
+
 	defaultUser    = "administrator@vsphere.local"
 	defaultSession = 30 * time.Minute
 	defaultLease   = 300 * time.Second
@@ -98,13 +101,13 @@ type Lab struct {
 	server  *simulator.Server
 	cert    tls.Certificate
 	guests  *guest.Operations
-	faults  faults
+	vms     *machine.Inventory
+	trouble *trouble.Set
 	counts  counts
 	dcRef   types.ManagedObjectReference
 	closing chan struct{} // closed by Close, ends what waits
 
 	mu       sync.Mutex
-	vms      map[types.ManagedObjectReference]*VM
 	sessions map[string]time.Time
 	tickets  map[string]ticket
 	leases   map[string]*lease
@@ -115,7 +118,7 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 	opt.fill()
 	l := &Lab{
 		opt: opt, dir: opt.Dir, closing: make(chan struct{}),
-		vms:      map[types.ManagedObjectReference]*VM{},
+		trouble:  trouble.New(),
 		sessions: map[string]time.Time{}, tickets: map[string]ticket{}, leases: map[string]*lease{},
 	}
 	if err := l.start(ctx); err != nil {
@@ -206,6 +209,7 @@ func (l *Lab) Close() {
 		return
 	default:
 		close(l.closing)
+		l.trouble.Close()
 	}
 	if l.server != nil {
 		l.ExpireSessions()
@@ -213,8 +217,8 @@ func (l *Lab) Close() {
 		l.server.Close()
 	}
 	l.mu.Lock()
-	leases, vms := l.leases, l.vms
-	l.leases, l.vms = map[string]*lease{}, map[types.ManagedObjectReference]*VM{}
+	leases := l.leases
+	l.leases = map[string]*lease{}
 	l.mu.Unlock()
 	for _, ls := range leases {
 		ls.timer.Stop()
@@ -222,8 +226,8 @@ func (l *Lab) Close() {
 	if l.guests != nil {
 		l.guests.Close()
 	}
-	for _, vm := range vms {
-		_ = vm.closeDisks(false) // the files go anyway
+	if l.vms != nil {
+		l.vms.Close()
 	}
 	for _, name := range l.opt.Datastores {
 		_ = os.RemoveAll(l.datastoreDir(name))
@@ -273,14 +277,4 @@ func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
 	return hex.EncodeToString(b)
-}
-
-// await waits for a vcsim task and returns how it ended.
-func (l *Lab) await(ref types.ManagedObjectReference) types.TaskInfo {
-	task := l.svc.Context.Map.Get(ref).(*simulator.Task)
-	task.Wait()
-	var info types.TaskInfo
-	c := l.ctx()
-	c.WithLock(task, func() { info = task.Info })
-	return info
 }

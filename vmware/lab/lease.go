@@ -8,17 +8,15 @@ import (
 	"io"
 	"net/http"
 	"path"
-	"strings"
 	"time"
 
-	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
-	"holdfast/vmware/lab/chain"
+	"holdfast/vmware/lab/machine"
 	"holdfast/vmware/vmdk"
 )
 
@@ -33,14 +31,11 @@ type lease struct {
 	parts  map[string]*part
 }
 
-// A part is one file of a lease.
+// A part is one file of a lease, and what was transferred of it.
 type part struct {
-	frozen *chain.Frozen // to download
-	file   string        // to download as it is
-	disk   *disk         // to upload into
-	url    types.HttpNfcLeaseDeviceUrl
-	sha1   string
-	bytes  int64
+	machine.Part
+	sha1  string
+	bytes int64
 }
 
 // newLease opens a lease in the caller's session; it times out when it is not told of progress.
@@ -60,24 +55,17 @@ func (l *Lab) newLease(ctx *simulator.Context, upload bool) *lease {
 }
 
 // ready publishes the URLs and keeps the VM from being started or deleted.
-func (ls *lease) ready(ctx *simulator.Context, vm *VM, order []*part) {
+func (ls *lease) ready(ctx *simulator.Context, vm *VM, order []machine.Part) {
 	_, thumbprint := ls.lab.Thumbprint()
-	info := &types.HttpNfcLeaseInfo{Lease: ls.Self, Entity: vm.ref, LeaseTimeout: int32(max(1, ls.lab.opt.LeaseTimeout/time.Second))}
-	for _, p := range order {
-		u := *ls.lab.URL()
-		u.Path = path.Join("/nfc", ls.key, p.url.TargetId)
-		p.url.Url, p.url.SslThumbprint = u.String(), thumbprint
-		info.DeviceUrl = append(info.DeviceUrl, p.url)
-		switch {
-		case p.frozen != nil:
-			info.TotalDiskCapacityInKB += p.frozen.Bytes >> 10
-		case p.disk != nil:
-			info.TotalDiskCapacityInKB += p.disk.Size() >> 10
-		}
-	}
+	info := &types.HttpNfcLeaseInfo{Lease: ls.Self, Entity: vm.Ref(), LeaseTimeout: int32(max(1, ls.lab.opt.LeaseTimeout/time.Second))}
 	ls.lab.mu.Lock()
 	for _, p := range order {
-		ls.parts[p.url.TargetId] = p
+		u := *ls.lab.URL()
+		u.Path = path.Join("/nfc", ls.key, p.URL.TargetId)
+		p.URL.Url, p.URL.SslThumbprint = u.String(), thumbprint
+		info.DeviceUrl = append(info.DeviceUrl, p.URL)
+		info.TotalDiskCapacityInKB += p.Bytes() >> 10
+		ls.parts[p.URL.TargetId] = &part{Part: p}
 	}
 	ls.vm = vm
 	_, open := ls.lab.leases[ls.key]
@@ -86,16 +74,10 @@ func (ls *lease) ready(ctx *simulator.Context, vm *VM, order []*part) {
 		ls.discard()
 		return
 	}
-	vm.lease(1)
+	vm.Lease(1)
 	ctx.WithLock(ls, func() {
 		ctx.Update(ls, []types.PropertyChange{{Name: "info", Val: info}, {Name: "state", Val: types.HttpNfcLeaseStateReady}})
 	})
-}
-
-func (vm *VM) lease(by int) {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	vm.leases += by
 }
 
 // close takes the lease out of use, once, and says whether this call did.
@@ -107,7 +89,7 @@ func (ls *lease) close() bool {
 	vm := ls.vm
 	ls.lab.mu.Unlock()
 	if open && vm != nil {
-		vm.lease(-1)
+		vm.Lease(-1)
 	}
 	return open
 }
@@ -129,18 +111,7 @@ func (ls *lease) fail(ctx *simulator.Context, fault types.BaseMethodFault, messa
 // discard deletes the VM of an import that came to nothing.
 func (ls *lease) discard() {
 	if ls.upload && ls.vm != nil {
-		ls.vm.destroy()
-	}
-}
-
-// destroy deletes the VM and its files.
-func (vm *VM) destroy() {
-	var task types.ManagedObjectReference
-	vm.locked(func(c *simulator.Context, o *simulator.VirtualMachine) {
-		task = (&vmWrapper{o, vm.lab}).DestroyTask(c, &types.Destroy_Task{This: vm.ref}).(*methods.Destroy_TaskBody).Res.Returnval
-	})
-	if task.Value != "" {
-		vm.lab.await(task)
+		ls.vm.Destroy()
 	}
 }
 
@@ -179,7 +150,7 @@ func (ls *lease) HttpNfcLeaseGetManifest(_ *simulator.Context, _ *types.HttpNfcL
 	defer ls.lab.mu.Unlock()
 	for _, p := range ls.parts {
 		if p.sha1 != "" {
-			body.Res.Returnval = append(body.Res.Returnval, types.HttpNfcLeaseManifestEntry{Key: p.url.Key, Sha1: p.sha1, Size: p.bytes})
+			body.Res.Returnval = append(body.Res.Returnval, types.HttpNfcLeaseManifestEntry{Key: p.URL.Key, Sha1: p.sha1, Size: p.bytes})
 		}
 	}
 	return body
@@ -209,8 +180,8 @@ func (l *Lab) nfc(w http.ResponseWriter, r *http.Request) {
 func (ls *lease) send(w http.ResponseWriter, r *http.Request, p *part) {
 	sum := sha1.New()
 	m := &meter{ResponseWriter: w}
-	if p.frozen == nil {
-		http.ServeFile(m, r, p.file)
+	if p.Frozen == nil {
+		http.ServeFile(m, r, p.File)
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-vnd.vmware-streamVmdk")
@@ -218,10 +189,10 @@ func (ls *lease) send(w http.ResponseWriter, r *http.Request, p *part) {
 		return
 	}
 	allocated := []vmdk.Extent{}
-	for _, e := range p.frozen.Written() {
+	for _, e := range p.Frozen.Written() {
 		allocated = append(allocated, vmdk.Extent(e))
 	}
-	_, err := vmdk.WriteStream(r.Context(), io.MultiWriter(m, sum), p.frozen, p.frozen.Bytes, vmdk.StreamOptions{Allocated: allocated, Name: p.url.TargetId})
+	_, err := vmdk.WriteStream(r.Context(), io.MultiWriter(m, sum), p.Frozen, p.Frozen.Bytes, vmdk.StreamOptions{Allocated: allocated, Name: p.URL.TargetId})
 	if err != nil {
 		panic(http.ErrAbortHandler) // the only way left to say that the body is not whole
 	}
@@ -238,27 +209,27 @@ func (ls *lease) note(p *part, sum string, bytes int64) {
 func (ls *lease) receive(w http.ResponseWriter, r *http.Request, p *part) {
 	sum := sha1.New()
 	body := &counter{r: io.TeeReader(r.Body, sum)}
-	capacity := p.disk.Size()
+	capacity := p.Disk.Size()
 	size, err := vmdk.ReadStream(r.Context(), body, func(off int64, grain []byte) error {
 		if off >= capacity {
 			return fmt.Errorf("grain at %d is outside the disk of %d bytes", off, capacity)
 		}
 		grain = grain[:min(int64(len(grain)), capacity-off)]
-		if !ls.lab.faults.take(datastoreOf(p.disk.path), int64(len(grain))) {
+		if !ls.lab.trouble.Take(p.Datastore, int64(len(grain))) {
 			return errNoRoom
 		}
-		_, err := p.disk.WriteAt(grain, off)
+		_, err := p.Disk.WriteAt(grain, off)
 		return err
 	})
 	if err == nil && size != capacity {
 		err = fmt.Errorf("stream of %d bytes for a disk of %d", size, capacity)
 	}
 	if err != nil {
-		var fault types.BaseMethodFault = &types.FileFault{File: p.disk.path}
+		var fault types.BaseMethodFault = &types.FileFault{File: p.URL.TargetId}
 		if errors.Is(err, errNoRoom) {
-			fault = &types.NoDiskSpace{FileFault: types.FileFault{File: p.disk.path}, Datastore: datastoreOf(p.disk.path)}
+			fault = &types.NoDiskSpace{FileFault: types.FileFault{File: p.URL.TargetId}, Datastore: p.Datastore}
 		}
-		ls.fail(ls.lab.ctx(), fault, "store "+p.url.TargetId+": "+err.Error())
+		ls.fail(ls.lab.ctx(), fault, "store "+p.URL.TargetId+": "+err.Error())
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -277,59 +248,15 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// deviceURL names a device as vCenter does: "/vm-12/ParaVirtualSCSIController0:1".
-func deviceURL(vm *VM, devices object.VirtualDeviceList, vd *types.VirtualDisk, n int) types.HttpNfcLeaseDeviceUrl {
-	at := fmt.Sprintf("disk%d", n)
-	if c, ok := devices.FindByKey(vd.ControllerKey).(types.BaseVirtualController); ok && vd.UnitNumber != nil {
-		kind := strings.TrimPrefix(fmt.Sprintf("%T", c), "*types.")
-		at = fmt.Sprintf("%s%d:%d", kind, c.GetVirtualController().BusNumber, *vd.UnitNumber)
-	}
-	return types.HttpNfcLeaseDeviceUrl{
-		Key: fmt.Sprintf("/%s/%s", vm.ref.Value, at), ImportKey: fmt.Sprintf("/%s/%s", vm.Name(), at),
-		Disk: types.NewBool(true), TargetId: fmt.Sprintf("disk-%d.vmdk", n),
-	}
-}
-
-// ExportSnapshot opens a lease on the frozen disks and the NVRAM.
-func (w *snapshotWrapper) ExportSnapshot(ctx *simulator.Context, _ *types.ExportSnapshot) soap.HasFault {
-	o := w.owner(ctx)
-	if o == nil {
-		return &methods.ExportSnapshotBody{Fault_: simulator.Fault("", &types.ManagedObjectNotFound{Obj: w.Self})}
-	}
-	vm := w.lab.vmOf(o.Self)
-	ls := w.lab.newLease(ctx, false)
-	if fault := w.lab.inTask("ExportSnapshot", vm.Name()); fault != nil {
+// export opens a lease on what a snapshot froze.
+func (l *Lab) export(ctx *simulator.Context, vm *VM, snapshot types.ManagedObjectReference) soap.HasFault {
+	ls := l.newLease(ctx, false)
+	if fault := l.trouble.InTask("ExportSnapshot", vm.Name()); fault != nil {
 		ls.fail(ctx, fault, "the export failed")
-	} else {
-		ctx.WithLock(o.VirtualMachine, func() { ls.ready(ctx, vm, vm.exports(w.Self, o.VirtualMachine)) })
+	} else if o, ok := ctx.Map.Get(vm.Ref()).(*simulator.VirtualMachine); ok {
+		ctx.WithLock(o, func() { ls.ready(ctx, vm, vm.Exports(snapshot, o)) })
 	}
 	return &methods.ExportSnapshotBody{Res: &types.ExportSnapshotResponse{Returnval: ls.Self}}
-}
-
-func (vm *VM) exports(ref types.ManagedObjectReference, o *simulator.VirtualMachine) (out []*part) {
-	devices := object.VirtualDeviceList(o.Config.Hardware.Device)
-	for i, key := range vm.DiskKeys() {
-		d, err := vm.disk(int(key))
-		if err != nil {
-			continue
-		}
-		frozen, err := d.At(ref.Value)
-		vd, ok := devices.FindByKey(key).(*types.VirtualDisk)
-		if err != nil || !ok {
-			continue // independent disks are not in the snapshot
-		}
-		u := deviceURL(vm, devices, vd, i)
-		u.ImportKey = ""
-		out = append(out, &part{frozen: frozen, url: u})
-	}
-	for _, f := range o.LayoutEx.File {
-		if f.Type == string(types.VirtualMachineFileLayoutExFileTypeNvram) {
-			file, _ := vm.lab.resolve(f.Name)
-			out = append(out, &part{file: file, url: types.HttpNfcLeaseDeviceUrl{
-				Key: "/" + vm.ref.Value + "/nvram", Disk: types.NewBool(false), TargetId: "nvram", FileSize: f.Size}})
-		}
-	}
-	return out
 }
 
 // poolWrapper overrides methods of a resource pool.
@@ -354,31 +281,19 @@ func (w *poolWrapper) ImportVApp(ctx *simulator.Context, req *types.ImportVApp) 
 	}
 	ls := w.lab.newLease(ctx, true)
 	simulator.CreateTask(w.ResourcePool, "ImportVAppLRO", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
-		fault := w.lab.inTask("ImportVApp", spec.ConfigSpec.Name)
+		fault := w.lab.trouble.InTask("ImportVApp", spec.ConfigSpec.Name)
 		var ref types.ManagedObjectReference
 		if fault == nil {
-			ref, fault = w.lab.createVM(ctx, folder, types.CreateVM_Task{This: folder.Self, Config: spec.ConfigSpec, Pool: w.Self, Host: req.Host})
+			ref, fault = w.lab.vms.Create(ctx, folder, types.CreateVM_Task{This: folder.Self, Config: spec.ConfigSpec, Pool: w.Self, Host: req.Host})
 		}
 		if fault != nil {
 			ls.fail(ctx, fault, fmt.Sprintf("import %s: %T", spec.ConfigSpec.Name, fault))
 			return nil, fault
 		}
-		vm := w.lab.vmOf(ref)
+		vm := w.lab.vms.Of(ref)
 		o := ctx.Map.Get(ref).(*simulator.VirtualMachine)
-		ctx.WithLock(o, func() { ls.ready(ctx, vm, vm.imports(o)) })
+		ctx.WithLock(o, func() { ls.ready(ctx, vm, vm.Imports(o)) })
 		return nil, nil
 	}).Run(ctx)
 	return &methods.ImportVAppBody{Res: &types.ImportVAppResponse{Returnval: ls.Self}}
-}
-
-func (vm *VM) imports(o *simulator.VirtualMachine) (out []*part) {
-	devices := object.VirtualDeviceList(o.Config.Hardware.Device)
-	for i, key := range vm.DiskKeys() {
-		d, err := vm.disk(int(key))
-		vd, ok := devices.FindByKey(key).(*types.VirtualDisk)
-		if err == nil && ok {
-			out = append(out, &part{disk: d, url: deviceURL(vm, devices, vd, i)})
-		}
-	}
-	return out
 }

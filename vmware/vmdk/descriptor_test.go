@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // esxiDescriptor is the text of a delta as ESXi 7 writes it.
@@ -76,7 +78,7 @@ func TestDescriptorRefusals(t *testing.T) {
 		head + "RW 0 FLAT \"a\" 0\n", head + "RW -5 FLAT \"a\" 0\n", head + "RW 5 FLAT a 0\n",
 		head + "RW 5 FLAT \"a 0\n", head + "RW 5 FLAT \"a\" -1\n", head + "RW 5 FLAT \"a\" x\n",
 		head + "RW 5 FLAT \"\"\n", head + "RW 5 ZERO \"a\"\n", head + "RW 5\n", head + "RW 99999999999999999999 ZERO\n",
-		head + "RW 137438953472 ZERO\nRW 1 ZERO\n", head + strings.Repeat("x", maxDescriptorBytes),
+		head + "RW 137438953472 ZERO\nRW 1 ZERO\n", head + strings.Repeat("x", extent.MaxDescriptorBytes),
 	} {
 		if d, err := ParseDescriptor([]byte(text)); err == nil {
 			t.Errorf("%.60q was taken as %v", text, d)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"reflect"
 	"testing"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // touch reads a little of everything an image offers, within bounds of time.
@@ -22,8 +24,11 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte(esxiDescriptor))
 	f.Add([]byte(NewFlatDescriptor("x", 4096).String()))
 	f.Add(cowdFile(64<<10, map[int64][]byte{8: make([]byte, 512)}))
-	h := hostedHeader{version: 1, flags: flagNewlines | flagZeroGrain, capacity: 256, grain: 128, entriesPerTable: 512, directory: 1, overhead: 8}
-	f.Add(append(h.encode(), make([]byte, 8192)...))
+	h := extent.Header{
+		Version: 1, Flags: extent.FlagNewlines | extent.FlagZeroGrain, Capacity: 256, Grain: 128,
+		EntriesPerTable: 512, Directory: 1, Overhead: 8,
+	}
+	f.Add(append(h.Encode(), make([]byte, 8192)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		self := func(string) (io.ReaderAt, int64, error) { return bytes.NewReader(b), int64(len(b)), nil }
 		if im, err := OpenChain(bytes.NewReader(b), int64(len(b)), self); err == nil {
@@ -75,57 +80,6 @@ func FuzzDescriptor(f *testing.F) {
 	})
 }
 
-// patches is a large file of zeros with a few pieces of content, so that the
-// fuzzer need not carry the holes of a seSparse file.
-type patches struct {
-	size int64
-	at   []int64
-	b    [][]byte
-}
-
-func (p *patches) ReadAt(dst []byte, off int64) (int, error) {
-	n := int(max(0, min(int64(len(dst)), p.size-off)))
-	clear(dst[:n])
-	for i, at := range p.at {
-		if skip := off - at; skip >= 0 && skip < int64(len(p.b[i])) {
-			copy(dst[:n], p.b[i][skip:])
-		} else if skip < 0 && -skip < int64(n) {
-			copy(dst[-skip:n], p.b[i])
-		}
-	}
-	if n < len(dst) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (p *patches) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
-
-func FuzzSESparse(f *testing.F) {
-	mem := &memFile{}
-	s, err := CreateSESparse(mem, mib, nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	if _, err := s.WriteAt(make([]byte, 5000), 4000); err != nil {
-		f.Fatal(err)
-	}
-	directory, tables := int64(s.header.directory)*SectorBytes, int64(s.header.tables)*SectorBytes
-	f.Add(mem.b[:2*SectorBytes], mem.b[directory:][:8], mem.b[tables:][:64])
-	f.Fuzz(func(t *testing.T, a, b, c []byte) {
-		file := &patches{mem.size(), []int64{0, directory, tables}, [][]byte{a, b, c}}
-		e, header, err := openSESparse(file, file.size)
-		if err != nil {
-			return
-		}
-		touch(&Image{size: header.sizeBytes(), parts: []part{{0, header.sizeBytes(), e}}})
-		if s, err := OpenSESparse(file, file.size, nil); err == nil {
-			_, _ = s.ReadAt(make([]byte, 9000), 4000)
-			_, _ = s.WriteAt(make([]byte, 9000), 4000)
-		}
-	})
-}
-
 // smallStream is a stream without descriptor and padding: the fuzzer's bytes
 // shall meet what is parsed.
 func smallStream(t testing.TB) []byte {
@@ -135,8 +89,8 @@ func smallStream(t testing.TB) []byte {
 	disk.b[5], disk.b[size-1] = 1, 2
 	var out bytes.Buffer
 	s := newStreamWriter(&out, size)
-	s.header.overhead, s.header.descriptor, s.header.descriptorLen = 1, 0, 0
-	err := s.write(s.header.encode())
+	s.header.Overhead, s.header.Descriptor, s.header.DescriptorLen = 1, 0, 0
+	err := s.write(s.header.Encode())
 	if err == nil {
 		err = deflateAll(context.Background(), disk, size, []Extent{{0, 3}}, StreamOptions{}, s.grain)
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // TestStreamRoundTrips writes every size, reads it back in both of our ways,
@@ -141,5 +143,37 @@ func TestFlatDescriptorOpensInQemu(t *testing.T) {
 		}
 		wantSame(t, openFile(t, dir, "disk.vmdk"), raw, 3*mib+3584, written)
 		qemuImg(t, "compare", "-f", "raw", "-F", "vmdk", raw.Name(), path)
+	}
+}
+
+// TestTruncatedStreamOfQemu: its layout announces no end, so only the tables in
+// front can tell that grains are missing.
+func TestTruncatedStreamOfQemu(t *testing.T) {
+	needQemu(t)
+	dir := t.TempDir()
+	raw, _ := rawDisk(t, dir, 70*mib)
+	path := filepath.Join(dir, "q.vmdk")
+	qemuImg(t, "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw.Name(), path)
+	stream, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := decode(stream); err != nil || size != 70*mib {
+		t.Fatalf("%d, %v", size, err)
+	}
+	h, err := extent.ParseHeader(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := int(h.Overhead) * SectorBytes; ; {
+		m := extent.ParseMarker(stream[at:])
+		if m.Size == 0 {
+			break
+		}
+		_, err := decode(stream[:at])
+		wantError(t, err, ErrTruncated)
+		_, err = decode(append(bytes.Clone(stream[:at]), make([]byte, SectorBytes)...))
+		wantError(t, err, ErrTruncated)
+		at += int(extent.RoundUp(int64(m.Size)+extent.GrainHeadBytes, SectorBytes))
 	}
 }

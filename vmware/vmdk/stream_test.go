@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"pgregory.net/rapid"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 // fixtureBytes is a disk of more than one table, with an odd end.
@@ -44,11 +46,11 @@ func records(t testing.TB, stream []byte) (starts []int) {
 	t.Helper()
 	for at := streamOverhead * SectorBytes; at < len(stream); {
 		starts = append(starts, at)
-		m := parseMarker(stream[at:])
-		if m.size != 0 {
-			at += int(roundUp(int64(m.size)+grainHeadBytes, SectorBytes))
+		m := extent.ParseMarker(stream[at:])
+		if m.Size != 0 {
+			at += int(extent.RoundUp(int64(m.Size)+extent.GrainHeadBytes, SectorBytes))
 		} else {
-			at += SectorBytes * (1 + int(m.value))
+			at += SectorBytes * (1 + int(m.Value))
 		}
 	}
 	return starts
@@ -79,7 +81,7 @@ func TestStreamContradictions(t *testing.T) {
 	good, _ := fixture(t)
 	starts := records(t, good)
 	grain0, grain1 := starts[0], starts[1]
-	table := starts[slices.IndexFunc(starts, func(at int) bool { return parseMarker(good[at:]).size == 0 })]
+	table := starts[slices.IndexFunc(starts, func(at int) bool { return extent.ParseMarker(good[at:]).Size == 0 })]
 	directory, footer, end := starts[len(starts)-3], starts[len(starts)-2], starts[len(starts)-1]
 	for name, damage := range map[string]func(b []byte) []byte{
 		"no magic":             func(b []byte) []byte { b[0] = 'X'; return b },
@@ -128,13 +130,13 @@ func TestInflateBomb(t *testing.T) {
 	for _, length := range []int{streamGrainBytes + 1, 64 * mib, streamGrainBytes - 1, 0} {
 		stream, _ := fixture(t)
 		var packed bytes.Buffer
-		packed.Write(make([]byte, grainHeadBytes))
+		packed.Write(make([]byte, extent.GrainHeadBytes))
 		z := zlib.NewWriter(&packed)
 		z.Write(make([]byte, length))
 		z.Close()
 		record := packed.Bytes()
-		binary.LittleEndian.PutUint32(record[8:], uint32(len(record)-grainHeadBytes))
-		record = append(record, make([]byte, roundUp(int64(len(record)), SectorBytes)-int64(len(record)))...)
+		binary.LittleEndian.PutUint32(record[8:], uint32(len(record)-extent.GrainHeadBytes))
+		record = append(record, make([]byte, extent.RoundUp(int64(len(record)), SectorBytes)-int64(len(record)))...)
 		starts := records(t, stream)
 		_, err := decode(slices.Concat(stream[:starts[0]], record, stream[starts[1]:]))
 		wantError(t, err, ErrFormat)

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"holdfast/vmware/vmdk/extent"
 )
 
 const mib = 1 << 20
@@ -106,7 +108,7 @@ func wantHoles(t testing.TB, im *Image, written []Extent, grain int64) {
 	var widened []Extent
 	for _, e := range written {
 		start := e.Start / grain * grain
-		end := min(roundUp(e.Start+e.Length, grain), im.Size())
+		end := min(extent.RoundUp(e.Start+e.Length, grain), im.Size())
 		for ; start < end; start += grain {
 			widened = append(widened, Extent{start, min(grain, im.Size()-start)})
 		}

@@ -61,7 +61,7 @@ const (
 // Options tune a local backend; the zero value is right for a local disk.
 type Options struct {
 	// UnsyncedFiles is how many files may wait, open, for the next Sync; beyond
-	// it each Put syncs its own. Bounds open files and dirty memory. 0 means 64.
+	// it each Put syncs its own. Bounds open files. 0 means 256.
 	UnsyncedFiles int
 	// SyncParallel is how many files are synced at a time. 0 means 8.
 	SyncParallel int
@@ -160,7 +160,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Backend, error) {
 
 // newBackend joins the parts; tests give it a file system of their own.
 func newBackend(disk fileSystem, dir string, opts Options) *Backend {
-	opts.UnsyncedFiles = cmp.Or(opts.UnsyncedFiles, 64)
+	opts.UnsyncedFiles = cmp.Or(opts.UnsyncedFiles, 256)
 	opts.SyncParallel = cmp.Or(opts.SyncParallel, 8)
 	if opts.Random == nil {
 		opts.Random = rand.Reader

@@ -44,7 +44,8 @@ func TestConformance(t *testing.T) {
 }
 
 func TestConformanceWithoutRoomForUnsyncedFiles(t *testing.T) {
-	backendtest.Run(t, func(t *testing.T) backend.Backend { return create(t, Options{UnsyncedFiles: 1, SyncParallel: 1}) })
+	backendtest.Run(t, func(t *testing.T) backend.Backend { return create(t, Options{UnsyncedFiles: 1, SyncParallel: 1}) },
+		"Put", "Sync", "Writers", "Delete")
 }
 
 // TestConformanceOfEachMethod forces the ways of taking a free name that the
@@ -61,7 +62,7 @@ func TestConformanceOfEachMethod(t *testing.T) {
 				}
 				work.method = m
 				return b
-			})
+			}, "PutIfAbsent", "PutAgain", "LargeObject", "EmptyObject", "BadNames", "Cancelled")
 		})
 	}
 }

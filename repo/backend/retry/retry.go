@@ -98,8 +98,11 @@ func (b *Backend) do(ctx context.Context, verb, name string, call func() error) 
 	bound := b.opts.Base
 	for n := 1; ; n++ {
 		err := call()
-		if err == nil || ctx.Err() != nil || !Transient(err) || n >= b.opts.Attempts {
+		if err == nil || !Transient(err) || n >= b.opts.Attempts {
 			return err
+		}
+		if cerr := ctx.Err(); cerr != nil {
+			return fmt.Errorf("%s %s: %w after: %w", verb, name, cerr, err)
 		}
 		wait := time.Duration(b.opts.Rand() * float64(bound))
 		b.opts.Log.Warn("storage call failed, trying again", "call", verb, "object", name, "attempt", n, "wait", wait, "err", err)

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,13 +21,21 @@ var ErrStart = errors.New("start offset outside the disk")
 // An Extent is a range of bytes.
 type Extent struct{ Start, Length int64 }
 
+// newID is the first half of a change ID, "52 de c0 d9 33 98 ea 2d-1a a7 9d 8d 8a 5c 2b 3c".
+func newID() string {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	id[0] = 0x52
+	return fmt.Sprintf("% x-% x", id[:8], id[8:])
+}
+
 // tracker remembers for each block when it was written last. Zero means: before tracking began. It goes on noting
 // while tracking is off, as the laboratory's own knowledge of what was ever written.
 type tracker struct {
 	on    bool
 	uuid  string // "" when the map does not exist
 	epoch uint64 // sequence of the next snapshot
-	full  bool   // began under a snapshot: the map cannot tell what was written before
+	full  bool   // the map cannot tell what was written before the period
 	marks map[int64]uint64
 }
 
@@ -63,14 +72,15 @@ func (t *tracker) extents(block, size int64, want func(uint64) bool) []Extent {
 }
 
 // Track switches change tracking at once; the caller knows when a host lets it take effect. Switching it on when it was
-// off begins a period with a new uuid.
-func (d *Disk) Track(on bool) {
+// off begins a period with a new uuid. When it was asked for while the VM had snapshots, blind, the map does not know what was written
+// before: "*" is answered with the whole disk.
+func (d *Disk) Track(on, blind bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case on && !d.track.on:
 		d.track.begin(d.opt.NewID())
-		d.track.full = len(d.all) > 1
+		d.track.full = blind
 	case !on:
 		d.track.on, d.track.uuid = false, ""
 	}

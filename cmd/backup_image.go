@@ -1,0 +1,284 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/backup"
+	"holdfast/repo"
+	"holdfast/repo/image"
+	"holdfast/vmware/vmdk"
+)
+
+type imageOptions struct {
+	name, at, extents, parent, format string
+	full                              bool
+	tags                              []string
+}
+
+func newBackupImageCommand(a *app) *cobra.Command {
+	var opts imageOptions
+	c := documented(&cobra.Command{
+		Use:   "image PATH…",
+		Short: "back up disk images, block devices or standard input",
+		Long: `Image backs up each PATH as one disk; - is standard input. Holes of sparse files are not
+read. With --changed-extents FILE only what the list names is read:
+[{"start":bytes,"length":bytes},…] against the parent, in any order, overlaps allowed.
+The parent is the newest point of the same name, or --parent POINT.
+
+With --format auto a file named .vmdk is read as a VMDK, everything else as raw bytes:
+what a file contains never decides, since a guest may write any header into its disk.`,
+		Example: "holdfast -r /srv/backup backup image /var/lib/images/web01.raw\nlvcreate … && holdfast -r /srv/backup backup image /dev/vg0/web01-snap --name web01\nzcat web01.raw.gz | holdfast -r /srv/backup backup image - --name web01",
+		Args:    args("PATH…"),
+		RunE: func(c *cobra.Command, paths []string) error {
+			return runBackupImage(c.Context(), opts, paths, a)
+		},
+	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
+	f := c.Flags()
+	f.StringVar(&opts.name, "name", "", "call the source image/`NAME` (default: the file's name)")
+	f.StringVar(&opts.at, "time", "", "the `TIME` the data is of (default: now)")
+	f.StringVar(&opts.extents, "changed-extents", "", "read only what the JSON list in `FILE` names")
+	f.StringVar(&opts.parent, "parent", "", "the `POINT` that the changed extents are against")
+	f.BoolVar(&opts.full, "full", false, "read everything")
+	f.StringVar(&opts.format, "format", "auto", "auto, raw or vmdk")
+	f.StringSliceVar(&opts.tags, "tag-point", nil, "give the point a `TAG`")
+	c.MarkFlagsMutuallyExclusive("full", "changed-extents")
+	return c
+}
+
+func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *app) error {
+	if opts.name != "" && len(paths) > 1 {
+		return usagef("back them up one by one, or leave --name away", "--name names one source, but %d paths came", len(paths))
+	}
+	if opts.extents != "" && len(paths) > 1 {
+		return usagef("back them up one by one", "--changed-extents is for one image, but %d paths came", len(paths))
+	}
+	if opts.parent != "" && opts.extents == "" {
+		return usagef("give --changed-extents FILE, too", "--parent says what changed extents are against, and there are none")
+	}
+	if opts.format != "auto" && opts.format != "raw" && opts.format != "vmdk" {
+		return usagef("auto, raw or vmdk", "--format %q is unknown", opts.format)
+	}
+	at, err := a.parseTime(opts.at)
+	if err != nil {
+		return err
+	}
+	var changed []image.Extent
+	if opts.extents != "" {
+		if changed, err = backup.ReadExtents(opts.extents); err != nil {
+			return err
+		}
+	}
+	a.ui.Stream()
+	return a.withWriter(ctx, func(r *repo.Repository) error {
+		run := &backupRun{a: a, r: r}
+		settings := backup.Options{Tags: opts.tags, Full: opts.full}
+		if opts.parent != "" {
+			e, err := r.Find(ctx, opts.parent)
+			if err != nil {
+				return err
+			}
+			settings.Parent = e.Point
+		}
+		for _, path := range paths {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			src, closeSource, err := a.imageSource(ctx, path, opts, at)
+			if err != nil {
+				run.fail(path, err)
+				continue
+			}
+			src.Changed, src.UseChanged = changed, opts.extents != ""
+			run.one(ctx, src, settings)
+			closeSource()
+		}
+		return run.end()
+	})
+}
+
+// parseTime reads a moment: RFC 3339, or local date and time. "" is now.
+func (a *app) parseTime(text string) (time.Time, error) {
+	if text == "" {
+		return a.now(), nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usagef("write it like 2026-03-01T12:00:00+01:00 or 2026-03-01 12:00:00 (local)", "%q is no time", text)
+}
+
+// imageFacts is what a point keeps of an image's file.
+type imageFacts struct {
+	Path   string `json:"path"`
+	Format string `json:"format"`
+}
+
+// imageSource opens what a path names.
+func (a *app) imageSource(ctx context.Context, path string, opts imageOptions, at time.Time) (*backup.ImageSource, func(), error) {
+	format := opts.format
+	if format == "auto" {
+		format = "raw"
+		if strings.EqualFold(filepath.Ext(path), ".vmdk") {
+			format = "vmdk"
+		}
+	}
+	src := &backup.ImageSource{Label: opts.name, Time: at, Facts: imageFacts{Path: path, Format: format}}
+	if path == "-" {
+		return a.stdinSource(ctx, src, format)
+	}
+	if src.Label == "" {
+		src.Label = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	if format == "vmdk" {
+		return src, func() {}, openVMDK(src, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open image: %w", err)
+	}
+	if err := a.rawSource(src, f); err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("open image %s: %w", path, err)
+	}
+	return src, func() { f.Close() }, nil
+}
+
+// rawSource fills in a source that is the bytes of a file or block device.
+func (a *app) rawSource(src *backup.ImageSource, f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return usagef("name a disk image or block device", "it is a directory")
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("find its size: %w", err)
+	}
+	src.Bytes = size
+	src.Open = func(context.Context) (backup.RandomAccess, error) { return unclosed{f}, nil }
+	if info.Mode().IsRegular() {
+		src.Allocated = backup.Allocated(f, size)
+		if vmdk.Sniff(f) {
+			a.ui.Warn("%s looks like a VMDK and is read as raw bytes; --format vmdk reads the disk in it", f.Name())
+		}
+	}
+	return nil
+}
+
+// unclosed leaves closing to the owner: a source may be opened several times.
+type unclosed struct{ io.ReaderAt }
+
+func (unclosed) Close() error { return nil }
+
+// stdinSource reads standard input. A VMDK there is unpacked into a temporary
+// file first, since its grains may come in any order.
+func (a *app) stdinSource(ctx context.Context, src *backup.ImageSource, format string) (*backup.ImageSource, func(), error) {
+	in, err := a.takeStdin("the image")
+	if err != nil {
+		return nil, nil, err
+	}
+	if src.Label == "" {
+		src.Label = "stdin"
+	}
+	if format == "raw" {
+		src.Bytes = -1
+		src.OpenStream = func(context.Context) (io.ReadCloser, error) { return io.NopCloser(in), nil }
+		return src, func() {}, nil
+	}
+	f, err := os.CreateTemp("", "holdfast-vmdk-*")
+	if err != nil {
+		return nil, nil, fmt.Errorf("unpack standard input: %w", err)
+	}
+	closeFile := func() { f.Close(); os.Remove(f.Name()) }
+	size, err := vmdk.ReadStream(ctx, in, func(off int64, grain []byte) error {
+		_, err := f.WriteAt(grain, off)
+		return err
+	})
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err == nil {
+		err = a.rawSource(src, f)
+	}
+	if err != nil {
+		closeFile()
+		return nil, nil, fmt.Errorf("unpack standard input: %w", err)
+	}
+	return src, closeFile, nil
+}
+
+// openVMDK fills in a source that is the disk inside a VMDK.
+func openVMDK(src *backup.ImageSource, path string) error {
+	disk, err := openVMDKFile(path)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	src.Bytes = disk.Size()
+	allocated, err := disk.Allocated(0, disk.Size())
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	src.Allocated = make([]image.Extent, len(allocated))
+	for i, e := range allocated {
+		src.Allocated[i] = image.Extent(e)
+	}
+	src.Open = func(context.Context) (backup.RandomAccess, error) { return openVMDKFile(path) }
+	return nil
+}
+
+// vmdkFile is a VMDK with all the files that it consists of.
+type vmdkFile struct {
+	*vmdk.Image
+	files []*os.File
+}
+
+func (v *vmdkFile) Close() error {
+	for _, f := range v.files {
+		f.Close()
+	}
+	return nil
+}
+
+// openVMDKFile opens a VMDK and the extents and parents beside it.
+func openVMDKFile(path string) (*vmdkFile, error) {
+	v := &vmdkFile{}
+	open := func(path string) (io.ReaderAt, int64, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, 0, err
+		}
+		v.files = append(v.files, f)
+		info, err := f.Stat()
+		if err != nil {
+			return nil, 0, err
+		}
+		return f, info.Size(), nil
+	}
+	r, size, err := open(path)
+	if err == nil {
+		v.Image, err = vmdk.OpenChain(r, size, func(name string) (io.ReaderAt, int64, error) {
+			return open(filepath.Join(filepath.Dir(path), name))
+		})
+	}
+	if err != nil {
+		v.Close()
+		return nil, fmt.Errorf("open %s as VMDK: %w", path, err)
+	}
+	return v, nil
+}

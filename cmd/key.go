@@ -1,0 +1,196 @@
+package cmd
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/cmd/ui"
+	"holdfast/repo"
+	"holdfast/repo/seal"
+)
+
+func newKeyCommand(a *app) *cobra.Command {
+	return newGroup("key", "passwords and key files of the repository",
+		`Several passwords and key files can open one repository, each in a slot of its own.`,
+		newKeyListCommand(a), newKeyAddCommand(a), newKeyRemoveCommand(a), newKeyPasswdCommand(a))
+}
+
+func newKeyListCommand(a *app) *cobra.Command {
+	return documented(&cobra.Command{
+		Use:     "list",
+		Short:   "list the key slots",
+		Example: "holdfast -r /srv/backup key list",
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withRepository(c.Context(), func(r *repo.Repository) error {
+				keys, err := r.Keys(c.Context())
+				if err != nil {
+					return err
+				}
+				t := ui.NewTable(ui.Left("ID"), ui.Left("Kind"), ui.Left("Created"), ui.Left("Label"), ui.Left(""))
+				for _, k := range keys {
+					mark := ""
+					if k.Current {
+						mark = "opened this"
+					}
+					if k.Damaged {
+						mark = "damaged"
+					}
+					t.Row(k.ID, k.KDF, k.Created.Local().Format(time.DateTime), k.Label, mark)
+				}
+				if !a.json {
+					a.ui.Table(t)
+				}
+				return a.ui.Result(orEmpty(keys))
+			})
+		},
+	}, repositoryCodes...)
+}
+
+// repositoryCodes are the exit codes of every command that opens a repository.
+var repositoryCodes = []exitCode{exitNoRepository, exitWrongKey, exitDamaged, exitUnreachable}
+
+// orEmpty makes an empty list of a nil one: JSON shows [] instead of null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+type keyAddOptions struct{ passwordFile, keyFile, kdf, label string }
+
+func newKeyAddCommand(a *app) *cobra.Command {
+	var opts keyAddOptions
+	c := documented(&cobra.Command{
+		Use:     "add",
+		Short:   "let one more password or key file open the repository",
+		Example: "holdfast -r /srv/backup key add --new-password-file /root/second\nholdfast -r /srv/backup key add --new-key-file /media/usb/holdfast.key",
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runKeyAdd(c.Context(), opts, a, r) })
+		},
+	}, repositoryCodes...)
+	f := c.Flags()
+	f.StringVar(&opts.passwordFile, "new-password-file", "", "the new password is in `FILE`")
+	f.StringVar(&opts.keyFile, "new-key-file", "", "make a new key in `FILE` (0600)")
+	f.StringVar(&opts.kdf, "kdf", "standard", "how costly each guess at the password is: standard or strong")
+	f.StringVar(&opts.label, "label", "", "what to call it in the list")
+	c.MarkFlagsMutuallyExclusive("new-password-file", "new-key-file")
+	return c
+}
+
+// keyChange is the result of key add, remove and passwd.
+type keyChange struct {
+	ID      string `json:"id"`
+	Removed string `json:"removed,omitempty"`
+	KeyFile string `json:"key_file,omitempty"`
+}
+
+func runKeyAdd(ctx context.Context, opts keyAddOptions, a *app, r *repo.Repository) error {
+	key, err := a.additionalKey(ctx, opts)
+	if err != nil {
+		return err
+	}
+	id, err := r.AddKey(ctx, key)
+	if err != nil {
+		if opts.keyFile != "" {
+			os.Remove(opts.keyFile)
+		}
+		return err
+	}
+	a.ui.Printf("added key %s\n", id)
+	return a.ui.Result(keyChange{ID: id, KeyFile: opts.keyFile})
+}
+
+// additionalKey reads or makes the secret of a new slot.
+func (a *app) additionalKey(ctx context.Context, opts keyAddOptions) (repo.NewKey, error) {
+	kdf, err := parseKDF(opts.kdf)
+	if err != nil {
+		return repo.NewKey{}, err
+	}
+	key := repo.NewKey{KDF: kdf, Label: opts.label}
+	switch {
+	case opts.keyFile != "":
+		text, err := seal.NewKeyFile(rand.Reader)
+		if err != nil {
+			return key, err
+		}
+		if key.Secret, err = seal.ParseKeyFile(text); err != nil {
+			return key, err
+		}
+		return key, writeKeyFile(opts.keyFile, text)
+	case opts.passwordFile != "":
+		password, err := a.secretFromFile("new password", opts.passwordFile)
+		if err != nil {
+			return key, err
+		}
+		a.redact.add(string(password))
+		key.Secret, err = seal.NewPassword(password)
+		return key, err
+	}
+	password, err := a.secretFromPrompt(ctx, newPassword, true)
+	if err != nil {
+		return key, err
+	}
+	a.redact.add(string(password))
+	key.Secret, err = seal.NewPassword(password)
+	return key, err
+}
+
+func newKeyRemoveCommand(a *app) *cobra.Command {
+	return documented(&cobra.Command{
+		Use:     "remove ID",
+		Short:   "take a password or key file its right to open the repository",
+		Long:    "Remove deletes a key slot. The last one is never removed. Whoever had that key and a\ncopy of the repository can still read the copy.",
+		Example: "holdfast -r /srv/backup key remove 3f21a7",
+		Args:    args("ID"),
+		RunE: func(c *cobra.Command, ids []string) error {
+			return a.withRepository(c.Context(), func(r *repo.Repository) error {
+				removed, err := r.RemoveKey(c.Context(), ids[0])
+				if err != nil {
+					return err
+				}
+				a.ui.Printf("removed key %s\n", removed)
+				return a.ui.Result(keyChange{Removed: removed})
+			})
+		},
+	}, repositoryCodes...)
+}
+
+func newKeyPasswdCommand(a *app) *cobra.Command {
+	var opts keyAddOptions
+	c := documented(&cobra.Command{
+		Use:     "passwd",
+		Short:   "change the password that was used to open the repository",
+		Long:    "Passwd makes a slot for the new password and removes the one that opened the\nrepository. The data is not encrypted anew: whoever knew the old password and has a\ncopy of the repository can still read the copy.",
+		Example: "holdfast -r /srv/backup key passwd",
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withRepository(c.Context(), func(r *repo.Repository) error {
+				key, err := a.additionalKey(c.Context(), opts)
+				if err != nil {
+					return err
+				}
+				old := r.Slot()
+				id, err := r.ReplaceKey(c.Context(), key)
+				if err != nil {
+					return err
+				}
+				a.ui.Printf("key %s replaces %s\n", id, old)
+				return a.ui.Result(keyChange{ID: id, Removed: old})
+			})
+		},
+	}, repositoryCodes...)
+	f := c.Flags()
+	f.StringVar(&opts.passwordFile, "new-password-file", "", "the new password is in `FILE`")
+	f.StringVar(&opts.kdf, "kdf", "standard", "how costly each guess at the password is: standard or strong")
+	return c
+}
+
+// newPassword is a password that is only ever typed or read from its own file.
+const newPassword secretKind = "new-password"

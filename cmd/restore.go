@@ -1,0 +1,156 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/cmd/ui"
+	"holdfast/repo"
+	"holdfast/repo/recovery"
+	"holdfast/restore"
+	"holdfast/vmware/vmdk"
+)
+
+func newRestoreCommand(a *app) *cobra.Command {
+	return newGroup("restore", "bring recovery points back",
+		`A restore makes its target, fills it, reads it back and compares, and only then gives it
+its name. If anything fails, what was made is removed.`,
+		newRestoreDiskCommand(a))
+}
+
+type restoreDiskOptions struct {
+	disk, output, format, toVM, datastore string
+	sparse, overwrite                     bool
+}
+
+func newRestoreDiskCommand(a *app) *cobra.Command {
+	var opts restoreDiskOptions
+	c := documented(&cobra.Command{
+		Use:   "disk POINT",
+		Short: "restore one disk of a VM's or an image's point into a file",
+		Long: `Disk writes one disk as a raw image or as a VMDK (streamOptimized). The file appears
+under its name only when it is complete and has been read back and compared.`,
+		Example: "holdfast -r /srv/backup restore disk latest:web01 --disk 2000 -o web01.raw --sparse\nholdfast -r /srv/backup restore disk 3f21a7c0 -o disk.vmdk --format vmdk",
+		Args:    args("POINT"),
+		RunE: func(c *cobra.Command, words []string) error {
+			return a.withRepository(c.Context(), func(r *repo.Repository) error {
+				return runRestoreDisk(c.Context(), words[0], opts, a, r)
+			})
+		},
+	}, repositoryCodes...)
+	f := c.Flags()
+	f.StringVar(&opts.disk, "disk", "", "which disk: its `KEY`, label or item name (needed if there are several)")
+	f.StringVarP(&opts.output, "output", "o", "", "write to `FILE`")
+	f.StringVar(&opts.format, "format", "raw", "raw or vmdk")
+	f.BoolVar(&opts.sparse, "sparse", false, "leave holes where the disk holds zeros")
+	f.BoolVar(&opts.overwrite, "overwrite", false, "replace FILE if it exists")
+	return c
+}
+
+// restoreSummary is how a restore ends.
+type restoreSummary struct {
+	Point        string            `json:"point"`
+	Source       string            `json:"source"`
+	Target       string            `json:"target"`
+	Items        int               `json:"items"`
+	BytesWritten int64             `json:"bytes_written"`
+	Verified     map[string]string `json:"verified"`
+	Duration     float64           `json:"duration_seconds"`
+	Warnings     []string          `json:"warnings"`
+}
+
+func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a *app, r *repo.Repository) error {
+	if opts.output == "" {
+		return usagef("say -o FILE", "restore disk: no target was given")
+	}
+	format, err := diskFormat(opts.format)
+	if err != nil {
+		return err
+	}
+	a.ui.Stream()
+	e, err := r.Find(ctx, spec)
+	if err != nil {
+		return err
+	}
+	item, err := oneDisk(e.Point, opts.disk)
+	if err != nil {
+		return err
+	}
+	target := &restore.FileTarget{Path: opts.output, Format: format, Sparse: opts.sparse, Overwrite: opts.overwrite}
+	return a.restoreTo(ctx, r, e.Point, []recovery.Item{item}, target, opts.output)
+}
+
+// oneDisk finds the disk that was named, or the only one.
+func oneDisk(p *recovery.Point, key string) (recovery.Item, error) {
+	var keys []string
+	if key != "" {
+		keys = []string{key}
+	}
+	disks, err := restore.SelectDisks(p, keys)
+	if err != nil {
+		return recovery.Item{}, err
+	}
+	if len(disks) != 1 {
+		return recovery.Item{}, &restore.ItemError{Wanted: key, Have: disks}
+	}
+	return disks[0], nil
+}
+
+// restoreTo runs a restore and shows how it ended.
+func (a *app) restoreTo(ctx context.Context, r *repo.Repository, p *recovery.Point, items []recovery.Item, target restore.Target, name string) error {
+	progress := a.ui.Progress()
+	res, err := restore.Run(ctx, r, p, items, target, restore.Options{Now: a.now, Progress: progress})
+	progress.Done()
+	if err != nil {
+		return err
+	}
+	a.ui.Printf("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
+	a.ui.Event("summary", restoreSummary{
+		Point: p.ID, Source: p.Source, Target: name, Items: res.Items, BytesWritten: res.BytesWritten,
+		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: []string{},
+	})
+	return nil
+}
+
+// diskFormat joins the VMDK code to the restore of files.
+func diskFormat(name string) (*restore.Format, error) {
+	switch name {
+	case "raw":
+		return nil, nil
+	case "vmdk":
+		return &restore.Format{Name: "vmdk", Encode: encodeVMDK, Decode: decodeVMDK}, nil
+	}
+	return nil, usagef("raw or vmdk", "--format %q is unknown", name)
+}
+
+func encodeVMDK(ctx context.Context, w io.Writer, src restore.Disk) error {
+	allocated := []vmdk.Extent{}
+	err := src.Extents(ctx, func(start, length int64) error {
+		allocated = append(allocated, vmdk.Extent{Start: start, Length: length})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ahead, stop, err := src.Sequential(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	_, err = vmdk.WriteStream(ctx, w, ahead, vmdk.CapacityFor(src.Size()), vmdk.StreamOptions{Allocated: allocated})
+	return err
+}
+
+func decodeVMDK(f *os.File, size int64) (io.ReaderAt, int64, error) {
+	img, err := vmdk.Open(f, size, func(name string) (io.ReaderAt, int64, error) {
+		return nil, 0, fmt.Errorf("the disk refers to %s: %w", name, vmdk.ErrFormat)
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return img, img.Size(), nil
+}
