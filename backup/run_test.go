@@ -238,3 +238,16 @@ func TestResizeWithSilentTracking(t *testing.T) {
 		})
 	}
 }
+
+// A pack that fills up in the middle is written while the read that filled it
+// is long over: its context must not end with that read.
+func TestPacksOutliveTheReadThatFilledThem(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, 1<<20)
+	data := make([]byte, 70<<20)
+	mrand.NewChaCha8([32]byte{7}).Read(data)
+	res := mustRun(t, r, source(c, "big", data), backup.Options{Now: c.Now})
+	if !bytes.Equal(readBack(t, r, res.Point), data) {
+		t.Error("a disk of several packs came back different")
+	}
+}

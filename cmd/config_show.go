@@ -33,21 +33,8 @@ holdfast --profile nightly config show --json`,
 	return c
 }
 
-// shownSetting is one element of config show's JSON.
-type shownSetting struct {
-	Name   string `json:"name"`
-	Value  string `json:"value"`
-	Origin string `json:"origin"`
-}
-
 func runConfigShow(opts configShowOptions, a *app) error {
-	var shown []shownSetting
-	for _, set := range settingTable {
-		if v, ok := a.settings.values[set.name]; ok {
-			shown = append(shown, shownSetting{set.name, set.show(v.text), v.origin.String()})
-		}
-	}
-	shown = append(shown, a.settings.profile.shownFlags()...)
+	shown := a.settings.Show()
 	columns := []ui.Column{ui.Left("NAME"), ui.Left("VALUE"), ui.Left("ORIGIN")}
 	if !opts.origin {
 		columns = columns[:2]
@@ -58,20 +45,4 @@ func runConfigShow(opts configShowOptions, a *app) error {
 	}
 	a.ui.Table(table)
 	return a.ui.Result(shown)
-}
-
-// shownFlags are the profile's defaults for commands' own flags.
-func (p *profile) shownFlags() []shownSetting {
-	if p == nil {
-		return nil
-	}
-	var shown []shownSetting
-	for _, path := range sortedKeys(p.commands) {
-		for _, name := range sortedKeys(p.commands[path]) {
-			for _, text := range p.commands[path][name] {
-				shown = append(shown, shownSetting{path + " --" + name, text, "profile " + p.place()})
-			}
-		}
-	}
-	return shown
 }

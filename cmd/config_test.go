@@ -10,11 +10,12 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
-	"pgregory.net/rapid"
+
+	"holdfast/cmd/settings"
 )
 
 // resolve loads the settings as a run with these flags and variables would.
-func resolve(t *testing.T, env []string, flags ...string) (*settings, error) {
+func resolve(t *testing.T, env []string, flags ...string) (*settings.Settings, error) {
 	t.Helper()
 	root := wholeTree()
 	c, _, err := root.Find([]string{"version"})
@@ -24,7 +25,7 @@ func resolve(t *testing.T, env []string, flags ...string) (*settings, error) {
 	if err := c.ParseFlags(flags); err != nil {
 		t.Fatal(err)
 	}
-	return loadSettings(c, env)
+	return settings.Load(c, env)
 }
 
 func write(t *testing.T, name, text string) string {
@@ -64,73 +65,15 @@ func TestOrderIsFlagVariableProfileDefault(t *testing.T) {
 	if err != nil || s.Text("log-format") != "text" || s.Origin("log-format").String() != "default" {
 		t.Errorf("default: %v %q", err, s.Text("log-format"))
 	}
-	if _, err := s.repository(); err != errRepositoryMissing {
+	if _, err := s.Repository(); err != settings.ErrRepositoryMissing {
 		t.Errorf("no repository: %v", err)
 	}
-}
-
-// The order holds for every setting, not for a lucky one.
-func TestOrderOfEverySetting(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		set := rapid.SampledFrom(settingTable).Draw(rt, "setting")
-		if set.commandLine || set.name == "vcenter.url" {
-			return
-		}
-		sample := func(i int) string {
-			switch {
-			case set.choices != nil:
-				return set.choices[i%len(set.choices)]
-			case set.form == isBool:
-				return []string{"true", "false"}[i%2]
-			case set.form == isCount:
-				return fmt.Sprint(i)
-			case set.form == isToken:
-				return fmt.Sprintf("http://host%d/x", i)
-			}
-			return fmt.Sprintf("text%d", i)
-		}
-		var env environment
-		want, level := "", unset
-		if rapid.Bool().Draw(rt, "in profile") {
-			want, level = sample(3), fromProfile
-		}
-		p := &profile{values: map[string]string{}}
-		if level == fromProfile {
-			p.values[set.name] = want
-		}
-		names := set.variables()
-		for i := len(names) - 1; i >= 0; i-- {
-			if rapid.Bool().Draw(rt, names[i]) {
-				want, level = sample(10+i), fromVariable
-				if i > 0 {
-					level = fromOtherVariable
-				}
-				env = append(env, names[i]+"="+want)
-			}
-		}
-		c := &cobra.Command{}
-		c.Flags().String(set.name, "", "")
-		if rapid.Bool().Draw(rt, "as flag") {
-			want, level = sample(20), fromFlag
-			_ = c.Flags().Set(set.name, want)
-		}
-		s := &settings{values: map[string]value{}, profile: p}
-		if err := s.resolve(set, c, env); err != nil {
-			rt.Fatal(err)
-		}
-		if level == unset {
-			want = defaultOf(set.name, env)
-		}
-		if s.Text(set.name) != want || level != unset && s.Origin(set.name).level != level {
-			rt.Fatalf("%s: %q at level %d, want %q at %d", set.name, s.Text(set.name), s.Origin(set.name).level, want, level)
-		}
-	})
 }
 
 func TestInvalidValuesAreErrorsWhereverTheyStand(t *testing.T) {
 	bad := map[string]string{"limit-upload": "-1", "limit-download": "5M", "log-format": "xml", "ping-url": "ftp://x", "json": "maybe", "no-progress": "yes please"}
 	for name, text := range bad {
-		variable := setting{name: name}.variables()[0]
+		variable := settings.Variable(name)
 		if _, err := resolve(t, []string{variable + "=" + text}); err == nil || !strings.Contains(err.Error(), variable) {
 			t.Errorf("variable %s=%s: %v", variable, text, err)
 		}
@@ -173,10 +116,10 @@ func TestStrongerLevelReplacesTheOtherForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Text("password") != "" || s.Text("key-file") != "k" {
-		t.Errorf("a flag leaves the variable in effect: %v", s.values)
+		t.Errorf("a flag leaves the variable in effect: %v", s.Show())
 	}
 	if s.Text("vcenter.password") != "" || s.Text("vcenter.password-file") != "f" {
-		t.Errorf("our variable does not win over govc's: %v", s.values)
+		t.Errorf("our variable does not win over govc's: %v", s.Show())
 	}
 }
 
@@ -258,7 +201,7 @@ func TestYAMLAndTOMLSayTheSame(t *testing.T) {
 		if got.code != 0 {
 			t.Fatalf("%+v", got)
 		}
-		var rows []shownSetting
+		var rows []settings.Shown
 		if err := json.Unmarshal([]byte(got.out), &rows); err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +252,7 @@ func TestDefaultProfileIsUsedUnasked(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	none := write(t, "d.yaml", "profiles: {other: {repo: /o}}")
-	if s, err := resolve(t, nil, "--config", none); err != nil || s.Text("repo") != "" || s.profile != nil {
+	if s, err := resolve(t, nil, "--config", none); err != nil || s.Text("repo") != "" || s.Profile() != "" {
 		t.Errorf("a profile nobody asked for is used: %v", err)
 	}
 }
@@ -329,7 +272,7 @@ func TestConfigurationIsFoundInItsDirectories(t *testing.T) {
 	}
 	file := put("config.yaml")
 	s, err := resolve(t, env)
-	if err != nil || s.Origin("repo").place != file+":default" {
+	if err != nil || s.Origin("repo").String() != "profile "+file+":default" {
 		t.Fatalf("%v %v", err, s)
 	}
 	put("config.toml")
@@ -351,11 +294,11 @@ func TestRepositoryFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if repo, err := s.repository(); err != nil || repo != "s3:https://host/bucket" {
+	if repo, err := s.Repository(); err != nil || repo != "s3:https://host/bucket" {
 		t.Errorf("%q %v", repo, err)
 	}
 	s, _ = resolve(t, nil, "--repository-file", write(t, "r", "a\nb\n"))
-	if _, err := s.repository(); err == nil {
+	if _, err := s.Repository(); err == nil {
 		t.Error("two lines are accepted")
 	}
 }
@@ -365,49 +308,7 @@ func TestLimitsAreKiBPerSecond(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if up, down := s.limits(); up != 2<<20 || down != 7<<10 {
+	if up, down := s.Limits(); up != 2<<20 || down != 7<<10 {
 		t.Errorf("up %d, down %d", up, down)
 	}
-}
-
-func TestURLsAreShownWithoutSecrets(t *testing.T) {
-	for text, want := range map[string]string{
-		"s3:https://key:secret@host/bucket": "s3:https://***@host/bucket",
-		"u:p@vc":                            "***@vc",
-		"https://vc/sdk":                    "https://vc/sdk",
-		"/srv/backup@home":                  "/srv/backup@home",
-		"https://u:p@ss/wo@rd@vc/sdk":       "https://***@vc/sdk",
-	} {
-		if got := redactURL(text); got != want {
-			t.Errorf("%s: %s, want %s", text, got, want)
-		}
-	}
-}
-
-func FuzzProfile(f *testing.F) {
-	f.Add("yaml", []byte(orderProfile))
-	f.Add("toml", []byte("[profiles.default]\nrepo='x'\n[profiles.default.vcenter]\nuser='u'\n"))
-	f.Add("yaml", []byte("profiles: {default: {repo: [1, {a: b}]}}"))
-	f.Fuzz(func(t *testing.T, format string, data []byte) {
-		if format != "toml" {
-			format = "yaml"
-		}
-		file := filepath.Join(t.TempDir(), "c."+format)
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		all, err := readConfig(file)
-		if err != nil {
-			return
-		}
-		for name, section := range all {
-			if p, err := newProfile(file, name, section); err == nil {
-				for key, text := range p.values {
-					if text == "" {
-						t.Errorf("key %s is accepted without a value", key)
-					}
-				}
-			}
-		}
-	})
 }

@@ -2,11 +2,11 @@ package cmd
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"holdfast/backup"
+	"holdfast/cmd/settings"
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/local"
@@ -60,8 +60,6 @@ var (
 	errInterrupted = errors.New("interrupted")
 	// errCrashed: a command panicked. The value is not shown: it may hold anything.
 	errCrashed = errors.New("the program crashed")
-	// errRepositoryMissing: a command needs a repository and none was named.
-	errRepositoryMissing = errors.New("no repository was named")
 )
 
 // exitRow says what an error means to the operator.
@@ -77,7 +75,7 @@ type exitRow struct {
 var exitTable = []exitRow{
 	{errInterrupted, exitInterrupted, "run it again when you like: what is already stored is not sent twice"},
 	{errCrashed, exitCrashed, "this is a bug; please report it with the lines above"},
-	{errRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
+	{settings.ErrRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
 	{repo.ErrNoRepository, exitNoRepository, "make one with holdfast init, or check the path"},
 	{pack.ErrTampered, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy; holdfast check --read-data names the points that are hit"},
 	{pack.ErrDamaged, exitDamaged, "holdfast check --read-data names the points and items that are hit; all others restore"},
@@ -105,17 +103,9 @@ var exitTable = []exitRow{
 // Hinter is an error that knows better than the table what to do about it.
 type Hinter interface{ Hint() string }
 
-// usageError is a mistake on the command line or in the settings.
-type usageError struct{ text, hint string }
-
-func (e *usageError) Error() string { return e.text }
-
-// Hint implements Hinter.
-func (e *usageError) Hint() string { return e.hint }
-
-// usagef makes a usageError.
+// usagef makes the error of a mistake on the command line.
 func usagef(hint, format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...), hint}
+	return settings.Usagef(hint, format, args...)
 }
 
 // incompleteError ends a run that is done, but not whole: exit 3. It carries
@@ -151,10 +141,10 @@ func classify(err error) (exitCode, string) {
 
 // judge returns the rank of err (lower is graver) with its code and hint.
 func judge(err error) (rank int, code exitCode, hint string) {
-	const plain = 1 << 20 // behind every row of the table
+	const plain = 1 << 20 // behind every row of the table but those of code 3
 	rank, code = plain, exitFailed
 	if row := slices.IndexFunc(exitTable, func(r exitRow) bool { return err == r.is }); row >= 0 {
-		return row, exitTable[row].code, exitTable[row].hint
+		return rankOf(row, plain), exitTable[row].code, exitTable[row].hint
 	}
 	switch e := err.(type) {
 	case *incompleteError:
@@ -173,10 +163,19 @@ func judge(err error) (rank int, code exitCode, hint string) {
 	}
 	if is, ok := err.(interface{ Is(error) bool }); ok {
 		for i, row := range exitTable {
-			if i < rank && is.Is(row.is) {
-				return i, row.code, row.hint
+			if r := rankOf(i, plain); r < rank && is.Is(row.is) {
+				return r, row.code, row.hint
 			}
 		}
 	}
 	return rank, code, hint
+}
+
+// rankOf is the rank of a row of the table: its place, or behind the plain
+// failures for what only makes a run incomplete.
+func rankOf(row, plain int) int {
+	if exitTable[row].code == exitIncomplete {
+		return plain + 1
+	}
+	return row
 }

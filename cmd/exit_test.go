@@ -57,6 +57,22 @@ func TestHintOfErrorBeatsHintOfTable(t *testing.T) {
 	}
 }
 
+// A row of code 3 stands somewhere in the table; its place there must not lift
+// it over an error.
+func TestRowsOfCode3DoNotHideErrors(t *testing.T) {
+	for _, row := range exitTable {
+		if row.code != exitIncomplete {
+			continue
+		}
+		if code, _ := classify(fmt.Errorf("check: %w", row.is)); code != exitIncomplete {
+			t.Errorf("%v alone: code %d", row.is, code)
+		}
+		if code, _ := classify(errors.Join(row.is, errors.New("something"))); code != exitFailed {
+			t.Errorf("%v hides an error: code %d", row.is, code)
+		}
+	}
+}
+
 func TestIncompleteWithoutReasonIsNoError(t *testing.T) {
 	if err := incomplete(); err != nil {
 		t.Errorf("got %v", err)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"holdfast/cmd/settings"
 )
 
 // exitCodesKey is the annotation that lists a command's exit codes.
@@ -125,7 +127,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return usagef(hint, "%s needs a command", c.CommandPath())
 	}
-	if near := nearest(args[0], names); near != "" {
+	if near := settings.Nearest(args[0], names); near != "" {
 		hint = fmt.Sprintf("did you mean %q? %s", c.CommandPath()+" "+near, hint)
 	}
 	return usagef(hint, "unknown command %q for %q", args[0], c.CommandPath())
@@ -174,45 +176,10 @@ func flagError(c *cobra.Command, err error) error {
 	}
 	var known []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-	if nearest(name, append(known, "password")) == "password" {
+	if settings.Nearest(name, append(known, "password")) == "password" {
 		hint = "a password never goes on the command line: use HOLDFAST_PASSWORD, --password-file or --password-command"
-	} else if near := nearest(name, known); near != "" {
+	} else if near := settings.Nearest(name, known); near != "" {
 		hint = fmt.Sprintf("did you mean --%s? %s", near, hint)
 	}
 	return usagef(hint, "unknown flag --%s", name)
-}
-
-// nearest is the one of known that word was most likely meant to be, or "".
-func nearest(word string, known []string) string {
-	best, bestDistance := "", len(word)/4+1
-	for _, k := range known {
-		d := distance(word, k)
-		if len(word) >= 4 && strings.HasPrefix(k, word) {
-			d = min(d, 1)
-		}
-		if d <= bestDistance && (best == "" || d < bestDistance) {
-			best, bestDistance = k, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -64,7 +64,7 @@ func runInit(ctx context.Context, opts initOptions, a *app) error {
 	if err := params.Check(); err != nil {
 		return err
 	}
-	url, err := a.settings.repository()
+	url, err := a.settings.Repository()
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (a *app) openPlace(ctx context.Context, url string, create bool) (*place, e
 		return nil, err
 	}
 	// No retries here: what a file system refuses once it refuses again.
-	up, down := a.settings.limits()
+	up, down := a.settings.Limits()
 	return &place{Backend: limit.New(be, up, down), lockWriter: be.LockWriter}, nil
 }
 
@@ -62,7 +62,7 @@ func (a *app) options() repo.Options {
 	if err != nil {
 		host = "unknown"
 	}
-	cache, err := a.settings.cacheDir()
+	cache, err := a.settings.CacheDir()
 	if err != nil {
 		a.log.Info("no cache", "error", err)
 	}
@@ -81,7 +81,7 @@ func (a *app) noteHealed(name string) {
 
 // withPlace runs fn with the store of the repository that the settings name.
 func (a *app) withPlace(ctx context.Context, fn func(be *place) error) error {
-	url, err := a.settings.repository()
+	url, err := a.settings.Repository()
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/cmd/settings"
 )
 
 // offlineKey annotates commands that only look at the program itself: how they
@@ -63,10 +65,10 @@ func (a *app) finish(ctx context.Context, c *cobra.Command, code exitCode, runEr
 	if isCompletion(c) || help != nil && help.Changed {
 		return
 	}
-	if a.settings.values == nil {
+	if !a.settings.Loaded() {
 		// The command line was wrong. A monitor hears of that, too, if flags
 		// and variables tell which.
-		if s, err := loadSettings(c, a.std.Environ); err == nil {
+		if s, err := settings.Load(c, a.std.Environ); err == nil {
 			a.settings = s
 		}
 	}
@@ -78,7 +80,7 @@ func (a *app) finish(ctx context.Context, c *cobra.Command, code exitCode, runEr
 		}
 		if to := a.settings.Text("ping-url"); to != "" {
 			if err := a.ping(ctx, to, code, runErr); err != nil {
-				a.ui.Warn("ping %s: %v", hostOf(to), err)
+				a.ui.Warn("ping %s: %v", settings.HostOf(to), err)
 			}
 		}
 	}
@@ -93,8 +95,8 @@ func (a *app) finish(ctx context.Context, c *cobra.Command, code exitCode, runEr
 func (a *app) writeMetrics(file string, c *cobra.Command, code exitCode) error {
 	now := float64(a.now().Unix())
 	labels := [][2]string{{"command", strings.TrimPrefix(c.CommandPath(), "holdfast ")}}
-	if p := a.settings.profile; p != nil {
-		labels = append(labels, [2]string{"profile", p.name})
+	if profile := a.settings.Profile(); profile != "" {
+		labels = append(labels, [2]string{"profile", profile})
 	}
 	a.report.set("last_run_timestamp_seconds", "When the last run ended.", now, labels...)
 	a.report.set("last_exit_code", "Exit code of the last run.", float64(code), labels...)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/settings"
 	"holdfast/cmd/ui"
 )
 
@@ -49,7 +51,7 @@ type app struct {
 	std      Std
 	ui       *ui.Terminal
 	log      *slog.Logger
-	settings *settings
+	settings *settings.Settings
 	report   *report
 	redact   *redactor
 	now      func() time.Time
@@ -63,7 +65,7 @@ type app struct {
 	screen atomic.Pointer[ui.Terminal]
 
 	healed   sync.Map // objects of which the operator was told that reading healed them
-	stdinFor string // what standard input was given to, "" while it is free
+	stdinFor string   // what standard input was given to, "" while it is free
 	closeLog func() error
 }
 
@@ -133,7 +135,7 @@ func newApp(args []string, std Std) *app {
 	if std.Now == nil {
 		std.Now = time.Now
 	}
-	a := &app{std: std, now: std.Now, redact: &redactor{}, log: slog.New(slog.DiscardHandler), settings: &settings{}}
+	a := &app{std: std, now: std.Now, redact: &redactor{}, log: slog.New(slog.DiscardHandler), settings: &settings.Settings{}}
 	a.closeLog = func() error { return nil }
 	a.json = wantsJSON(args, std.Environ)
 	a.ui = ui.New(ui.Options{Out: std.Out, Err: std.Err, JSON: a.json, Redact: a.redact.redact, Now: a.now})
@@ -145,8 +147,8 @@ func newApp(args []string, std Std) *app {
 
 // wantsJSON looks for --json before the parser does: the error that a flag is
 // unknown must come in the language that was asked for.
-func wantsJSON(args []string, env environment) bool {
-	want, _ := strconv.ParseBool(env.text("HOLDFAST_JSON"))
+func wantsJSON(args []string, env settings.Environment) bool {
+	want, _ := strconv.ParseBool(env.Text("HOLDFAST_JSON"))
 	for _, arg := range args {
 		if arg == "--" {
 			break
@@ -164,17 +166,8 @@ func wantsJSON(args []string, env environment) bool {
 // knowSecrets tells the redactor of each secret in the environment, in effect
 // or not.
 func (a *app) knowSecrets() {
-	env := environment(a.std.Environ)
-	for _, set := range settingTable {
-		for _, name := range set.variables() {
-			text := env.text(name)
-			switch set.form {
-			case isSecret:
-				a.redact.add(text)
-			case isURL:
-				a.redact.add(passwordIn(text))
-			}
-		}
+	for _, secret := range settings.Environment(a.std.Environ).Secrets() {
+		a.redact.add(secret)
 	}
 }
 
@@ -265,7 +258,7 @@ file. A flag wins over a variable, a variable over a profile.`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { writeHelp(a.ui.Out(), c) })
 	root.SetHelpCommand(newHelpCommand(a))
-	addGlobalFlags(root)
+	settings.AddFlags(root.PersistentFlags())
 	bare := root.RunE
 	root.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -293,19 +286,6 @@ func newHelpCommand(a *app) *cobra.Command {
 	}
 }
 
-func addGlobalFlags(root *cobra.Command) {
-	for _, set := range settingTable {
-		switch flags := root.PersistentFlags(); {
-		case set.usage == "":
-		case set.form == isBool:
-			flags.BoolP(set.name, set.short, false, set.usage)
-		default:
-			// Text, whatever the form: one check serves flag, variable and profile.
-			flags.StringP(set.name, set.short, "", set.usage)
-		}
-	}
-}
-
 // isCompletion reports whether a shell asks, at a press of Tab, how a command
 // line may go on: nothing is run, read, logged or told then.
 func isCompletion(c *cobra.Command) bool { return strings.HasPrefix(c.Name(), "__complete") }
@@ -316,15 +296,13 @@ func (a *app) prepare(c *cobra.Command) error {
 		return nil
 	}
 	a.command = c
-	s, err := loadSettings(c, a.std.Environ)
+	s, err := settings.Load(c, a.std.Environ)
 	if err != nil {
 		return err
 	}
 	a.settings = s
-	for _, set := range settingTable {
-		if set.form == isSecret {
-			a.redact.add(s.Text(set.name))
-		}
+	for _, secret := range s.Secrets() {
+		a.redact.add(secret)
 	}
 	a.json, a.quiet, a.verbose = s.Bool("json"), s.Bool("quiet"), s.Bool("verbose")
 	var fileLog *slog.Logger
@@ -337,14 +315,12 @@ func (a *app) prepare(c *cobra.Command) error {
 	})
 	a.screen.Store(a.ui)
 	c.Root().SetOut(a.ui.Out())
-	misspelled := environment(a.std.Environ).misspelled()
-	for _, name := range sortedKeys(misspelled) {
+	misspelled := settings.Environment(a.std.Environ).Misspelled()
+	for _, name := range slices.Sorted(maps.Keys(misspelled)) {
 		a.ui.Warn("the variable %s means nothing here; %s is one", name, misspelled[name])
 	}
-	if s.profile != nil && slices.ContainsFunc(settingTable, func(set setting) bool {
-		return set.form == isSecret && s.profile.values[set.name] != ""
-	}) {
-		a.warnReadable(s.profile.file)
+	if file := s.SecretFile(); file != "" {
+		a.warnReadable(file)
 	}
 	a.log.Info("start", "command", c.CommandPath(), "version", version().Version)
 	return nil

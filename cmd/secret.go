@@ -17,12 +17,13 @@ import (
 
 	"golang.org/x/term"
 
+	"holdfast/cmd/settings"
 	"holdfast/cmd/ui"
 	"holdfast/repo/seal"
 )
 
 // secretKind is a secret that can be asked for. Its value is the name of the
-// setting in settingTable; with -file and -command behind it, the other ways.
+// setting in the table of package settings; with -file and -command behind it, the other ways.
 type secretKind string
 
 const (
@@ -143,7 +144,7 @@ func oneLine(label string, data []byte) ([]byte, error) {
 // secretFromCommand runs a command and takes what it prints. The command gets
 // neither our passwords nor our standard input; its own complaints are shown.
 func (a *app) secretFromCommand(ctx context.Context, label, line string) ([]byte, error) {
-	words, err := splitCommand(line)
+	words, err := settings.SplitCommand(line)
 	if err != nil || len(words) == 0 {
 		return nil, usagef("it is split like a shell does, with quotes, but run without one", "run command for %s: cannot split it into words", label)
 	}
@@ -184,53 +185,6 @@ func holdsPassword(entry string) bool {
 		name == "HOLDFAST_VCENTER_URL" || name == "GOVC_URL" || name == "GOVC_PASSWORD"
 }
 
-// splitCommand splits a command line into words: blanks separate, '…' keeps
-// everything, "…" keeps all but \" and \\, and outside of quotes a backslash
-// keeps a following blank, quote or backslash. Before anything else it is
-// itself, so that C:\Windows\x.exe needs no care. There are no variables.
-func splitCommand(line string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	inWord := false
-	var quote rune
-	runes := []rune(line)
-	for i := 0; i < len(runes); i++ {
-		r := runes[i]
-		escapable := ` '"\`
-		if quote == '"' {
-			escapable = `"\`
-		}
-		switch {
-		case r == '\\' && quote != '\'' && i+1 < len(runes) && strings.ContainsRune(escapable, runes[i+1]):
-			i++
-			word.WriteRune(runes[i])
-			inWord = true
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '\'' || r == '"':
-			quote, inWord = r, true
-		case r == ' ' || r == '\t':
-			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-			}
-			inWord = false
-		default:
-			word.WriteRune(r)
-			inWord = true
-		}
-	}
-	if quote != 0 {
-		return nil, errors.New("split command: a quote is not closed")
-	}
-	if inWord {
-		words = append(words, word.String())
-	}
-	return words, nil
-}
-
 // secretFromPrompt asks a person.
 func (a *app) secretFromPrompt(ctx context.Context, kind secretKind, twice bool) ([]byte, error) {
 	label := secretLabels[kind]
@@ -266,7 +220,7 @@ func secretHint(kind secretKind) string {
 	if kind == repositorySecret {
 		return "use HOLDFAST_PASSWORD, --password-file, --password-command or --key-file"
 	}
-	variable := setting{name: string(kind)}.variables()[0]
+	variable := settings.Variable(string(kind))
 	return fmt.Sprintf("use %s, %s_FILE or %s_COMMAND, or a profile", variable, variable, variable)
 }
 

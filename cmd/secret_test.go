@@ -9,13 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
-	"pgregory.net/rapid"
 
 	"holdfast/repo/seal"
 )
@@ -198,58 +196,6 @@ func TestPasswordOpensWhereNoKeyFileIsGiven(t *testing.T) {
 	}
 }
 
-func TestSplitCommand(t *testing.T) {
-	for line, want := range map[string][]string{
-		``:                          nil,
-		`pass show x`:               {"pass", "show", "x"},
-		`  a	b  `:                   {"a", "b"},
-		`'a b' "c d" e\ f`:          {"a b", "c d", "e f"},
-		`a"b"'c'`:                   {"abc"},
-		`"" ''`:                     {"", ""},
-		`C:\Windows\x.exe "C:\P F"`: {`C:\Windows\x.exe`, `C:\P F`},
-		`"say \"x\" \\ \n" '\"'`:    {`say "x" \ \n`, `\"`},
-		`a \'b\'`:                   {"a", "'b'"},
-		`$HOME $(x) *;|`:            {"$HOME", "$(x)", "*;|"},
-	} {
-		if got, err := splitCommand(line); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %q %v", line, got, err)
-		}
-	}
-	for _, bad := range []string{`'a`, `"a`, `a "b\"`} {
-		if got, err := splitCommand(bad); err == nil {
-			t.Errorf("%s: %q", bad, got)
-		}
-	}
-}
-
-func TestQuotedWordsSplitBack(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		words := rapid.SliceOfN(rapid.StringMatching(`[a-z "\\$é]{0,6}`), 1, 4).Draw(rt, "words")
-		var quoted []string
-		for _, w := range words {
-			quoted = append(quoted, "'"+w+"'")
-		}
-		got, err := splitCommand(strings.Join(quoted, " "))
-		if err != nil || !reflect.DeepEqual(got, words) {
-			rt.Fatalf("%q: %q %v", words, got, err)
-		}
-	})
-}
-
-func FuzzSplitCommand(f *testing.F) {
-	f.Add(`a 'b c' "d\"e" f\ g`)
-	f.Add(`C:\x\y.exe "unclosed`)
-	f.Fuzz(func(t *testing.T, line string) {
-		words, err := splitCommand(line)
-		if err != nil {
-			return
-		}
-		if n := len(strings.Join(words, "")); n > len([]rune(line))*4 {
-			t.Errorf("%d bytes of words from %q", n, line)
-		}
-	})
-}
-
 // TestCanarySecretsNeverShow plants a secret in every place that may hold one
 // and looks for it in all that failing and passing commands leave behind.
 func TestCanarySecretsNeverShow(t *testing.T) {
@@ -288,6 +234,8 @@ func TestCanarySecretsNeverShow(t *testing.T) {
 		{"config", "show", "--origin"}, {"config", "show", "--json"}, {"version"}, {"version", "extra"}, {"probe"}, {"probe", "--json"}, {"probe", "-v"}, {"nonsense"},
 		{"--pasword=canary-flag", "version"}, {"-pcanary-short", "version"}, {"version", "--limit-upload", "x"},
 		{"version", "--config", broken}, {"version", "--profile", "none"},
+		{"init", "-r", path("repository")}, {"points", "-r", path("repository"), "--json"}, {"points", "-r", path("repository"), "-v", "--password-file", put("wrong", "canary-wrong\n")},
+		{"points", "-r", path("repository"), "--key-file", path("wrong")}, {"key", "list", "-r", path("repository")}, {"points"}, {"points", "--json"},
 	} {
 		if args[len(args)-1] != broken {
 			args = append(args, "--config", config)
@@ -304,6 +252,9 @@ func TestCanarySecretsNeverShow(t *testing.T) {
 	}
 	if !strings.Contains(everything.String(), "login as root with ***") {
 		t.Errorf("the leaking command did not run:\n%s", everything.String())
+	}
+	if !strings.Contains(everything.String(), "wrong password") {
+		t.Errorf("the wrong password was not tried:\n%s", everything.String())
 	}
 	for line := range strings.Lines(everything.String()) {
 		if strings.Contains(line, "canary") {

@@ -22,6 +22,9 @@ const (
 // packer gathers chunks of one kind of object until a pack is full, then seals
 // and writes it beside the caller.
 type packer struct {
+	// ctx is the session's. A pack is written after the call that filled it has
+	// returned, so that call's context cannot serve.
+	ctx  context.Context
 	s    *Session
 	kind parity.Kind
 
@@ -34,14 +37,14 @@ type packer struct {
 	fail  error // the first error of an upload
 }
 
-func newPacker(s *Session, kind parity.Kind) *packer {
-	p := &packer{s: s, kind: kind, fill: pack.Fill{Profile: s.r.profile}}
+func newPacker(ctx context.Context, s *Session, kind parity.Kind) *packer {
+	p := &packer{ctx: ctx, s: s, kind: kind, fill: pack.Fill{Profile: s.r.profile}}
 	p.group.SetLimit(uploadsAtOnce)
 	return p
 }
 
 // add compresses plain and puts it into the open pack.
-func (p *packer) add(ctx context.Context, id blob.ID, kind blob.Kind, plain []byte) error {
+func (p *packer) add(id blob.ID, kind blob.Kind, plain []byte) error {
 	if err := p.failed(); err != nil {
 		return err
 	}
@@ -57,16 +60,16 @@ func (p *packer) add(ctx context.Context, id blob.ID, kind blob.Kind, plain []by
 	p.chunks = append(p.chunks, chunk)
 	p.mu.Unlock()
 	if full != nil {
-		p.upload(ctx, full)
+		p.upload(full)
 	}
 	return nil
 }
 
 // upload seals and writes chunks as one pack; it blocks while too many are
 // under way.
-func (p *packer) upload(ctx context.Context, chunks []pack.Chunk) {
+func (p *packer) upload(chunks []pack.Chunk) {
 	p.group.Go(func() error {
-		err := p.write(ctx, chunks)
+		err := p.write(p.ctx, chunks)
 		if err != nil {
 			p.failM.Lock()
 			if p.fail == nil {
@@ -116,14 +119,14 @@ func (p *packer) write(ctx context.Context, chunks []pack.Chunk) error {
 
 // close writes the open pack and waits for all uploads. The packer can be used
 // again afterwards.
-func (p *packer) close(ctx context.Context) error {
+func (p *packer) close() error {
 	p.mu.Lock()
 	rest := p.chunks
 	p.chunks = nil
 	p.fill.Reset()
 	p.mu.Unlock()
 	if len(rest) > 0 {
-		p.upload(ctx, rest)
+		p.upload(rest)
 	}
 	p.group.Wait() //nolint:errcheck // the first error is kept in fail
 	return p.failed()

@@ -61,7 +61,7 @@ func (r *Repository) Begin(ctx context.Context, name, identity string) (*Session
 		return nil, err
 	}
 	s := &Session{r: r, sid: sid, fresh: map[blob.ID]struct{}{}}
-	s.data, s.meta = newPacker(s, parity.Data), newPacker(s, parity.Meta)
+	s.data, s.meta = newPacker(ctx, s, parity.Data), newPacker(ctx, s, parity.Meta)
 	s.segment.s = s
 	if err := s.findParent(ctx, src); err != nil {
 		return nil, err
@@ -183,9 +183,9 @@ func (s *Session) Put(ctx context.Context, kind blob.Kind, plain []byte) (blob.I
 		return id, nil
 	}
 	if kind.IsMeta() {
-		return id, s.meta.add(ctx, id, kind, plain)
+		return id, s.meta.add(id, kind, plain)
 	}
-	return id, s.data.add(ctx, id, kind, plain)
+	return id, s.data.add(id, kind, plain)
 }
 
 // claim reports whether this session is the first to put id.
@@ -232,10 +232,10 @@ func (r *Repository) reusable(id blob.ID) (bool, error) {
 // Flush stores everything that was put so far and makes it durable and known:
 // packs, barrier, segment, barrier.
 func (s *Session) Flush(ctx context.Context) error {
-	if err := s.data.close(ctx); err != nil {
+	if err := s.data.close(); err != nil {
 		return err
 	}
-	if err := s.meta.close(ctx); err != nil {
+	if err := s.meta.close(); err != nil {
 		return err
 	}
 	return s.segment.publish(ctx)

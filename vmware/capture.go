@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 
@@ -273,13 +272,4 @@ func extraConfig(c *types.VirtualMachineConfigInfo, key string) string {
 		}
 	}
 	return ""
-}
-
-// baseName is the last part of a datastore path.
-func baseName(file string) string {
-	p, err := disk.ParsePath(file)
-	if err != nil {
-		return ""
-	}
-	return path.Base(p.File)
 }

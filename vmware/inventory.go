@@ -63,8 +63,13 @@ type SnapshotInfo struct {
 // else, a plus sign or a lone percent, stands for itself.
 var unescape = strings.NewReplacer("%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`, "%25", "%")
 
-// escape is its inverse, for names that are given to the server.
-var escape = strings.NewReplacer("%", "%25", "/", "%2f", `\`, "%5c")
+// Unescape makes an inventory name what people see.
+func Unescape(name string) string { return unescape.Replace(name) }
+
+var escaper = strings.NewReplacer("%", "%25", "/", "%2f", `\`, "%5c")
+
+// Escape is the inverse of Unescape, for names that are given to the server.
+func Escape(name string) string { return escaper.Replace(name) }
 
 var vmProperties = []string{
 	"name", "parent", "parentVApp", "snapshot", "runtime.powerState", "guest.toolsRunningStatus",
@@ -367,4 +372,31 @@ func (s *Session) withTags(ctx context.Context, fn func(*tags.Manager) error) er
 	}
 	defer func() { _ = c.Logout(context.WithoutCancel(ctx)) }()
 	return fn(tags.NewManager(c))
+}
+
+// MACs are the addresses of all network cards, each with the VMs that have it.
+func (s *Session) MACs(ctx context.Context) (map[string][]types.ManagedObjectReference, error) {
+	kind := []string{"VirtualMachine"}
+	v, err := view.NewManager(s.client).CreateContainerView(ctx, s.client.ServiceContent.RootFolder, kind, true)
+	if err != nil {
+		return nil, fmt.Errorf("list network cards: %w", err)
+	}
+	defer func() { _ = v.Destroy(context.WithoutCancel(ctx)) }()
+	var vms []mo.VirtualMachine
+	if err := v.Retrieve(ctx, kind, []string{"config.hardware.device"}, &vms); err != nil {
+		return nil, fmt.Errorf("list network cards: %w", err)
+	}
+	out := map[string][]types.ManagedObjectReference{}
+	for _, vm := range vms {
+		if vm.Config == nil {
+			continue
+		}
+		for _, d := range vm.Config.Hardware.Device {
+			if c, ok := d.(types.BaseVirtualEthernetCard); ok {
+				mac := c.GetVirtualEthernetCard().MacAddress
+				out[mac] = append(out[mac], vm.Self)
+			}
+		}
+	}
+	return out, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 
-	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -159,15 +158,15 @@ func (f *frozen) transport(ctx context.Context, shot disk.Device, attrs *cbt.Dis
 
 // doors prepares the datastores' file door.
 func (f *frozen) doors(ctx context.Context) (err error) {
-	f.folder, f.stores, err = f.source.session.openFolder(ctx, f.before.Datastore)
+	f.folder, f.stores, err = f.source.session.OpenFolder(ctx, f.before.Datastore)
 	if f.folder != nil {
 		f.folder.Retry = f.source.opt.Retry
 	}
 	return err
 }
 
-// openFolder makes the file door for some datastores, and their types by name.
-func (s *Session) openFolder(ctx context.Context, refs []types.ManagedObjectReference) (*disk.Folder, map[string]string, error) {
+// OpenFolder makes the file door for some datastores, and their types by name.
+func (s *Session) OpenFolder(ctx context.Context, refs []types.ManagedObjectReference) (*disk.Folder, map[string]string, error) {
 	folder := &disk.Folder{Web: s.client.Client, Login: s, Datacenters: map[string]string{}}
 	kinds := map[string]string{}
 	var stores []mo.Datastore
@@ -263,14 +262,4 @@ func (f *frozen) fetchManifest(ctx context.Context) string {
 		return recovery.FileSystem
 	}
 	return level
-}
-
-// isFault reports whether the server itself answered with a fault.
-func isFault(err error) bool {
-	found := false
-	fault.In(err, func(types.BaseMethodFault, string, []types.LocalizableMessage) bool {
-		found = true
-		return true
-	})
-	return found
 }

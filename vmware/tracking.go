@@ -131,18 +131,18 @@ func (s *Session) switchTracking(ctx context.Context, vm VM, on bool, opt CBTOpt
 }
 
 func (s *Session) setTracking(ctx context.Context, ref types.ManagedObjectReference, on bool) error {
-	return s.reconfigure(ctx, ref, types.VirtualMachineConfigSpec{ChangeTrackingEnabled: &on})
+	return s.Reconfigure(ctx, ref, types.VirtualMachineConfigSpec{ChangeTrackingEnabled: &on})
 }
 
 func (s *Session) setExtraConfig(ctx context.Context, ref types.ManagedObjectReference, key, value string) error {
-	return s.reconfigure(ctx, ref, types.VirtualMachineConfigSpec{
+	return s.Reconfigure(ctx, ref, types.VirtualMachineConfigSpec{
 		ExtraConfig: []types.BaseOptionValue{&types.OptionValue{Key: key, Value: value}},
 	})
 }
 
-// reconfigure waits for the end of the task even when ctx ends: half a change is
+// Reconfigure changes a VM and waits for the end of the task even when ctx ends: half a change is
 // worse than a late one.
-func (s *Session) reconfigure(ctx context.Context, ref types.ManagedObjectReference, spec types.VirtualMachineConfigSpec) error {
+func (s *Session) Reconfigure(ctx context.Context, ref types.ManagedObjectReference, spec types.VirtualMachineConfigSpec) error {
 	err := task.Retry{}.Do(ctx, task.Busy, func(ctx context.Context) error {
 		res, err := methods.ReconfigVM_Task(ctx, s.client, &types.ReconfigVM_Task{This: ref, Spec: spec})
 		if err != nil {

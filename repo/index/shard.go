@@ -225,7 +225,7 @@ func (st store) take(name string, segment []byte) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := seg.Verify(); false {
+	if err := seg.Verify(); err != nil {
 		return nil, err
 	}
 	fill := func(w io.Writer) (int64, error) {

@@ -120,7 +120,8 @@ type reader struct {
 	entries []Entry
 	padding uint32 // offset of the sealed padding
 	table   uint32 // offset of the sealed table, where the padding ends
-	scratch []byte
+	scratch []byte // frames
+	plain   []byte // what they decode to
 }
 
 // openObject opens footer and table. It never heals.
@@ -201,14 +202,20 @@ func (r *reader) frame(e Entry) ([]byte, error) {
 	return framed, nil
 }
 
-// chunk opens one chunk, decodes it and compares its id.
+// chunk opens one chunk, decodes it and compares its id. The plaintext is valid
+// until the next call.
 func (r *reader) chunk(e Entry) ([]byte, error) {
-	plain, err := openChunk(r.keys, &r.crypter, e.Offset, r.obj[e.Offset:e.Offset+e.Stored], e.ID, e.Kind)
+	framed, err := r.frame(e)
 	if err != nil {
 		return nil, err
 	}
-	if len(plain) != int(e.Raw) {
-		return nil, fmt.Errorf("compare raw length with table: %w", ErrFormat)
+	plain, err := Decompress(framed, r.plain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	r.plain = plain
+	if r.keys.ID(e.Kind, plain) != e.ID {
+		return nil, fmt.Errorf("compare id %s: %w", e.ID, ErrContent)
 	}
 	return plain, nil
 }
@@ -272,8 +279,8 @@ func OpenTable(keys *seal.Keys, name string, obj []byte) (parity.Header, []Entry
 
 // VerifyAll opens everything in an object, with no healing: footer, table,
 // padding, and each chunk down to its id. fn, unless nil, gets every chunk with
-// its plaintext, or with the error that it has; an error that fn returns ends
-// the walk and is returned. Give it what parity.Heal made of a damaged object,
+// its plaintext, valid until fn returns, or with the error that it has; an error
+// that fn returns ends the walk and is returned. Give it what parity.Heal made of a damaged object,
 // with ErrLost too, to learn which chunks are left. The returned error is the
 // first one found.
 func VerifyAll(keys *seal.Keys, name string, obj []byte, fn func(e Entry, plain []byte, err error) error) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"holdfast/repo/blob"
@@ -170,6 +171,47 @@ func TestPackOf16384TinyChunks(t *testing.T) {
 	checkPack(t, p, chunks, plains)
 	if _, err := Encode(p, append(chunks, chunks[0])); !errors.Is(err, ErrFormat) {
 		t.Fatalf("one chunk too many: %v", err)
+	}
+}
+
+func TestFullPackReadsThroughABurstOf1536KiB(t *testing.T) {
+	const burst = 3 << 19
+	keys := testKeys(t)
+	o, plains := fullPack(t, keys, parity.Standard)
+	if len(o.Bytes) != 35_725_312 {
+		t.Fatalf("a full pack has %d bytes", len(o.Bytes))
+	}
+	bad := bytes.Clone(o.Bytes)
+	for i := range burst {
+		bad[5<<20+i] ^= 0xff
+	}
+	_, entries, err := OpenTable(keys, o.Name, bad)
+	if err != nil || len(entries) != len(plains) {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for g := range 4 { // readers share keys, pools and bytes
+		wg.Go(func() {
+			for i := g; i < len(entries); i += 4 {
+				e := entries[i]
+				got, err := OpenChunk(keys, refOf(o, e), bad[e.Offset:e.Offset+e.Stored], e.ID, e.Kind)
+				if i%31 == g && errors.Is(err, ErrSeal) {
+					var healed bool
+					got, healed, err = OpenChunkIn(keys, refOf(o, e), e.Stored, bad, e.ID, e.Kind)
+					if !healed {
+						t.Errorf("chunk %d: not healed", i)
+					}
+				}
+				if err == nil && !bytes.Equal(got, plains[i]) || err != nil && !errors.Is(err, ErrSeal) {
+					t.Errorf("chunk %d: %d bytes, %v", i, len(got), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	fixed, d, err := parity.Heal(bad)
+	if err != nil || !bytes.Equal(fixed, o.Bytes) {
+		t.Fatalf("%v, %v", d, err)
 	}
 }
 

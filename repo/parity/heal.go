@@ -49,7 +49,7 @@ type row struct {
 	code    reedsolomon.Encoder
 	number  int
 	shards  [][]byte // the cells as the decoder sees them
-	scratch [][]byte // m cells that recomputed bytes go to until they are proven
+	scratch [][]byte // cells that recomputed bytes go to until they are proven
 	erased  []int    // shards known to be bad
 	unknown []int    // shards whose sums are lost
 	budget  *int
@@ -68,9 +68,6 @@ func (o *object) healRows() error {
 	}
 	budget := searchBudget
 	w := &row{o: o, code: code, shards: make([][]byte, n), budget: &budget}
-	for range o.Shape.M {
-		w.scratch = append(w.scratch, make([]byte, CellBytes))
-	}
 	for r := range rows {
 		w.number, w.erased, w.unknown = r, bad[r], w.unknown[:0]
 		for s := range n {
@@ -169,6 +166,9 @@ func (w *row) try(erase []int) bool {
 		w.shards[s] = w.cell(s)
 	}
 	for i, s := range erase {
+		if i == len(w.scratch) {
+			w.scratch = append(w.scratch, make([]byte, CellBytes))
+		}
 		w.shards[s] = w.scratch[i][:0]
 	}
 	if len(erase) > 0 && w.code.Reconstruct(w.shards) != nil {

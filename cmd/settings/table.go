@@ -1,4 +1,4 @@
-package cmd
+package settings
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
 // form says what a setting's value is.
@@ -41,9 +43,9 @@ type setting struct {
 	commandLine bool
 }
 
-// settingTable lists every setting. A flag of a command takes part, too, when
+// table lists every setting. A flag of a command takes part, too, when
 // its name is in here (copy's --from-password-file).
-var settingTable = slices.Concat([]setting{
+var table = slices.Concat([]setting{
 	{name: "repo", short: "r", usage: "the repository: a path, s3:https://host/bucket/prefix or s3:bucket/prefix, as `URL`", variable: "HOLDFAST_REPOSITORY", form: isURL, choice: "repository"},
 	{name: "repository-file", usage: "read the repository's URL from `FILE`", choice: "repository"},
 	{name: "password-file", usage: "read the password from `FILE` (- is standard input)", choice: "password"},
@@ -94,6 +96,31 @@ func secretForms(name string, also ...string) []setting {
 	}
 }
 
+// Variable is the environment variable of a setting, "" if there is no such
+// setting.
+func Variable(name string) string {
+	for _, set := range table {
+		if set.name == name {
+			return set.variables()[0]
+		}
+	}
+	return ""
+}
+
+// AddFlags adds the global flags to the root command.
+func AddFlags(flags *pflag.FlagSet) {
+	for _, set := range table {
+		switch {
+		case set.usage == "":
+		case set.form == isBool:
+			flags.BoolP(set.name, set.short, false, set.usage)
+		default:
+			// Text, whatever the form: one check serves flag, variable and profile.
+			flags.StringP(set.name, set.short, "", set.usage)
+		}
+	}
+}
+
 // variables are the environment variables of the setting, the one that wins first.
 func (s setting) variables() []string {
 	own := s.variable
@@ -134,7 +161,7 @@ func (s setting) show(text string) string {
 	case isSecret:
 		return "***"
 	case isCommand:
-		if words, err := splitCommand(text); err == nil && len(words) > 0 {
+		if words, err := SplitCommand(text); err == nil && len(words) > 0 {
 			if len(words) > 1 {
 				return filepath.Base(words[0]) + " ***"
 			}
@@ -142,15 +169,15 @@ func (s setting) show(text string) string {
 		}
 		return "***"
 	case isToken:
-		return hostOf(text) + "/***"
+		return HostOf(text) + "/***"
 	case isURL:
 		return redactURL(text)
 	}
 	return text
 }
 
-// hostOf is scheme and host of a URL, nothing that could be secret.
-func hostOf(text string) string {
+// HostOf is scheme and host of a URL, nothing that could be secret.
+func HostOf(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
 		return "***"

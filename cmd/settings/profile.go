@@ -1,4 +1,4 @@
-package cmd
+package settings
 
 import (
 	"errors"
@@ -54,7 +54,7 @@ func (p *profile) text(name string) (string, bool) {
 
 // findProfile reads the profile that --config and --profile or their variables
 // choose; nil when none is asked for and no file holds the default one.
-func findProfile(s *settings, env environment) (*profile, error) {
+func findProfile(s *Settings, env Environment) (*profile, error) {
 	file, name := s.Text("config"), s.Text("profile")
 	if file == "" {
 		var err error
@@ -66,7 +66,7 @@ func findProfile(s *settings, env environment) (*profile, error) {
 		if name == "" {
 			return nil, nil
 		}
-		return nil, usagef("it is looked for in "+strings.Join(configDirs(env), ", ")+"; or give it with --config FILE",
+		return nil, Usagef("it is looked for in "+strings.Join(configDirs(env), ", ")+"; or give it with --config FILE",
 			"use profile %s: there is no configuration file", name)
 	}
 	all, err := readConfig(file)
@@ -85,24 +85,24 @@ func findProfile(s *settings, env environment) (*profile, error) {
 		return nil, nil
 	}
 	names := sortedKeys(all)
-	return nil, usagef("the file has "+strings.Join(names, ", "), "use profile %s: not in %s", name, file)
+	return nil, Usagef("the file has "+strings.Join(names, ", "), "use profile %s: not in %s", name, file)
 }
 
 // configDirs are the directories searched for config.yaml or config.toml.
-func configDirs(env environment) []string {
+func configDirs(env Environment) []string {
 	var dirs []string
 	add := func(base string, rest ...string) {
 		if base != "" {
 			dirs = append(dirs, filepath.Join(append([]string{base}, rest...)...))
 		}
 	}
-	if xdg := env.text("XDG_CONFIG_HOME"); xdg != "" {
+	if xdg := env.Text("XDG_CONFIG_HOME"); xdg != "" {
 		add(xdg, "holdfast")
 	} else {
-		add(env.text("HOME"), ".config", "holdfast")
+		add(env.Text("HOME"), ".config", "holdfast")
 	}
 	if runtime.GOOS == "windows" {
-		add(env.text("ProgramData"), "holdfast")
+		add(env.Text("ProgramData"), "holdfast")
 	} else {
 		add("/etc", "holdfast")
 	}
@@ -110,7 +110,7 @@ func configDirs(env environment) []string {
 }
 
 // searchConfig finds the first configuration file; "" when there is none.
-func searchConfig(env environment) (string, error) {
+func searchConfig(env Environment) (string, error) {
 	for _, dir := range configDirs(env) {
 		var found []string
 		for _, name := range []string{"config.yaml", "config.yml", "config.toml"} {
@@ -122,7 +122,7 @@ func searchConfig(env environment) (string, error) {
 			}
 		}
 		if len(found) > 1 {
-			return "", usagef("keep one of them, or choose with --config", "read configuration: both %s exist", strings.Join(found, " and "))
+			return "", Usagef("keep one of them, or choose with --config", "read configuration: both %s exist", strings.Join(found, " and "))
 		}
 		if len(found) == 1 {
 			return found[0], nil
@@ -135,11 +135,11 @@ func searchConfig(env environment) (string, error) {
 func readConfig(file string) (map[string]map[string]any, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, usagef("check --config and HOLDFAST_CONFIG", "read configuration: %v", err)
+		return nil, Usagef("check --config and HOLDFAST_CONFIG", "read configuration: %v", err)
 	}
 	format := strings.TrimPrefix(filepath.Ext(file), ".")
 	if !slices.Contains([]string{"yaml", "yml", "toml"}, format) {
-		return nil, usagef("name it .yaml or .toml", "read configuration %s: unknown format", file)
+		return nil, Usagef("name it .yaml or .toml", "read configuration %s: unknown format", file)
 	}
 	// viper's codec, not its store: the store folds case and drops empty
 	// keys, and a key that vanishes is a key that is ignored.
@@ -150,21 +150,21 @@ func readConfig(file string) (map[string]map[string]any, error) {
 	raw := map[string]any{}
 	if err := decoder.Decode(data, raw); err != nil {
 		// The decoder's words may quote the file, secrets and all: only the place is told.
-		return nil, usagef("correct the file there", "read configuration %s: not valid %s%s", file, strings.ToUpper(format), errorPlace(err))
+		return nil, Usagef("correct the file there", "read configuration %s: not valid %s%s", file, strings.ToUpper(format), errorPlace(err))
 	}
 	profiles := map[string]map[string]any{}
 	for _, key := range sortedKeys(raw) {
 		if key != "profiles" {
-			return nil, usagef("the file's only top-level key is profiles", "read configuration %s: unknown key %q", file, key)
+			return nil, Usagef("the file's only top-level key is profiles", "read configuration %s: unknown key %q", file, key)
 		}
 		sections, ok := raw[key].(map[string]any)
 		if !ok {
-			return nil, usagef("each profile is a section under profiles", "read configuration %s: profiles is not a section", file)
+			return nil, Usagef("each profile is a section under profiles", "read configuration %s: profiles is not a section", file)
 		}
 		for name, section := range sections {
 			m, ok := section.(map[string]any)
 			if section != nil && !ok {
-				return nil, usagef("each profile is a section under profiles", "read configuration %s: profile %s is not a section", file, name)
+				return nil, Usagef("each profile is a section under profiles", "read configuration %s: profile %s is not a section", file, name)
 			}
 			profiles[name] = m
 		}
@@ -207,7 +207,7 @@ func newProfile(file, name string, section map[string]any) (*profile, error) {
 // addSection takes vcenter, guest, sql, s3, or a command's defaults. Whether
 // the command exists is known only later: see applyFlags.
 func (p *profile) addSection(key string, section map[string]any) error {
-	isSettings := slices.ContainsFunc(settingTable, func(s setting) bool { return strings.HasPrefix(s.name, key+".") })
+	isSettings := slices.ContainsFunc(table, func(s setting) bool { return strings.HasPrefix(s.name, key+".") })
 	for _, name := range sortedKeys(section) {
 		if isSettings {
 			if err := p.addValue(key+"."+name, section[name]); err != nil {
@@ -237,19 +237,19 @@ func (p *profile) addSection(key string, section map[string]any) error {
 }
 
 func (p *profile) addValue(name string, v any) error {
-	i := slices.IndexFunc(settingTable, func(s setting) bool { return s.name == name })
-	if i < 0 || settingTable[i].commandLine {
+	i := slices.IndexFunc(table, func(s setting) bool { return s.name == name })
+	if i < 0 || table[i].commandLine {
 		var known []string
-		for _, s := range settingTable {
+		for _, s := range table {
 			known = append(known, s.name)
 		}
 		hint := "keys are the names of global flags, and those of the sections vcenter, guest, sql and s3"
-		if near := nearest(name, known); near != "" {
+		if near := Nearest(name, known); near != "" {
 			hint = "did you mean " + near + "? " + hint
 		}
-		return usagef(hint, "profile %s: unknown key %q", p.place(), name)
+		return Usagef(hint, "profile %s: unknown key %q", p.place(), name)
 	}
-	if _, isString := v.(string); settingTable[i].form == isSecret && !isString {
+	if _, isString := v.(string); table[i].form == isSecret && !isString {
 		return p.errorf("%s: a secret must be quoted, or it may be read as a number", name)
 	}
 	text, err := scalar(v)
@@ -261,7 +261,7 @@ func (p *profile) addValue(name string, v any) error {
 }
 
 func (p *profile) errorf(format string, args ...any) error {
-	return usagef("correct the file there", "profile %s: %s", p.place(), fmt.Sprintf(format, args...))
+	return Usagef("correct the file there", "profile %s: %s", p.place(), fmt.Sprintf(format, args...))
 }
 
 // scalar is the text of a single value.
@@ -289,13 +289,13 @@ func (p *profile) applyFlags(c *cobra.Command) error {
 	for _, path := range sortedKeys(p.commands) {
 		target, rest, err := c.Root().Find(strings.Fields(path))
 		if err != nil || len(rest) > 0 || target == c.Root() {
-			return usagef("sections are vcenter, guest, sql, s3, and commands such as \"backup vm\"", "profile %s: unknown section %q", p.place(), path)
+			return Usagef("sections are vcenter, guest, sql, s3, and commands such as \"backup vm\"", "profile %s: unknown section %q", p.place(), path)
 		}
 		for _, name := range sortedKeys(p.commands[path]) {
 			f := target.LocalNonPersistentFlags().Lookup(name)
-			isSetting := slices.ContainsFunc(settingTable, func(s setting) bool { return s.name == name })
+			isSetting := slices.ContainsFunc(table, func(s setting) bool { return s.name == name })
 			if f == nil || name == "help" || isSetting {
-				return usagef(fmt.Sprintf("%q lists the flags", target.CommandPath()+" --help"), "profile %s: %s has no flag %q", p.place(), path, name)
+				return Usagef(fmt.Sprintf("%q lists the flags", target.CommandPath()+" --help"), "profile %s: %s has no flag %q", p.place(), path, name)
 			}
 			if target != c || f.Changed {
 				continue
@@ -321,6 +321,22 @@ func setFlag(f *pflag.Flag, values []string) error {
 	return f.Value.Set(values[0])
 }
 
+// shownFlags are the profile's defaults for commands' own flags.
+func (p *profile) shownFlags() []Shown {
+	if p == nil {
+		return nil
+	}
+	var shown []Shown
+	for _, path := range sortedKeys(p.commands) {
+		for _, name := range sortedKeys(p.commands[path]) {
+			for _, text := range p.commands[path][name] {
+				shown = append(shown, Shown{path + " --" + name, text, "profile " + p.place()})
+			}
+		}
+	}
+	return shown
+}
+
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
@@ -336,7 +352,7 @@ func sameVariable(a, b string) bool {
 }
 
 // defaultOf is the default of a setting that has one.
-func defaultOf(name string, env environment) string {
+func defaultOf(name string, env Environment) string {
 	switch name {
 	case "log-format":
 		return "text"
@@ -347,7 +363,7 @@ func defaultOf(name string, env environment) string {
 }
 
 // defaultCacheDir is the system's place for caches.
-func defaultCacheDir(env environment) string {
+func defaultCacheDir(env Environment) string {
 	under := func(base string, rest ...string) string {
 		if base == "" {
 			return ""
@@ -356,11 +372,11 @@ func defaultCacheDir(env environment) string {
 	}
 	switch {
 	case runtime.GOOS == "windows":
-		return under(env.text("LocalAppData"), "holdfast", "cache")
-	case env.text("XDG_CACHE_HOME") != "":
-		return under(env.text("XDG_CACHE_HOME"), "holdfast")
+		return under(env.Text("LocalAppData"), "holdfast", "cache")
+	case env.Text("XDG_CACHE_HOME") != "":
+		return under(env.Text("XDG_CACHE_HOME"), "holdfast")
 	case runtime.GOOS == "darwin":
-		return under(env.text("HOME"), "Library", "Caches", "holdfast")
+		return under(env.Text("HOME"), "Library", "Caches", "holdfast")
 	}
-	return under(env.text("HOME"), ".cache", "holdfast")
+	return under(env.Text("HOME"), ".cache", "holdfast")
 }
