@@ -60,7 +60,7 @@ func (r *run) disk(ctx context.Context, item Item) (saved, error) {
 	if err != nil {
 		return saved{}, fmt.Errorf("back up %s: %w", item.Name, err)
 	}
-	out.item.Disk, out.bytesRead = &m, n
+	out.item.Disk, out.bytesRead, out.incremental = &m, n, plan.parent != nil
 	return out, nil
 }
 

@@ -109,9 +109,10 @@ type run struct {
 
 // saved is what storing one item gave.
 type saved struct {
-	item      recovery.Item
-	bytesRead int64
-	missed    bool
+	item        recovery.Item
+	bytesRead   int64
+	missed      bool
+	incremental bool // the rest was taken from the parent
 }
 
 // store reads all items into the repository and commits the point.
@@ -163,10 +164,10 @@ func (r *run) point(src Source, state State, results []saved) *recovery.Point {
 		Consistency: state.Consistency, Warnings: state.Warnings, Attrs: state.Attrs, Tags: r.opts.Tags,
 		BytesAdded: stats.BytesAdded, ChunksNew: stats.ChunksNew,
 	}
-	if r.parent != nil {
-		p.Parent = r.parent.ID
-	}
 	for _, s := range results {
+		if s.incremental {
+			p.Parent = r.parent.ID
+		}
 		p.Items = append(p.Items, s.item)
 		p.BytesTotal += s.item.Bytes
 		p.BytesRead += s.bytesRead

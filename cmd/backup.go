@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ func newBackupCommand(a *app) *cobra.Command {
 	return newGroup("backup", "back up virtual machines, disk images and databases",
 		`Each backup leaves one recovery point a source. A point is complete in itself: what an
 incremental backup did not have to read again is shared, never chained.`,
-		newBackupImageCommand(a))
+		newBackupVMCommand(a), newBackupImageCommand(a))
 }
 
 // backupSummary is how a backup ends, once a point.
@@ -50,11 +51,13 @@ type skipped struct {
 	Reason string `json:"reason"`
 }
 
-// backupRun backs up several sources one after the other into one repository.
-// A source that fails does not stop the others.
+// backupRun backs up several sources into one repository. A source that fails
+// does not stop the others. Sources may be backed up at the same time.
 type backupRun struct {
-	a        *app
-	r        *repo.Repository
+	a *app
+	r *repo.Repository
+
+	mu       sync.Mutex // guards the rest, and keeps one source's lines together
 	done     int
 	failed   []error
 	lessThan []string // what is missing of those that are done
@@ -62,10 +65,8 @@ type backupRun struct {
 
 // one backs up one source and shows what became of it.
 func (b *backupRun) one(ctx context.Context, src backup.Source, opts backup.Options) {
-	progress := b.a.ui.Progress()
-	opts.Now, opts.Progress, opts.Pick = b.a.now, progress, pickPercent
+	opts.Now, opts.Pick = b.a.now, pickPercent
 	res, err := backup.Run(ctx, b.r, src, opts)
-	progress.Done()
 	if res != nil {
 		b.show(res)
 	}
@@ -78,11 +79,15 @@ func (b *backupRun) one(ctx context.Context, src backup.Source, opts backup.Opti
 func pickPercent(percent float64) bool { return rand.Float64()*100 < percent }
 
 func (b *backupRun) fail(source string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.failed = append(b.failed, fmt.Errorf("%s: %w", source, err))
 	b.a.log.Error("backup failed", "source", source, "error", err)
 }
 
 func (b *backupRun) show(res *backup.Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	p := res.Point
 	b.done++
 	if res.Downgraded {

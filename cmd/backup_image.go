@@ -79,7 +79,9 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 	a.ui.Stream()
 	return a.withWriter(ctx, func(r *repo.Repository) error {
 		run := &backupRun{a: a, r: r}
-		settings := backup.Options{Tags: opts.tags, Full: opts.full}
+		progress := a.ui.Progress()
+		defer progress.Done()
+		settings := backup.Options{Tags: opts.tags, Full: opts.full, Progress: progress}
 		if opts.parent != "" {
 			e, err := r.Find(ctx, opts.parent)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -20,7 +19,6 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
-	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware/lab"
@@ -319,6 +317,3 @@ func TestBackupRun(t *testing.T) {
 }
 
 func flat(descriptor string) string { return descriptor[:len(descriptor)-5] + "-flat.vmdk" }
-
-var _ = errors.Is
-var _ = soap.IsSoapFault
