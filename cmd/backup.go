@@ -108,6 +108,9 @@ func (b *backupRun) show(res *backup.Result) {
 	b.a.report.set("backup_bytes_added", "Bytes stored for it.", float64(p.BytesAdded), [2]string{"source", p.Source})
 }
 
+// all is every error there was.
+func (b *backupRun) all() error { return errors.Join(b.failed...) }
+
 // end is the error of the whole run: nil, incomplete (3), or what went wrong
 // where nothing went well.
 func (b *backupRun) end() error {

@@ -15,6 +15,11 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
 	"holdfast/restore"
+	"holdfast/vmware"
+	"holdfast/vmware/cbt"
+	"holdfast/vmware/disk"
+	"holdfast/vmware/snapshot"
+	"holdfast/vmware/target"
 	"holdfast/vmware/vmdk"
 )
 
@@ -93,6 +98,22 @@ var exitTable = []exitRow{
 	{vmdk.ErrTruncated, exitFailed, "the VMDK ends too early: copy it again"},
 	{vmdk.ErrNeedsDescriptor, exitFailed, "name the small .vmdk text file, not the data file that belongs to it"},
 	{vmdk.ErrFormat, exitFailed, "the VMDK is damaged, or no VMDK: --format raw backs up the bytes as they are"},
+	{vmware.ErrLogin, exitUnreachable, "check HOLDFAST_VCENTER_USER and HOLDFAST_VCENTER_PASSWORD"},
+	{vmware.ErrCertificate, exitUnreachable, "pin the server's certificate with HOLDFAST_VCENTER_THUMBPRINT, or give its CA with --tls-ca"},
+	{vmware.ErrUnreachable, exitUnreachable, "check HOLDFAST_VCENTER_URL and the network"},
+	{vmware.ErrBusy, exitBusy, "wait for the other run to end"},
+	{vmware.ErrNotFound, exitFailed, "holdfast vm list shows what there is"},
+	{vmware.ErrAmbiguous, exitFailed, "give the inventory path or the instance UUID: holdfast vm list shows both"},
+	{vmware.ErrQuiesce, exitFailed, "--on-quiesce-failure downgrade takes what the guest can give"},
+	{vmware.ErrHasSnapshots, exitRefused, "remove the VM's snapshots first"},
+	{vmware.ErrUnsupported, exitRefused, ""},
+	{cbt.ErrRequired, exitRefused, "without --cbt require the disk is read in full"},
+	{snapshot.ErrLeft, exitFailed, "holdfast vm cleanup removes what is left of ours"},
+	{target.ErrExists, exitFailed, "choose another --name, or say --overwrite"},
+	{target.ErrRunning, exitRefused, "power it off first"},
+	{target.ErrPlace, exitFailed, "name the place: --datastore, --host, --folder, --resource-pool, --network OLD=NEW"},
+	{target.ErrMismatch, exitFailed, "the target does not keep what is written to it"},
+	{disk.ErrTransport, exitFailed, "--transport auto chooses one that works"},
 	{seal.ErrWrongKey, exitWrongKey, "try the other password, or the key file; holdfast key list tells which keys the repository has once it is open"},
 	{seal.ErrKeyFile, exitWrongKey, "a key file is made by holdfast init --new-key-file or holdfast key add --new-key-file"},
 	{backend.ErrUnreachable, exitUnreachable, "check the address, the network and the credentials of the repository"},

@@ -19,7 +19,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 	return newGroup("restore", "bring recovery points back",
 		`A restore makes its target, fills it, reads it back and compares, and only then gives it
 its name. If anything fails, what was made is removed.`,
-		newRestoreDiskCommand(a))
+		newRestoreVMCommand(a), newRestoreDiskCommand(a))
 }
 
 type restoreDiskOptions struct {

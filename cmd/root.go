@@ -87,6 +87,8 @@ func commands(a *app) []*cobra.Command {
 		newStatsCommand(a),
 		newBackupCommand(a),
 		newRestoreCommand(a),
+		newVMCommand(a),
+		newLabCommand(a),
 		newConfigCommand(a),
 		newCompletionCommand(a),
 		newManCommand(a),

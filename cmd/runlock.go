@@ -46,7 +46,7 @@ func (a *app) newRun(repository string) (*runLock, error) {
 
 // runsDir is the folder of this user's run locks.
 func (a *app) runsDir() (string, error) {
-	dir, err := a.settings.cacheDir()
+	dir, err := a.settings.CacheDir()
 	if err != nil {
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("holdfast-%d", os.Getuid()))
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"holdfast/restore"
 	"holdfast/vmware"
 	"holdfast/vmware/disk"
+	"holdfast/vmware/spec"
 	"holdfast/vmware/task"
 	"holdfast/vmware/vmdk"
 )
@@ -99,18 +101,21 @@ func (p *placed) read(ctx context.Context, props ...string) (*mo.VirtualMachine,
 }
 
 // device is the new VM's disk in the place of a saved one: same controller, bus
-// and unit. Controllers may be numbered anew, so the order decides, which is
-// that of the specification.
+// and unit.
 func (p *placed) device(key int32) (disk.Device, error) {
-	for i, d := range p.plan.Disks {
-		if d.Key == key {
-			if p.devices[i].Bytes != d.Bytes {
-				return disk.Device{}, fmt.Errorf("disk %d of the new VM has %d bytes, want %d", key, p.devices[i].Bytes, d.Bytes)
-			}
-			return p.devices[i], nil
-		}
+	i := slices.IndexFunc(p.plan.Disks, func(d spec.Disk) bool { return d.Key == key })
+	if i < 0 {
+		return disk.Device{}, fmt.Errorf("disk %d is not part of the plan", key)
 	}
-	return disk.Device{}, fmt.Errorf("disk %d is not part of the plan", key)
+	want := p.plan.Disks[i]
+	j := slices.IndexFunc(p.devices, func(d disk.Device) bool { return d.Slot == want.Slot })
+	if j < 0 {
+		return disk.Device{}, fmt.Errorf("the new VM has no disk at %s for disk %d", want.Slot, key)
+	}
+	if got := p.devices[j]; got.Bytes != want.Bytes {
+		return disk.Device{}, fmt.Errorf("disk %d of the new VM has %d bytes, want %d", key, got.Bytes, want.Bytes)
+	}
+	return p.devices[j], nil
 }
 
 // WriteDisk streams a disk into the new VM as streamOptimized VMDK.
@@ -495,12 +500,25 @@ func (p *placed) Abort(ctx context.Context) error {
 		errs = append(errs, p.rename(ctx, p.plan.old.Ref, p.plan.old.Name))
 	}
 	for i := len(p.folders) - 1; i >= 0; i-- {
-		errs = append(errs, p.destroy(ctx, p.folders[i]))
+		errs = append(errs, p.removeFolder(ctx, p.folders[i]))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("take back %q: %w", p.plan.ImportName, err)
 	}
 	return nil
+}
+
+// removeFolder deletes a folder that we made, if it is empty: deleting one would
+// delete the machines in it.
+func (p *placed) removeFolder(ctx context.Context, ref types.ManagedObjectReference) error {
+	var f mo.Folder
+	if err := property.DefaultCollector(p.client()).RetrieveOne(ctx, ref, []string{"childEntity"}, &f); err != nil {
+		return fmt.Errorf("read new folder: %w", err)
+	}
+	if len(f.ChildEntity) > 0 {
+		return nil
+	}
+	return p.destroy(ctx, ref)
 }
 
 // remove deletes the new VM, if the end of the lease did not.

@@ -44,9 +44,9 @@ var (
 
 // Identity policies of UUID and MAC.
 const (
-	Auto = "auto" // keep, unless somebody else has it
-	Keep = "keep"
-	New  = "new"
+	PolicyAuto = "auto" // keep, unless somebody else has it
+	PolicyKeep = "keep"
+	PolicyNew  = "new"
 )
 
 // Where a restore goes.
@@ -65,7 +65,7 @@ type Options struct {
 	ResourcePool string            // name
 	Networks     map[string]string // saved name → new name
 	DiskKeys     []int32           // device keys to restore; nil: all that the point has
-	UUID, MAC    string            // Auto (default), Keep, New
+	UUID, MAC    string            // PolicyAuto (default), PolicyKeep, PolicyNew
 	To           string            // ToNew (default), ToOriginal
 	Overwrite    bool              // replace a VM of that name: it is renamed once the new one is verified
 	DeleteOld    bool              // and deleted then
@@ -93,7 +93,7 @@ func New(s *vmware.Session, opt Options) *Target {
 	}
 	for _, p := range []*string{&opt.UUID, &opt.MAC} {
 		if *p == "" {
-			*p = Auto
+			*p = PolicyAuto
 		}
 	}
 	if opt.To == "" {
@@ -242,13 +242,13 @@ func identity(plan *Plan, policy string, vms []vmware.VM, attrs vmware.VMAttrs) 
 		biosTaken = biosTaken || vm.BiosUUID == attrs.BiosUUID
 		instanceTaken = instanceTaken || vm.InstanceUUID == attrs.InstanceUUID
 	}
-	if policy == Keep || policy == Auto && !biosTaken {
+	if policy == PolicyKeep || policy == PolicyAuto && !biosTaken {
 		plan.BiosUUID = attrs.BiosUUID
 	}
-	if policy != New && !instanceTaken {
+	if policy != PolicyNew && !instanceTaken {
 		plan.UUID = attrs.InstanceUUID
 	}
-	if policy == Keep && biosTaken {
+	if policy == PolicyKeep && biosTaken {
 		plan.Warnings = append(plan.Warnings, "another VM has the same BIOS UUID: software that is licensed to it may object")
 	}
 }
@@ -263,7 +263,7 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, p *recovery.
 		Name: plan.ImportName, InstanceUUID: plan.UUID, BiosUUID: plan.BiosUUID,
 		Home: plan.Home, Datastores: plan.at.stores, PortGroups: attrs.PortGroups,
 		Disks:   func(key int32) bool { return t.wanted(p, key) },
-		KeepMAC: func(mac string) bool { return t.opt.MAC == Keep || t.opt.MAC == Auto && !macs[mac] },
+		KeepMAC: func(mac string) bool { return t.opt.MAC == PolicyKeep || t.opt.MAC == PolicyAuto && !macs[mac] },
 		Backing: func(network string) (types.BaseVirtualDeviceBackingInfo, error) {
 			if to := t.opt.Networks[network]; to != "" {
 				network = to
@@ -305,7 +305,7 @@ func (t *Target) wanted(p *recovery.Point, key int32) bool {
 // macs are the addresses that VMs of the target have, without the old VM's,
 // which leaves its place.
 func (t *Target) macs(ctx context.Context, plan *Plan) (map[string]bool, error) {
-	if t.opt.MAC != Auto {
+	if t.opt.MAC != PolicyAuto {
 		return nil, nil
 	}
 	taken, err := t.session.MACs(ctx)

@@ -44,13 +44,7 @@ func (vm *VM) IsOn() bool {
 
 // Owner finds the disk that a file belongs to, and whether a running VM writes into it.
 func (inv *Inventory) Owner(file string) (vm *VM, d *chain.Disk, live bool) {
-	inv.mu.Lock()
-	vms := make([]*VM, 0, len(inv.vms))
-	for _, vm := range inv.vms {
-		vms = append(vms, vm)
-	}
-	inv.mu.Unlock()
-	for _, vm := range vms {
+	for _, vm := range inv.list() {
 		if d, leaf := vm.part(file); d != nil {
 			return vm, d.Disk, leaf && vm.IsOn()
 		}

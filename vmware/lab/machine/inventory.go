@@ -8,6 +8,7 @@ package machine
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -120,17 +121,18 @@ func (inv *Inventory) Of(ref types.ManagedObjectReference) *VM {
 
 // Settle publishes what changed in VMs since the last call, so that every caller sees sizes and files as they are.
 func (inv *Inventory) Settle() {
-	inv.mu.Lock()
-	var dirty []*VM
-	for _, vm := range inv.vms {
+	for _, vm := range inv.list() {
 		if vm.takeDirty() {
-			dirty = append(dirty, vm)
+			vm.locked(func(c *simulator.Context, o *simulator.VirtualMachine) { vm.publish(c, o) })
 		}
 	}
-	inv.mu.Unlock()
-	for _, vm := range dirty {
-		vm.locked(func(c *simulator.Context, o *simulator.VirtualMachine) { vm.publish(c, o) })
-	}
+}
+
+// list copies the VMs. The lock of the inventory is never held while that of a VM is taken, for a VM removes snapshots under its own.
+func (inv *Inventory) list() []*VM {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return slices.Collect(maps.Values(inv.vms))
 }
 
 // Add creates a VM through vcsim and gives its disks bytes.
@@ -187,9 +189,7 @@ func (inv *Inventory) folderPath(p string) (*simulator.Folder, error) {
 // VM finds a VM by its inventory name, as a client sees it or unescaped; nil when there is none.
 func (inv *Inventory) VM(name string) *VM {
 	inv.Settle()
-	inv.mu.Lock()
-	defer inv.mu.Unlock()
-	for _, vm := range inv.vms {
+	for _, vm := range inv.list() {
 		if n := vm.Name(); n == name || spec.Unescape(n) == name {
 			return vm
 		}
@@ -199,10 +199,8 @@ func (inv *Inventory) VM(name string) *VM {
 
 // VMs lists the names of all VMs, sorted.
 func (inv *Inventory) VMs() []string {
-	inv.mu.Lock()
-	defer inv.mu.Unlock()
 	var names []string
-	for _, vm := range inv.vms {
+	for _, vm := range inv.list() {
 		names = append(names, vm.Name())
 	}
 	slices.Sort(names)

@@ -1,0 +1,173 @@
+package cmd
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/backup"
+	"holdfast/repo"
+	"holdfast/repo/recovery"
+	"holdfast/vmware"
+	"holdfast/vmware/cbt"
+)
+
+type backupVMOptions struct {
+	selection                       vmware.Selection
+	excludeDisks                    []string
+	consistency, onQuiesce, quiesce string
+	transport, cbt, verifyCBT, app  string
+	tags                            []string
+	full                            bool
+	parallel                        int
+	verifyPercent                   float64
+	quiesceTimeout                  time.Duration
+	level                           string
+}
+
+func newBackupVMCommand(a *app) *cobra.Command {
+	var opts backupVMOptions
+	c := documented(&cobra.Command{
+		Use:   "vm [NAME…]",
+		Short: "back up virtual machines",
+		Long: `Vm takes a snapshot of each VM, reads what changed since its newest recovery point (all
+allocated blocks the first time), and removes the snapshot, whatever happens. Where it
+is not certain what changed, everything is read, and the point says why.
+
+NAME is a VM's name, inventory path, instance UUID or managed object id.`,
+		Example: "holdfast -r /srv/backup backup vm web01 db01\nholdfast -r /srv/backup backup vm --all --exclude-vm 'test-*'",
+		Args:    args("[NAME…]"),
+		RunE: func(c *cobra.Command, names []string) error {
+			opts.selection.Names = names
+			if err := opts.check(); err != nil {
+				return err
+			}
+			return runBackupVM(c.Context(), opts, a)
+		},
+	}, append([]exitCode{exitIncomplete, exitBusy, exitRefused}, repositoryCodes...)...)
+	f := c.Flags()
+	f.BoolVar(&opts.selection.All, "all", false, "every VM that is no template")
+	f.StringSliceVar(&opts.selection.Tags, "tag", nil, "VMs with the vSphere `TAG` (name, or category:name)")
+	f.StringSliceVar(&opts.selection.Folders, "folder", nil, "VMs below the inventory `FOLDER`")
+	f.StringSliceVar(&opts.selection.Exclude, "exclude-vm", nil, "leave out VMs whose name fits `PATTERN` (* and ?)")
+	f.StringSliceVar(&opts.excludeDisks, "exclude-disk", nil, "leave out the disk with this `KEY` or label")
+	f.StringVar(&opts.consistency, "consistency", "app", "app, fs or crash: how quiet the guest must be")
+	f.StringVar(&opts.onQuiesce, "on-quiesce-failure", "downgrade", "downgrade (exit 3) or fail")
+	f.StringVar(&opts.quiesce, "quiesce-timeout", "15m", "how long the guest may take, 5m to 4h")
+	f.StringVar(&opts.transport, "transport", "auto", "auto, https, export or nbd")
+	f.StringVar(&opts.cbt, "cbt", "auto", "auto, require or off; off never touches the VM's configuration")
+	f.BoolVar(&opts.full, "full", false, "read everything")
+	f.StringVar(&opts.verifyCBT, "verify-cbt", "0%", "read this share of the blocks said to be unchanged, and compare")
+	f.IntVar(&opts.parallel, "parallel", 1, "back up `N` VMs at once")
+	f.StringVar(&opts.app, "app", "", "back up an application in the guest first")
+	f.StringSliceVar(&opts.tags, "tag-point", nil, "give the points a `TAG`")
+	return c
+}
+
+// oneOf refuses a word that is not among the allowed.
+func oneOf(flag, word string, allowed ...string) error {
+	for _, w := range allowed {
+		if w == word {
+			return nil
+		}
+	}
+	return usagef(strings.Join(allowed, ", "), "--%s %q is unknown", flag, word)
+}
+
+// check refuses flags that cannot be meant.
+func (o *backupVMOptions) check() error {
+	sel := o.selection
+	switch {
+	case len(sel.Names) == 0 && !sel.All && len(sel.Tags) == 0 && len(sel.Folders) == 0:
+		return usagef("name VMs, or say --all, --tag or --folder", "backup vm: no VM was named")
+	case sel.All && len(sel.Names) > 0:
+		return usagef("leave one of them away", "--all and names of VMs cannot be meant together")
+	case o.full && o.cbt == string(cbt.Require):
+		return usagef("leave one of them away", "--full reads everything; --cbt require forbids that")
+	case o.parallel < 1:
+		return usagef("a number from 1", "--parallel %d is no number of VMs", o.parallel)
+	case o.app == "sql":
+		return usagef("back up the databases with the tool you have for now; --consistency app still quiesces them", "--app sql is not part of this version")
+	case o.app != "":
+		return usagef("sql", "--app %q is unknown", o.app)
+	case o.transport == "nbd":
+		return usagef("https or export; auto chooses between them", "--transport nbd is not part of this version")
+	}
+	for _, err := range []error{
+		oneOf("consistency", o.consistency, "app", "fs", "crash"),
+		oneOf("on-quiesce-failure", o.onQuiesce, "downgrade", "fail"),
+		oneOf("transport", o.transport, "auto", "https", "export"),
+		oneOf("cbt", o.cbt, "auto", "require", "off"),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	o.level = map[string]string{"app": recovery.Application, "fs": recovery.FileSystem, "crash": recovery.Crash}[o.consistency]
+	var err error
+	if o.quiesceTimeout, err = parseAge(o.quiesce); err != nil {
+		return err
+	}
+	if o.quiesceTimeout < 5*time.Minute || o.quiesceTimeout > 4*time.Hour {
+		return usagef("5m to 4h, as vSphere allows", "--quiesce-timeout %s is out of bounds", o.quiesce)
+	}
+	o.verifyPercent, err = strconv.ParseFloat(strings.TrimSuffix(o.verifyCBT, "%"), 64)
+	if err != nil || o.verifyPercent < 0 || o.verifyPercent > 100 {
+		return usagef("a share from 0% to 100%", "--verify-cbt %q is no share", o.verifyCBT)
+	}
+	return nil
+}
+
+func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
+	a.ui.Stream()
+	return a.withWriter(ctx, func(r *repo.Repository) error {
+		return a.withVCenter(ctx, func(s *vmware.Session) error {
+			vms, err := s.Select(ctx, opts.selection)
+			if err != nil {
+				return err
+			}
+			if len(vms) == 0 {
+				return usagef("holdfast vm list shows what there is", "backup vm: no VM fits")
+			}
+			return a.backupVMs(ctx, r, s, vms, opts)
+		})
+	})
+}
+
+// backupVMs backs up VMs, some at once; one that fails does not stop the others.
+func (a *app) backupVMs(ctx context.Context, r *repo.Repository, s *vmware.Session, vms []vmware.VM, opts backupVMOptions) error {
+	lock, err := a.newRun(r.Config().ID)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	progress := a.ui.Progress()
+	defer progress.Done()
+	run := &backupRun{a: a, r: r}
+	var group errgroup.Group
+	group.SetLimit(opts.parallel)
+	for _, vm := range vms {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			src := vmware.NewSource(s, vm, vmware.SourceOptions{
+				Run: lock.run, Alive: lock.Alive, Consistency: opts.level, MustQuiesce: opts.onQuiesce == "fail",
+				QuiesceTimeout: opts.quiesceTimeout, Transport: opts.transport, CBT: cbt.Policy(opts.cbt),
+				Full: opts.full, ExcludeDisks: opts.excludeDisks, Log: a.log,
+			})
+			run.one(ctx, src, backup.Options{Tags: opts.tags, Progress: progress, VerifyUnchanged: opts.verifyPercent})
+			return nil
+		})
+	}
+	group.Wait() //nolint:errcheck // each VM's error is kept by run
+	if ctx.Err() != nil {
+		run.fail("backup vm", context.Cause(ctx))
+		return run.all()
+	}
+	return run.end()
+}

@@ -1,0 +1,189 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/repo"
+	"holdfast/repo/recovery"
+	"holdfast/restore"
+	"holdfast/vmware"
+	"holdfast/vmware/target"
+)
+
+type restoreVMOptions struct {
+	target   target.Options
+	networks []string
+	disks    []string
+	app      string
+	plan     bool
+}
+
+func newRestoreVMCommand(a *app) *cobra.Command {
+	var opts restoreVMOptions
+	c := documented(&cobra.Command{
+		Use:   "vm POINT",
+		Short: "restore a virtual machine",
+		Long: `Vm makes a new VM from the configuration in the recovery point, fills its disks, reads
+them back and compares. A VM of the same name is left alone unless --overwrite is given;
+even then it is renamed only after the new one is complete, and deleted only with
+--delete-old. With --plan nothing is done: what would be is printed.`,
+		Example: "holdfast -r /srv/backup restore vm latest:web01 --name web01-restored\nholdfast -r /srv/backup restore vm 3f21a7c0 --plan",
+		Args:    args("POINT"),
+		RunE: func(c *cobra.Command, words []string) error {
+			return runRestoreVM(c.Context(), words[0], opts, a)
+		},
+	}, append([]exitCode{exitIncomplete, exitRefused}, repositoryCodes...)...)
+	f := c.Flags()
+	f.StringVar(&opts.target.Name, "name", "", "`NAME` of the new VM (default: as it was)")
+	f.StringVar(&opts.target.Host, "host", "", "run it on `HOST`")
+	f.StringVar(&opts.target.Datastore, "datastore", "", "put everything on `DATASTORE` (default: where each disk was)")
+	f.StringVar(&opts.target.Folder, "folder", "", "inventory `FOLDER`")
+	f.StringVar(&opts.target.ResourcePool, "resource-pool", "", "resource `POOL`")
+	f.StringArrayVar(&opts.networks, "network", nil, "connect to another network: `OLD=NEW`")
+	f.StringSliceVar(&opts.disks, "disk", nil, "restore only the disk with this `KEY` or label")
+	f.StringVar(&opts.target.UUID, "uuid", target.PolicyAuto, "keep, new or auto")
+	f.StringVar(&opts.target.MAC, "mac", target.PolicyAuto, "keep, new or auto (keep, unless another VM has it)")
+	f.StringVar(&opts.target.To, "to", target.ToNew, "new or original")
+	f.BoolVar(&opts.target.Overwrite, "overwrite", false, "take the place of a VM of that name")
+	f.BoolVar(&opts.target.DeleteOld, "delete-old", false, "with --overwrite: delete the old VM in the end")
+	f.BoolVar(&opts.target.PowerOn, "power-on", false, "power the new VM on")
+	f.StringVar(&opts.app, "app", "", "restore an application in the guest last")
+	f.BoolVar(&opts.plan, "plan", false, "print what would be done, and do nothing")
+	return c
+}
+
+// check refuses flags that cannot be meant and reads the mappings.
+func (o *restoreVMOptions) check() error {
+	for _, err := range []error{
+		oneOf("uuid", o.target.UUID, target.PolicyAuto, target.PolicyKeep, target.PolicyNew),
+		oneOf("mac", o.target.MAC, target.PolicyAuto, target.PolicyKeep, target.PolicyNew),
+		oneOf("to", o.target.To, target.ToNew, target.ToOriginal),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if o.target.DeleteOld && !o.target.Overwrite && o.target.To != target.ToOriginal {
+		return usagef("say --overwrite, too", "--delete-old is for a VM that is replaced")
+	}
+	if o.app != "" {
+		return usagef("restore the VM alone", "--app %s is not part of this version", o.app)
+	}
+	o.target.Networks = map[string]string{}
+	for _, pair := range o.networks {
+		old, name, ok := strings.Cut(pair, "=")
+		if !ok || old == "" || name == "" {
+			return usagef("--network 'VM Network=Lab'", "--network %q is not OLD=NEW", pair)
+		}
+		o.target.Networks[old] = name
+	}
+	return nil
+}
+
+func runRestoreVM(ctx context.Context, spec string, opts restoreVMOptions, a *app) error {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	if !opts.plan {
+		a.ui.Stream()
+	}
+	return a.withRepository(ctx, func(r *repo.Repository) error {
+		e, err := r.Find(ctx, spec)
+		if err != nil {
+			return err
+		}
+		if e.Kind != recovery.VM {
+			return usagef("holdfast restore disk takes points of every kind with a disk", "point %s is of kind %s, not vm", e.ID, e.Kind)
+		}
+		items, err := vmItems(e.Point, &opts)
+		if err != nil {
+			return err
+		}
+		return a.withVCenter(ctx, func(s *vmware.Session) error {
+			lock, err := a.newRun(r.Config().ID)
+			if err != nil {
+				return err
+			}
+			defer lock.Close()
+			opts.target.Run, opts.target.Log = lock.run.ID, a.log
+			opts.target.Read = func(ctx context.Context, item recovery.Item) (io.ReadCloser, error) {
+				return restore.OpenStream(ctx, r, item), nil
+			}
+			return a.restoreVM(ctx, r, s, e.Point, items, opts)
+		})
+	})
+}
+
+// vmItems are the items to restore: the chosen disks and everything that is no disk.
+func vmItems(p *recovery.Point, opts *restoreVMOptions) ([]recovery.Item, error) {
+	disks, err := restore.SelectDisks(p, opts.disks)
+	if err != nil {
+		return nil, err
+	}
+	if len(opts.disks) > 0 {
+		for _, d := range disks {
+			opts.target.DiskKeys = append(opts.target.DiskKeys, d.Key)
+		}
+	}
+	for _, it := range p.Items {
+		if !it.IsDisk() {
+			disks = append(disks, it)
+		}
+	}
+	return disks, nil
+}
+
+func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Session, p *recovery.Point, items []recovery.Item, opts restoreVMOptions) error {
+	t := target.New(s, opts.target)
+	plan, err := t.Plan(ctx, p)
+	if err != nil {
+		return err
+	}
+	if opts.plan {
+		a.showPlan(plan)
+		if err := a.ui.Result(plan); err != nil {
+			return err
+		}
+		return plan.Err()
+	}
+	if err := plan.Err(); err != nil {
+		return err
+	}
+	for _, w := range plan.Warnings {
+		a.ui.Warn("%s", w)
+	}
+	return a.restoreTo(ctx, r, p, items, t, plan.Name)
+}
+
+func (a *app) showPlan(plan target.Plan) {
+	line := func(name, format string, args ...any) {
+		a.ui.Printf("%-12s%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("point", "%s", plan.Point)
+	line("VM", "%s in %s%s", plan.Name, plan.Datacenter, plan.Folder)
+	for _, f := range plan.NewFolders {
+		line("folder", "%s will be made", f)
+	}
+	line("runs in", "%s %s", plan.Pool, plan.Host)
+	line("home", "%s", plan.Home)
+	for _, d := range plan.Disks {
+		line("disk", "%+v", d)
+	}
+	for _, c := range plan.Cards {
+		line("network", "%+v", c)
+	}
+	if plan.Replaces != "" {
+		line("replaces", "%s, which becomes %s", plan.Replaces, plan.OldBecomes)
+	}
+	for _, w := range plan.Warnings {
+		line("warning", "%s", w)
+	}
+	for _, c := range plan.Conflicts {
+		line("conflict", "%s", c)
+	}
+}
