@@ -67,7 +67,7 @@ func addWeb01(l *lab.Lab) error {
 	const first, second = 256 << 20, 64 << 20
 	vm, err := l.AddVM(lab.VMSpec{
 		Name: "web01", PoweredOn: true, Guest: "windows2019srv_64Guest", HardwareVersion: "vmx-19",
-		ExtraConfig: map[string]string{"disk.EnableUUID": "TRUE"},
+		ExtraConfig: map[string]string{"disk.EnableUUID": "TRUE"}, VSS: lab.ApplicationVSS,
 		Disks: []lab.DiskSpec{{Bytes: first}, {Bytes: second, Datastore: lab.Datastore2}},
 	})
 	if err != nil {

@@ -51,20 +51,33 @@ func readWorld(ctx context.Context, s *vmware.Session) (*world, error) {
 		return nil, fmt.Errorf("read inventory: %w", err)
 	}
 	defer func() { _ = v.Destroy(context.WithoutCancel(ctx)) }()
-	var all []mo.ManagedEntity
+	var all []types.ObjectContent // typed objects of several kinds would lose the names of networks
 	if err := v.Retrieve(ctx, worldKinds, []string{"name", "parent"}, &all); err != nil {
 		return nil, fmt.Errorf("read inventory: %w", err)
 	}
 	w := &world{session: s, entities: map[types.ManagedObjectReference]mo.ManagedEntity{}}
-	for _, e := range all {
-		e.Name = vmware.Unescape(e.Name)
-		w.entities[e.Self] = e
-		w.order = append(w.order, e.Self)
+	for _, o := range all {
+		w.entities[o.Obj] = entity(o)
+		w.order = append(w.order, o.Obj)
 	}
 	slices.SortFunc(w.order, func(a, b types.ManagedObjectReference) int {
 		return cmp.Or(cmp.Compare(w.path(a), w.path(b)), cmp.Compare(a.Value, b.Value))
 	})
 	return w, nil
+}
+
+func entity(o types.ObjectContent) mo.ManagedEntity {
+	var e mo.ManagedEntity
+	e.Self = o.Obj
+	for _, p := range o.PropSet {
+		switch v := p.Val.(type) {
+		case string:
+			e.Name = vmware.Unescape(v)
+		case types.ManagedObjectReference:
+			e.Parent = &v
+		}
+	}
+	return e
 }
 
 // above finds the nearest ancestor of a kind.
