@@ -59,7 +59,8 @@ func (s *ImageSource) Freeze(_ context.Context, parent *recovery.Point) (Frozen,
 	if err != nil {
 		return nil, fmt.Errorf("describe image: %w", err)
 	}
-	d := &Disk{Bytes: s.Bytes, OpenStream: s.OpenStream}
+	// A local file seeks for nothing: what lies between two areas is not read.
+	d := &Disk{Bytes: s.Bytes, OpenStream: s.OpenStream, Gap: 1}
 	if s.Open != nil {
 		d.Open = func(ctx context.Context) (DiskReader, error) {
 			f, err := s.Open(ctx)

@@ -84,17 +84,23 @@ func (l *Lab) serve(w http.ResponseWriter, r *http.Request, dsPath, file string)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	m := &meter{ResponseWriter: w}
 	defer func() {
-		if r.Method == http.MethodGet {
+		if r.Method == http.MethodGet && m.status < 300 {
 			l.counts.add(func() { l.counts.served[dsPath] += m.bytes })
 		}
 	}()
 	http.ServeContent(m, r, "", fi.ModTime(), f)
 }
 
-// meter counts the bytes of a body.
+// meter counts the bytes of a body and keeps the status.
 type meter struct {
 	http.ResponseWriter
-	bytes int64
+	bytes  int64
+	status int
+}
+
+func (m *meter) WriteHeader(status int) {
+	m.status = status
+	m.ResponseWriter.WriteHeader(status)
 }
 
 func (m *meter) Write(p []byte) (int, error) {

@@ -172,10 +172,13 @@ func (c *caller) http(method, dsPath, rng string, body io.Reader) (int, []byte) 
 	return do(c.t, req)
 }
 
+func insecure() *http.Transport {
+	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // a test's own server
+}
+
 func do(t *testing.T, req *http.Request) (int, []byte) {
 	t.Helper()
-	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // a test's own server
-	resp, err := (&http.Client{Transport: tr}).Do(req)
+	resp, err := (&http.Client{Transport: insecure()}).Do(req)
 	must(t, err)
 	defer resp.Body.Close() //nolint:errcheck // read below
 	b, err := io.ReadAll(resp.Body)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
@@ -149,14 +150,14 @@ func (p *Plan) conflict(err error) {
 // changes nothing. A conflict is part of the plan; an error means that no plan
 // could be made.
 func (t *Target) Plan(ctx context.Context, p *recovery.Point) (Plan, error) {
-	plan, err := t.plan(ctx, p)
+	plan, err := t.plan(ctx, p, p.Items)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan restore of %s: %w", p.Source, err)
 	}
 	return plan, nil
 }
 
-func (t *Target) plan(ctx context.Context, p *recovery.Point) (Plan, error) {
+func (t *Target) plan(ctx context.Context, p *recovery.Point, items []recovery.Item) (Plan, error) {
 	saved, attrs, err := t.configuration(ctx, p)
 	if err != nil {
 		return Plan{}, err
@@ -182,7 +183,7 @@ func (t *Target) plan(ctx context.Context, p *recovery.Point) (Plan, error) {
 	plan.Datacenter, plan.Folder, plan.NewFolders, plan.Pool, plan.Host, plan.Home = at.datacenter, at.folderPath, at.missing, at.poolName, at.hostName, at.home
 	t.twins(&plan, vms)
 	identity(&plan, t.opt.UUID, vms, attrs)
-	return plan, t.specify(ctx, &plan, world, p, saved, attrs)
+	return plan, t.specify(ctx, &plan, world, items, saved, attrs)
 }
 
 // twins is a conflict with a VM of that name that is not to be replaced. Names
@@ -254,7 +255,7 @@ func identity(plan *Plan, policy string, vms []vmware.VM, attrs vmware.VMAttrs) 
 }
 
 // specify makes the new VM's specification.
-func (t *Target) specify(ctx context.Context, plan *Plan, w *world, p *recovery.Point, saved *types.VirtualMachineConfigInfo, attrs vmware.VMAttrs) error {
+func (t *Target) specify(ctx context.Context, plan *Plan, w *world, items []recovery.Item, saved *types.VirtualMachineConfigInfo, attrs vmware.VMAttrs) error {
 	macs, err := t.macs(ctx, plan)
 	if err != nil {
 		return err
@@ -262,7 +263,7 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, p *recovery.
 	res, err := spec.Build(saved, spec.Options{
 		Name: plan.ImportName, InstanceUUID: plan.UUID, BiosUUID: plan.BiosUUID,
 		Home: plan.Home, Datastores: plan.at.stores, PortGroups: attrs.PortGroups,
-		Disks:   func(key int32) bool { return t.wanted(p, key) },
+		Disks:   func(key int32) bool { return t.wanted(items, key) },
 		KeepMAC: func(mac string) bool { return t.opt.MAC == PolicyKeep || t.opt.MAC == PolicyAuto && !macs[mac] },
 		Backing: func(network string) (types.BaseVirtualDeviceBackingInfo, error) {
 			if to := t.opt.Networks[network]; to != "" {
@@ -285,21 +286,11 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, p *recovery.
 	return err
 }
 
-// wanted is true for the disks that the point has and the operator named.
-func (t *Target) wanted(p *recovery.Point, key int32) bool {
-	has := false
-	for _, d := range p.Disks() {
-		has = has || d.Key == key
-	}
-	if t.opt.DiskKeys == nil {
-		return has
-	}
-	for _, k := range t.opt.DiskKeys {
-		if k == key {
-			return has
-		}
-	}
-	return false
+// wanted is true for the disks that are to be restored and that the operator
+// named.
+func (t *Target) wanted(items []recovery.Item, key int32) bool {
+	has := slices.ContainsFunc(items, func(it recovery.Item) bool { return it.IsDisk() && it.Key == key })
+	return has && (t.opt.DiskKeys == nil || slices.Contains(t.opt.DiskKeys, key))
 }
 
 // macs are the addresses that VMs of the target have, without the old VM's,
@@ -323,11 +314,12 @@ func (t *Target) macs(ctx context.Context, plan *Plan) (map[string]bool, error) 
 	return out, nil
 }
 
-// Create implements restore.Target.
+// Create implements restore.Target. Disks that are neither among items nor in
+// Options.DiskKeys are not made.
 func (t *Target) Create(ctx context.Context, p *recovery.Point, items []recovery.Item) (restore.Placed, error) {
-	plan, err := t.Plan(ctx, p)
+	plan, err := t.plan(ctx, p, items)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("restore %s: %w", p.Source, err)
 	}
 	if err := plan.Err(); err != nil {
 		return nil, fmt.Errorf("restore %s: %w", p.Source, err)
@@ -336,10 +328,8 @@ func (t *Target) Create(ctx context.Context, p *recovery.Point, items []recovery
 		t.opt.Log.Warn(w, "vm", plan.Name)
 	}
 	placed := &placed{target: t, plan: plan, point: p, todo: map[int32]bool{}, transfers: map[int32]*transfer{}}
-	for _, it := range items {
-		if it.IsDisk() {
-			placed.todo[it.Key] = true
-		}
+	for _, d := range plan.Disks {
+		placed.todo[d.Key] = true
 	}
 	if err := placed.create(ctx); err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)

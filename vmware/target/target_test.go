@@ -237,7 +237,17 @@ func (b *bench) same(name string) {
 	}
 }
 
-func (b *bench) names() string { return strings.Join(b.lab.VMs(), " ") }
+// names are the VMs that the server knows.
+func (b *bench) names() string {
+	b.t.Helper()
+	vms, err := b.session.VMs(context.Background())
+	must(b.t, err)
+	var names []string
+	for _, vm := range vms {
+		names = append(names, vm.Name)
+	}
+	return strings.Join(names, " ")
+}
 
 func TestRestoreAsNewVM(t *testing.T) {
 	b := newBench(t)

@@ -21,8 +21,8 @@ func (w *watcher) Reference() types.ManagedObjectReference { return w.Self }
 func (w *watcher) PutObject(*simulator.Context, mo.Reference) {}
 
 // UpdateObject gives the disks of a changed VM their bytes. The caller holds the VM's lock.
-func (w *watcher) UpdateObject(_ *simulator.Context, o mo.Reference, changes []types.PropertyChange) {
-	if m, ok := o.(*mo.VirtualMachine); ok {
+func (w *watcher) UpdateObject(ctx *simulator.Context, o mo.Reference, changes []types.PropertyChange) {
+	if m, ok := o.(*mo.VirtualMachine); ok && ctx.Map.Get(m.Self) != nil { // vcsim goes on changing a VM that it has removed
 		w.inv.observe(m, changes)
 	}
 }
