@@ -181,6 +181,7 @@ func (b *bench) restore(opt target.Options, between ...func(step string) error) 
 	if err := step("created"); err != nil {
 		return nil, err
 	}
+	written := 0
 	for _, it := range b.point.Items {
 		if !it.IsDisk() {
 			if err := placed.WriteStream(b.ctx, it, bytes.NewReader(it.Inline)); err != nil {
@@ -195,9 +196,10 @@ func (b *bench) restore(opt target.Options, between ...func(step string) error) 
 		if err := placed.WriteDisk(b.ctx, it, src); err != nil {
 			return nil, err
 		}
-		if err := step("written " + it.Name); err != nil {
+		if err := step(fmt.Sprint("written ", written)); err != nil {
 			return nil, err
 		}
+		written++
 		text, err := placed.Verify(b.ctx, it, src)
 		if err != nil {
 			return nil, err
@@ -336,7 +338,7 @@ func TestRestoreToOriginalSwapsAfterVerify(t *testing.T) {
 // it was.
 func TestAbortTakesEverythingBack(t *testing.T) {
 	broken := errors.New("broken")
-	for _, at := range []string{"created", "written disk-2000", "written disk-2001", "verified"} {
+	for _, at := range []string{"created", "written 0", "written 1", "verified"} {
 		t.Run(at, func(t *testing.T) {
 			b := newBench(t)
 			must(t, b.vm.PowerOff())
