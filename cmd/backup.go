@@ -96,8 +96,8 @@ func (b *backupRun) show(res *backup.Result) {
 	for _, w := range p.Warnings {
 		b.a.ui.Warn("%s: %s", p.Source, w)
 	}
-	b.a.ui.Printf("%s  %s  %s: %s\n", p.ID, p.Source, p.ReadMode, p.Reason)
-	b.a.ui.Printf("  %s in all, read %s, added %s in %d chunks, %s, %s-consistent\n",
+	b.a.ui.Say("%s  %s  %s: %s\n", p.ID, p.Source, p.ReadMode, p.Reason)
+	b.a.ui.Say("  %s in all, read %s, added %s in %d chunks, %s, %s-consistent\n",
 		ui.Bytes(p.BytesTotal), ui.Bytes(p.BytesRead), ui.Bytes(p.BytesAdded), p.ChunksNew, ui.Duration(res.Duration), p.Consistency)
 	b.a.ui.Event("summary", backupSummary{
 		Point: p.ID, Source: p.Source, Items: len(p.Items), Disks: len(p.Disks()), Kind: p.Kind, Time: p.Time, Parent: p.Parent,

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/backup"
 	"holdfast/repo"
 	"holdfast/repo/image"
+	"holdfast/repo/recovery"
 	"holdfast/vmware/vmdk"
 )
 
@@ -38,33 +40,71 @@ what a file contains never decides, since a guest may write any header into its 
 		Example: "holdfast -r /srv/backup backup image /var/lib/images/web01.raw\nlvcreate … && holdfast -r /srv/backup backup image /dev/vg0/web01-snap --name web01\nzcat web01.raw.gz | holdfast -r /srv/backup backup image - --name web01",
 		Args:    args("PATH…"),
 		RunE: func(c *cobra.Command, paths []string) error {
+			if err := exclusive(c, "full", "changed-extents"); err != nil {
+				return err
+			}
+			if c.Flags().Changed("name") && opts.name == "" {
+				return usagef("leave it away to take the file's name", "--name is empty")
+			}
 			return runBackupImage(c.Context(), opts, paths, a)
 		},
 	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
 	f := c.Flags()
-	f.StringVar(&opts.name, "name", "", "call the source image/`NAME` (default: the file's name)")
+	f.StringVar(&opts.name, "name", "", "call the source image/`NAME` (default: the file's name without its extension)")
 	f.StringVar(&opts.at, "time", "", "the `TIME` the data is of (default: now)")
 	f.StringVar(&opts.extents, "changed-extents", "", "read only what the JSON list in `FILE` names")
 	f.StringVar(&opts.parent, "parent", "", "the `POINT` that the changed extents are against")
 	f.BoolVar(&opts.full, "full", false, "read everything")
 	f.StringVar(&opts.format, "format", "auto", "auto, raw or vmdk")
 	f.StringSliceVar(&opts.tags, "tag-point", nil, "give the point a `TAG`")
-	c.MarkFlagsMutuallyExclusive("full", "changed-extents")
 	return c
 }
 
-func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *app) error {
+// check refuses flags and paths that cannot be meant.
+func (opts imageOptions) check(paths []string) error {
 	if opts.name != "" && len(paths) > 1 {
 		return usagef("back them up one by one, or leave --name away", "--name names one source, but %d paths came", len(paths))
 	}
 	if opts.extents != "" && len(paths) > 1 {
 		return usagef("back them up one by one", "--changed-extents is for one image, but %d paths came", len(paths))
 	}
+	if opts.extents != "" && paths[0] == "-" {
+		return usagef("name a file, or leave the list away", "--changed-extents is for an image that can be read anywhere, and standard input cannot")
+	}
 	if opts.parent != "" && opts.extents == "" {
 		return usagef("give --changed-extents FILE, too", "--parent says what changed extents are against, and there are none")
 	}
 	if opts.format != "auto" && opts.format != "raw" && opts.format != "vmdk" {
 		return usagef("auto, raw or vmdk", "--format %q is unknown", opts.format)
+	}
+	sources := map[string]string{}
+	for _, path := range paths {
+		name := opts.label(path)
+		if name == "" || strings.ContainsFunc(name, unicode.IsControl) {
+			return usagef("give a name with --name", "image %q: %q is no name for a source", path, name)
+		}
+		if other, ok := sources[name]; ok {
+			return usagef("back them up one by one, each with a --name of its own", "%s and %s would both be the source image/%s", other, path, name)
+		}
+		sources[name] = path
+	}
+	return nil
+}
+
+// label is what the source of a path is called.
+func (opts imageOptions) label(path string) string {
+	switch {
+	case opts.name != "":
+		return opts.name
+	case path == "-":
+		return "stdin"
+	}
+	return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+}
+
+func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *app) error {
+	if err := opts.check(paths); err != nil {
+		return err
 	}
 	at, err := a.parseTime(opts.at)
 	if err != nil {
@@ -83,11 +123,9 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 		defer progress.Done()
 		settings := backup.Options{Tags: opts.tags, Full: opts.full, Progress: progress}
 		if opts.parent != "" {
-			e, err := r.Find(ctx, opts.parent)
-			if err != nil {
+			if settings.Parent, err = a.imageParent(ctx, r, opts, paths[0]); err != nil {
 				return err
 			}
-			settings.Parent = e.Point
 		}
 		for _, path := range paths {
 			if ctx.Err() != nil {
@@ -99,11 +137,45 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 				continue
 			}
 			src.Changed, src.UseChanged = changed, opts.extents != ""
-			run.one(ctx, src, settings)
+			if opts.full {
+				src.Allocated = nil // everything is everything, holes too
+			}
+			if err := withinImage(changed, src.Bytes); err != nil {
+				run.fail(path, err)
+			} else {
+				run.one(ctx, src, settings)
+			}
 			closeSource()
 		}
 		return run.end()
 	})
+}
+
+// imageParent finds the point that changed extents are against. It may be of
+// another source, since an image may have got another name; that is worth a word.
+func (a *app) imageParent(ctx context.Context, r *repo.Repository, opts imageOptions, path string) (*recovery.Point, error) {
+	e, err := r.Find(ctx, opts.parent)
+	if err != nil {
+		return nil, err
+	}
+	if e.Kind != recovery.Image {
+		return nil, usagef("holdfast points --kind image lists those that can be", "point %s of %s is no point of an image", e.ID, e.Source)
+	}
+	if source := "image/" + opts.label(path); e.Source != source {
+		a.ui.Warn("the parent %s is a point of %s, not of %s", e.ID, e.Source, source)
+	}
+	return e.Point, nil
+}
+
+// withinImage refuses extents that begin behind the end of the image: such a
+// list is of another one. Trackers round up, so that an extent may end there.
+func withinImage(changed []image.Extent, size int64) error {
+	for _, e := range changed {
+		if e.Length > 0 && e.Start >= size {
+			return fmt.Errorf("the extent at %d begins behind the end at %d: %w", e.Start, size, backup.ErrExtents)
+		}
+	}
+	return nil
 }
 
 // parseTime reads a moment: RFC 3339, or local date and time. "" is now.
@@ -137,12 +209,9 @@ func (a *app) imageSource(ctx context.Context, path string, opts imageOptions, a
 			format = "vmdk"
 		}
 	}
-	src := &backup.ImageSource{Label: opts.name, Time: at, Facts: imageFacts{Path: path, Format: format}}
+	src := &backup.ImageSource{Label: opts.label(path), Time: at, Facts: imageFacts{Path: path, Format: format}}
 	if path == "-" {
 		return a.stdinSource(ctx, src, format)
-	}
-	if src.Label == "" {
-		src.Label = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	}
 	if format == "vmdk" {
 		return src, func() {}, openVMDK(src, path)
@@ -193,9 +262,6 @@ func (a *app) stdinSource(ctx context.Context, src *backup.ImageSource, format s
 	in, err := a.takeStdin("the image")
 	if err != nil {
 		return nil, nil, err
-	}
-	if src.Label == "" {
-		src.Label = "stdin"
 	}
 	if format == "raw" {
 		src.Bytes = -1

@@ -30,12 +30,14 @@ content with its name. What is damaged is reported with the points and items it 
 		Example: "holdfast -r /srv/backup check\nholdfast -r /srv/backup check --read-data-subset 5%",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := exclusive(c, "read-data", "read-data-subset"); err != nil {
+				return err
+			}
 			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runCheck(c.Context(), opts, a, r) })
 		},
 	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
 	c.Flags().BoolVar(&opts.readData, "read-data", false, "read and verify all data")
 	c.Flags().StringVar(&opts.subset, "read-data-subset", "", "read and verify a random `SHARE` of the data: 5% or 10G")
-	c.MarkFlagsMutuallyExclusive("read-data", "read-data-subset")
 	return c
 }
 
@@ -103,7 +105,7 @@ func (a *app) showReport(what string, rep *repo.Report) error {
 			a.ui.Event("error", f)
 		}
 	}
-	a.ui.Printf("%s: %d objects, %s; %d damaged, %d healed, %d beyond repair\n", what, rep.Objects, ui.Bytes(rep.Bytes), rep.Damaged, rep.Healed, rep.Errors)
+	a.ui.Say("%s: %d objects, %s; %d damaged, %d healed, %d beyond repair\n", what, rep.Objects, ui.Bytes(rep.Bytes), rep.Damaged, rep.Healed, rep.Errors)
 	a.ui.Event("summary", struct {
 		*repo.Report
 		Findings []repo.Finding `json:"findings"`
@@ -164,7 +166,7 @@ func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	a.ui.Printf("listed %d packs in %d new segments; removed %d damaged segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
+	a.ui.Say("listed %d packs in %d new segments; removed %d damaged segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
 	for _, name := range rep.Unreadable {
 		a.ui.Warn("%s cannot be read; check tells which points need it", name)
 	}

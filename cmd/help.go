@@ -161,6 +161,20 @@ func args(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// exclusive refuses flags that contradict each other.
+func exclusive(c *cobra.Command, names ...string) error {
+	var given []string
+	for _, name := range names {
+		if c.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) < 2 {
+		return nil
+	}
+	return usagef("leave one of them away", "%s cannot be meant together", strings.Join(given, " and "))
+}
+
 // flagError turns what the flag parser says into a usage error. Values typed
 // after a flag that does not exist are not repeated: they may be secrets.
 func flagError(c *cobra.Command, err error) error {

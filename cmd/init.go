@@ -61,7 +61,7 @@ func runInit(ctx context.Context, opts initOptions, a *app) error {
 		return err
 	}
 	params := repo.InitParams{Parity: opts.parity, DiskChunkBytes: chunk, Compression: opts.compression}
-	if err := params.Check(); err != nil {
+	if err := checkParams(params); err != nil {
 		return err
 	}
 	url, err := a.settings.Repository()
@@ -89,6 +89,23 @@ func runInit(ctx context.Context, opts initOptions, a *app) error {
 	}
 	defer r.Close()
 	return a.showInit(ctx, r, opts.newKeyFile)
+}
+
+// checkParams refuses what the format does not allow, and the zero values that
+// would stand for defaults there: here they were typed.
+func checkParams(params repo.InitParams) error {
+	for _, err := range []error{
+		oneOf("parity", params.Parity, "off", "standard", "strong"),
+		oneOf("compression", params.Compression, "auto", "none", "fast", "max"),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if err := params.Check(); err != nil || params.DiskChunkBytes == 0 {
+		return usagef("a power of two from 64K to 4M", "--disk-chunk %d bytes is not allowed", params.DiskChunkBytes)
+	}
+	return nil
 }
 
 // initOrUndo makes the repository; if that fails the key file of a repository
@@ -188,11 +205,11 @@ func (a *app) showInit(ctx context.Context, r *repo.Repository, keyFile string) 
 	for _, k := range keys {
 		rep.Keys = append(rep.Keys, k.ID)
 	}
-	a.ui.Printf("made repository %s at %s\n", rep.ID[:8], rep.Repository)
+	a.ui.Say("made repository %s at %s\n", rep.ID[:8], rep.Repository)
 	if keyFile != "" {
-		a.ui.Printf("its key is in %s: keep a copy elsewhere, nothing opens the repository without it or the password\n", keyFile)
+		a.ui.Say("its key is in %s: keep a copy elsewhere, nothing opens the repository without it or the password\n", keyFile)
 	} else {
-		a.ui.Printf("keep the password safe: nothing opens the repository without it\n")
+		a.ui.Say("keep the password safe: nothing opens the repository without it\n")
 	}
 	return a.ui.Result(rep)
 }

@@ -72,6 +72,9 @@ func newKeyAddCommand(a *app) *cobra.Command {
 		Example: "holdfast -r /srv/backup key add --new-password-file /root/second\nholdfast -r /srv/backup key add --new-key-file /media/usb/holdfast.key",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := exclusive(c, "new-password-file", "new-key-file"); err != nil {
+				return err
+			}
 			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runKeyAdd(c.Context(), opts, a, r) })
 		},
 	}, repositoryCodes...)
@@ -80,7 +83,6 @@ func newKeyAddCommand(a *app) *cobra.Command {
 	f.StringVar(&opts.keyFile, "new-key-file", "", "make a new key in `FILE` (0600)")
 	f.StringVar(&opts.kdf, "kdf", "standard", "how costly each guess at the password is: standard or strong")
 	f.StringVar(&opts.label, "label", "", "what to call it in the list")
-	c.MarkFlagsMutuallyExclusive("new-password-file", "new-key-file")
 	return c
 }
 
@@ -103,7 +105,7 @@ func runKeyAdd(ctx context.Context, opts keyAddOptions, a *app, r *repo.Reposito
 		}
 		return err
 	}
-	a.ui.Printf("added key %s\n", id)
+	a.ui.Say("added key %s\n", id)
 	return a.ui.Result(keyChange{ID: id, KeyFile: opts.keyFile})
 }
 
@@ -155,7 +157,7 @@ func newKeyRemoveCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				a.ui.Printf("removed key %s\n", removed)
+				a.ui.Say("removed key %s\n", removed)
 				return a.ui.Result(keyChange{Removed: removed})
 			})
 		},
@@ -181,7 +183,7 @@ func newKeyPasswdCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				a.ui.Printf("key %s replaces %s\n", id, old)
+				a.ui.Say("key %s replaces %s\n", id, old)
 				return a.ui.Result(keyChange{ID: id, Removed: old})
 			})
 		},

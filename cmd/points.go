@@ -274,7 +274,7 @@ func (a *app) label(ctx context.Context, words []string, change func(*ledger.Lab
 			if again.Pinned {
 				state = strings.TrimSuffix("pinned, "+state, ", ")
 			}
-			a.ui.Printf("%s %s: %s\n", e.ID, e.Source, state)
+			a.ui.Say("%s %s: %s\n", e.ID, e.Source, state)
 		}
 		return a.ui.Result(rows)
 	})

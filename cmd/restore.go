@@ -108,7 +108,7 @@ func (a *app) restoreTo(ctx context.Context, r *repo.Repository, p *recovery.Poi
 	if err != nil {
 		return err
 	}
-	a.ui.Printf("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
+	a.ui.Say("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
 	a.ui.Event("summary", restoreSummary{
 		Point: p.ID, Source: p.Source, Target: name, Items: res.Items, BytesWritten: res.BytesWritten,
 		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: []string{},

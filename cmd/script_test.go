@@ -1,7 +1,10 @@
 package cmd
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,7 +26,13 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command lines of testdata/script as an operator would
 // type them. testscript gives them an environment of their own; the home
-// directory is theirs as well.
+// directory is theirs as well. What scripts have beyond testscript's commands:
+//
+//	exits CODE COMMAND …             run it and compare the exit code
+//	json, let                        fields of JSON output (script_json_test.go)
+//	make, alter, damage, same, part  files (script_files_test.go)
+//	start, signal, ended             processes in the background (script_process_test.go)
+//	lab …                            a vCenter in this process (script_lab_test.go)
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
@@ -34,10 +43,33 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/cache")
 			env.Setenv("LocalAppData", env.WorkDir+"/local")
 			env.Setenv("ProgramData", env.WorkDir+"/programdata")
+			lab, processes := &scriptLab{}, &scriptProcesses{}
+			env.Values[labKey{}], env.Values[processesKey{}] = lab, processes
+			env.Defer(func() { processes.close(); lab.close() })
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition: condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "json": scriptJSON, "let": scriptLet,
+			"make": makeFile, "alter": alterFile, "damage": damageFile, "same": sameFiles, "part": samePart, "sparse": sparseFile, "mode": fileMode, "only": onlyFiles, "prefix": prefixOf,
+			"start": startProcess, "signal": signalProcess, "ended": endedProcess, "killrounds": killRounds,
+			"lab": labCommand,
+		},
 	})
+}
+
+// condition answers [demand:PROGRAM]: whether the program is there. Where the
+// real parts are demanded its absence is a failure instead of a skip.
+func condition(cond string) (bool, error) {
+	program, ok := strings.CutPrefix(cond, "demand:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	_, err := exec.LookPath(program)
+	if err != nil && os.Getenv("HOLDFAST_DEMAND_PARTS") == "1" {
+		return false, fmt.Errorf("%s is demanded: %w", program, err)
+	}
+	return err == nil, nil
 }
 
 // exits runs a command and checks its exit code: exits 12 holdfast …

@@ -217,8 +217,11 @@ func (a *app) secretFromPrompt(ctx context.Context, kind secretKind, twice bool)
 
 // secretHint lists the ways to give a secret.
 func secretHint(kind secretKind) string {
-	if kind == repositorySecret {
+	switch kind {
+	case repositorySecret:
 		return "use HOLDFAST_PASSWORD, --password-file, --password-command or --key-file"
+	case newPassword:
+		return "use --new-password-file, or --new-key-file where there is one"
 	}
 	variable := settings.Variable(string(kind))
 	return fmt.Sprintf("use %s, %s_FILE or %s_COMMAND, or a profile", variable, variable, variable)

@@ -101,7 +101,7 @@ func newManCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.ui.Printf("%d pages written to %s\n", len(files), given[0])
+			a.ui.Say("%d pages written to %s\n", len(files), given[0])
 			return a.ui.Result(files)
 		},
 	})

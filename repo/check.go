@@ -38,8 +38,11 @@ type checker struct {
 	sizes map[string]int64 // every object there is
 	lost  map[string]bool  // packs that are missing or cannot be read whole
 	seen  map[blob.ID]bool // content known to be there, and all below it
-	bad   map[blob.ID]bool // content known to be lost
 	known map[string]index.Pack
+
+	opened map[string]bool     // packs that were read
+	saved  map[string]blob.Set // what can still be read of lost packs
+	broken map[string]string   // copies of precious objects that do not open, and why
 }
 
 // Check tells whether every point can be restored: all records open, the index
@@ -50,7 +53,8 @@ type checker struct {
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	c := &checker{
 		r: r, opts: opts, sizes: map[string]int64{}, lost: map[string]bool{},
-		seen: map[blob.ID]bool{}, bad: map[blob.ID]bool{}, known: map[string]index.Pack{},
+		seen: map[blob.ID]bool{}, known: map[string]index.Pack{},
+		opened: map[string]bool{}, saved: map[string]blob.Set{}, broken: map[string]string{},
 	}
 	err := r.be.List(ctx, "", func(info backend.Info) error {
 		if !strings.HasPrefix(info.Name, quarantine) {
@@ -105,12 +109,28 @@ func (c *checker) records(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, name := range []string{nameConfig, spare(nameConfig)} {
-		if _, ok := c.sizes[name]; !ok {
-			c.rep.add(Finding{Object: name, What: "missing; its copy is there"})
+	c.copies(names)
+	return nil
+}
+
+// copies judges each precious object by what is left of its two copies.
+func (c *checker) copies(names []string) {
+	for _, name := range names {
+		if !hasSpare(trueName(name)) {
+			continue
+		}
+		why, bad := c.broken[name]
+		_, otherThere := c.sizes[twin(name)]
+		_, otherBad := c.broken[twin(name)]
+		switch {
+		case bad && (otherBad || !otherThere):
+			c.rep.add(Finding{Object: name, What: why, Lost: true})
+		case bad:
+			c.rep.add(Finding{Object: name, What: why + "; its copy is there"})
+		case !otherThere:
+			c.rep.add(Finding{Object: twin(name), What: "missing; its copy is there"})
 		}
 	}
-	return nil
 }
 
 func (c *checker) record(ctx context.Context, name string) error {
@@ -119,7 +139,7 @@ func (c *checker) record(ctx context.Context, name string) error {
 	if !ours && !slot {
 		return nil
 	}
-	object, err := c.r.be.Get(ctx, name, 0, -1)
+	object, err := fetch(ctx, c.r.be, name)
 	if errors.Is(err, backend.ErrNotFound) {
 		delete(c.sizes, name) // pruned meanwhile
 		return nil
@@ -132,8 +152,8 @@ func (c *checker) record(ctx context.Context, name string) error {
 		err = c.openRecord(name, kind, slot, object)
 	}
 	switch {
-	case err != nil && hasSpare(trueName(name)) && c.sizes[twin(name)] > 0:
-		c.rep.add(Finding{Object: name, What: err.Error() + "; its copy is there"})
+	case err != nil && hasSpare(trueName(name)):
+		c.broken[name] = err.Error()
 	case err != nil:
 		c.rep.add(Finding{Object: name, What: err.Error(), Lost: true})
 	case !damage.Clean():
@@ -214,8 +234,10 @@ func (c *checker) data(ctx context.Context) error {
 		if done >= limit {
 			break
 		}
-		if err := c.readPack(ctx, name); err != nil {
-			return err
+		if !c.opened[name] {
+			if err := c.readPack(ctx, name); err != nil {
+				return err
+			}
 		}
 		done += c.sizes[name]
 		if c.opts.Progress != nil {
@@ -227,7 +249,7 @@ func (c *checker) data(ctx context.Context) error {
 
 // readPack opens every chunk of a pack and compares it with the index.
 func (c *checker) readPack(ctx context.Context, name string) error {
-	object, err := c.r.be.Get(ctx, name, 0, -1)
+	object, err := fetch(ctx, c.r.be, name)
 	if errors.Is(err, backend.ErrNotFound) {
 		c.lost[name] = true
 		c.rep.add(Finding{Object: name, What: "missing", Lost: true})
@@ -236,6 +258,7 @@ func (c *checker) readPack(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("check %s: %w", name, err)
 	}
+	c.opened[name] = true
 	what, lost := c.openPack(name, object)
 	if what == "" {
 		return nil
@@ -247,13 +270,24 @@ func (c *checker) readPack(ctx context.Context, name string) error {
 
 // openPack says what is wrong with a pack's bytes, "" for nothing.
 func (c *checker) openPack(name string, object []byte) (what string, lost bool) {
-	fixed, damage, err := parity.Heal(object)
+	fixed, damage, healErr := parity.Heal(object)
+	if fixed == nil {
+		return healErr.Error(), true
+	}
+	c.saved[name] = blob.Set{}
+	err := pack.VerifyAll(c.r.keys, name, fixed, func(e pack.Entry, _ []byte, err error) error {
+		if err == nil {
+			c.saved[name].Add(e.ID)
+		}
+		return nil
+	})
+	if healErr != nil {
+		return healErr.Error(), true
+	}
 	if err != nil {
 		return err.Error(), true
 	}
-	if err := pack.VerifyAll(c.r.keys, name, fixed, nil); err != nil {
-		return err.Error(), true
-	}
+	delete(c.saved, name) // all of it
 	_, entries, err := pack.OpenTable(c.r.keys, name, fixed)
 	if err != nil {
 		return err.Error(), true
@@ -278,7 +312,7 @@ func (c *checker) points(ctx context.Context) error {
 		return err
 	}
 	for _, p := range problems {
-		c.hit("commit/…/"+p.ID, p.Err.Error(), p.ID)
+		c.hit(p.Object, p.Err.Error(), p.ID)
 	}
 	for _, e := range entries {
 		for i := range e.Items {
@@ -300,7 +334,7 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 		if c.seen[id] {
 			return nil
 		}
-		if where = c.holder(id); where != "" {
+		if where = c.holder(ctx, id); where != "" {
 			return errHurt
 		}
 		c.seen[id] = true
@@ -338,13 +372,13 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 }
 
 // holder says which object is to blame if content is lost, "" if it is there.
-func (c *checker) holder(id blob.ID) string {
-	found, _, err := c.r.index.Lookup(id)
+func (c *checker) holder(ctx context.Context, id blob.ID) string {
+	found, err := c.r.lookup(ctx, id)
 	if err != nil || len(found) == 0 {
 		return "the index"
 	}
 	for _, at := range found {
-		if !c.lost[at.Pack.Name()] {
+		if name := at.Pack.Name(); !c.lost[name] || c.saved[name].Has(id) {
 			return ""
 		}
 	}

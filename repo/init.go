@@ -95,46 +95,55 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 	if err := r.apply(config); err != nil {
 		return nil, err
 	}
-	if err := r.found(ctx, p.Keys, config); err != nil {
-		return nil, errors.Join(err, undoInit(ctx, be))
+	if made, err := r.found(ctx, p.Keys, config); err != nil {
+		return nil, errors.Join(err, r.undo(ctx, made))
 	}
 	return r, r.openIndex(ctx)
 }
 
-// found writes the first objects, the config last.
-func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Config) (err error) {
+// found writes the first objects, the config last, and returns the names of the
+// key slots that it may have written.
+func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Config) (made []string, err error) {
 	for _, key := range keys {
-		if r.slot, err = r.AddKey(ctx, key); err != nil {
-			return err
+		if r.slot, err = randomHex(r.opts.Rand, slotIDBytes); err != nil {
+			return made, err
+		}
+		name := prefixKeys + r.slot
+		made = append(made, name, spare(name))
+		if err := r.writeSlot(ctx, name, key); err != nil {
+			return made, err
 		}
 	}
 	if err := r.writeRecord(ctx, ledger.LedgerName(0), parity.Ledger, ledger.Entry{Version: ledger.Version}); err != nil {
-		return err
+		return made, err
 	}
-	return r.writeRecord(ctx, nameConfig, parity.Config, config)
+	return made, r.writeRecord(ctx, nameConfig, parity.Config, config)
 }
 
-// undoInit empties the place again after an init that failed, so that the next
-// one finds it as it was. A place with a config is a repository and stays.
-func undoInit(ctx context.Context, be backend.Backend) error {
+// undo takes back what a failed init has written, so that the next one finds
+// the place as it was. Of two inits at once the one whose ledger stands owns
+// the place; the other takes away its own keys and nothing else. With a config
+// the place is a repository and stays.
+func (r *Repository) undo(ctx context.Context, made []string) error {
 	ctx = context.WithoutCancel(ctx)
-	if err := Exists(ctx, be); !errors.Is(err, ErrNoRepository) {
-		return nil
-	}
-	for _, prefix := range []string{prefixKeys, spare(prefixKeys), ledger.Ledgers} {
-		var names []string
-		err := be.List(ctx, prefix, func(info backend.Info) error {
-			names = append(names, info.Name)
+	_, err := r.readRecord(ctx, ledger.LedgerName(0), parity.Ledger)
+	switch {
+	case err == nil: // it opens with our keys, so it is ours
+		if err := Exists(ctx, r.be); !errors.Is(err, ErrNoRepository) {
 			return nil
-		})
-		for _, name := range names {
-			err = errors.Join(err, be.Delete(ctx, name))
 		}
-		if err != nil {
-			return fmt.Errorf("undo init: %w", err)
-		}
+		made = append(made, ledger.LedgerName(0))
+	case !definite(err):
+		return fmt.Errorf("undo init: %w", err)
 	}
-	return be.Sync(ctx)
+	var errs []error
+	for _, name := range made {
+		errs = append(errs, r.be.Delete(ctx, name))
+	}
+	if err := errors.Join(append(errs, r.be.Sync(ctx))...); err != nil {
+		return fmt.Errorf("undo init: %w", err)
+	}
+	return nil
 }
 
 var errStop = errors.New("stop listing")

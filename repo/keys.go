@@ -37,20 +37,35 @@ func (r *Repository) AddKey(ctx context.Context, key NewKey) (string, error) {
 		return "", err
 	}
 	name := prefixKeys + id
+	if err := r.writeSlot(ctx, name, key); err != nil {
+		// A key that was not added must open nothing.
+		ctx = context.WithoutCancel(ctx)
+		for _, place := range []string{name, spare(name)} {
+			if undoErr := r.be.Delete(ctx, place); undoErr != nil {
+				err = errors.Join(err, fmt.Errorf("take back %s: %w", place, undoErr))
+			}
+		}
+		return "", err
+	}
+	return id, nil
+}
+
+// writeSlot makes the slot of that name and its spare.
+func (r *Repository) writeSlot(ctx context.Context, name string, key NewKey) error {
 	payload, err := seal.NewSlot(r.opts.Rand, name, key.Secret, key.KDF, r.ring, key.Label, r.opts.Now())
 	if err != nil {
-		return "", fmt.Errorf("make key slot: %w", err)
+		return fmt.Errorf("make key slot: %w", err)
 	}
 	object, err := pack.EncodeSlot(payload)
 	if err != nil {
-		return "", fmt.Errorf("make key slot: %w", err)
+		return fmt.Errorf("make key slot: %w", err)
 	}
 	for _, place := range []string{spare(name), name} {
 		if err := r.be.PutIfAbsent(ctx, place, object); err != nil {
-			return "", fmt.Errorf("write %s: %w", place, err)
+			return fmt.Errorf("write %s: %w", place, err)
 		}
 	}
-	return id, nil
+	return nil
 }
 
 // ReplaceKey makes a slot for a new secret and then removes the one that
@@ -150,7 +165,7 @@ func slotIDs(ctx context.Context, be backend.Backend) ([]string, error) {
 func eachCopy(ctx context.Context, be backend.Backend, name string, fn func(payload []byte) bool) error {
 	var last error
 	for _, place := range []string{name, spare(name)} {
-		object, err := be.Get(ctx, place, 0, -1)
+		object, err := fetch(ctx, be, place)
 		if err != nil {
 			last = err
 			continue
@@ -202,6 +217,9 @@ func openRing(ctx context.Context, be backend.Backend, secret seal.Secret) (*sea
 		if err != nil {
 			damaged = err
 		}
+	}
+	if wrong != nil && damaged != nil {
+		return nil, "", fmt.Errorf("open repository: %w; there is also a key slot that cannot be read: %s", seal.ErrWrongKey, damaged.Error())
 	}
 	if wrong != nil {
 		return nil, "", fmt.Errorf("open repository: %w", seal.ErrWrongKey)

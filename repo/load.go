@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/repo/backend"
 	"holdfast/repo/blob"
 	"holdfast/repo/index"
 	"holdfast/repo/pack"
@@ -22,6 +23,7 @@ const (
 	loadsAtOnce   = 4
 	loadGap       = 128 << 10 // two chunks so close are fetched in one range
 	loadSpanBytes = 8 << 20   // no range is longer than this
+	lookupTries   = 16        // files of the local index that one look-up replaces at most
 )
 
 // DamageError says which object keeps a chunk from being read.
@@ -94,17 +96,17 @@ func (r *Repository) locate(ctx context.Context, ids []blob.ID) ([]span, error) 
 	all := make([]wanted, 0, len(ids))
 	refreshed := false
 	for i, id := range ids {
-		found, _, err := r.index.Lookup(id)
+		found, err := r.lookup(ctx, id)
 		if err != nil {
-			return nil, fmt.Errorf("look up chunk: %w", err)
+			return nil, err
 		}
 		if len(found) == 0 && !refreshed {
 			refreshed = true
 			if err := r.refresh(ctx); err != nil {
 				return nil, err
 			}
-			if found, _, err = r.index.Lookup(id); err != nil {
-				return nil, fmt.Errorf("look up chunk: %w", err)
+			if found, err = r.lookup(ctx, id); err != nil {
+				return nil, err
 			}
 		}
 		if len(found) == 0 {
@@ -113,6 +115,23 @@ func (r *Repository) locate(ctx context.Context, ids []blob.ID) ([]span, error) 
 		all = append(all, wanted{i: i, id: id, at: found[0]})
 	}
 	return group(all), nil
+}
+
+// lookup finds every place of a chunk. Damage of the local index is no damage
+// of the repository: what it held is fetched anew and asked again.
+func (r *Repository) lookup(ctx context.Context, id blob.ID) ([]index.Location, error) {
+	found, _, err := r.index.Lookup(id)
+	// Each look-up finds the damage of one file; there are not many files.
+	for try := 0; errors.Is(err, index.ErrCorrupt) && try < lookupTries; try++ {
+		if err := r.refresh(ctx); err != nil {
+			return nil, err
+		}
+		found, _, err = r.index.Lookup(id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up chunk: %w", err)
+	}
+	return found, nil
 }
 
 // group sorts chunks by pack and offset and joins neighbours into spans.
@@ -148,23 +167,26 @@ func (r *Repository) loadSpan(ctx context.Context, kind blob.Kind, sp span, fn f
 		return err
 	}
 	object, err := r.be.Get(ctx, sp.pack.Name(), sp.start, sp.length)
+	if errors.Is(err, backend.ErrUnreachable) {
+		return fmt.Errorf("load from %s: %w", sp.pack.Name(), err) // says nothing of the pack
+	}
 	if err != nil {
 		return r.rescueAll(ctx, kind, sp.chunks, err, fn)
 	}
+	var hurt []wanted
+	var cause error
 	for _, w := range sp.chunks {
 		from := int64(w.at.Offset) - sp.start
 		plain, err := pack.OpenChunk(r.keys, refTo(w.at), object[from:from+int64(w.at.Stored)], w.id, kind)
 		if err != nil {
-			if err := r.rescueAll(ctx, kind, []wanted{w}, err, fn); err != nil {
-				return err
-			}
+			hurt, cause = append(hurt, w), err
 			continue
 		}
 		if err := fn(w.i, plain); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.rescueAll(ctx, kind, hurt, cause, fn)
 }
 
 // refTo is what pack needs to open a chunk that lies at a place.
@@ -179,15 +201,20 @@ func (r *Repository) rescueAll(ctx context.Context, kind blob.Kind, chunks []wan
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	var last mended
 	refreshed := false
 	for _, w := range chunks {
-		plain, err := r.rescue(ctx, kind, w)
-		if err != nil && !refreshed {
+		plain, err := r.rescue(ctx, kind, w, &last)
+		if err != nil && !refreshed && ctx.Err() == nil {
 			refreshed = true
 			if err := r.refresh(ctx); err != nil {
 				return err
 			}
-			plain, err = r.rescue(ctx, kind, w)
+			last = mended{}
+			plain, err = r.rescue(ctx, kind, w, &last)
+		}
+		if errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil {
+			return fmt.Errorf("load from %s: %w", w.at.Pack.Name(), errors.Join(err, ctx.Err()))
 		}
 		if err != nil {
 			if errors.Is(err, ErrMissing) {
@@ -202,26 +229,53 @@ func (r *Repository) rescueAll(ctx context.Context, kind blob.Kind, chunks []wan
 	return nil
 }
 
+// mended is the object that was read and healed last. The chunks of one rescue
+// lie side by side, so the next one is most likely in it, too.
+type mended struct {
+	name   string
+	object []byte
+}
+
 // rescue tries each pack that holds the chunk, healing it in memory.
-func (r *Repository) rescue(ctx context.Context, kind blob.Kind, w wanted) ([]byte, error) {
-	found, _, err := r.index.Lookup(w.id)
+func (r *Repository) rescue(ctx context.Context, kind blob.Kind, w wanted, last *mended) ([]byte, error) {
+	found, err := r.lookup(ctx, w.id)
 	if err != nil {
 		return nil, err
 	}
-	last := fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
+	err = fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
 	for _, at := range found {
-		object, err := r.be.Get(ctx, at.Pack.Name(), 0, -1)
-		if err != nil {
-			last = err
+		if fetchErr := r.fetchMended(ctx, at.Pack.Name(), last); fetchErr != nil {
+			err = fetchErr
 			continue
 		}
-		plain, _, err := pack.OpenChunkIn(r.keys, refTo(at), at.Stored, object, w.id, kind)
-		if err != nil {
-			last = err
+		plain, _, openErr := pack.OpenChunkIn(r.keys, refTo(at), at.Stored, last.object, w.id, kind)
+		if openErr != nil {
+			err = openErr
 			continue
 		}
-		r.noteHealed(at.Pack.Name())
+		if at.Pack != w.at.Pack {
+			r.noteHealed(w.at.Pack.Name())
+		}
 		return plain, nil
 	}
-	return nil, last
+	return nil, err
+}
+
+// fetchMended makes last the named pack, as far as parity mends it.
+func (r *Repository) fetchMended(ctx context.Context, name string, last *mended) error {
+	if last.name == name {
+		return nil
+	}
+	object, err := fetch(ctx, r.be, name)
+	if err != nil {
+		return err
+	}
+	if fixed, damage, _ := parity.Heal(object); fixed != nil {
+		object = fixed
+		if !damage.Clean() {
+			r.noteHealed(name)
+		}
+	}
+	*last = mended{name: name, object: object}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
 	"holdfast/repo/recovery"
@@ -28,11 +29,13 @@ type Entry struct {
 	sid    ledger.SID
 }
 
-// PointError is a point that exists but whose manifest cannot be read. It is
-// never left out silently: every listing names it.
+// PointError is a point that exists but whose manifest, or label, cannot be
+// read. It is never left out silently: every listing names it. A point of which
+// only the label is lost is listed all the same, as pinned.
 type PointError struct {
-	ID  string
-	Err error
+	ID     string
+	Object string // the manifest or the label
+	Err    error
 }
 
 func (e *PointError) Error() string { return fmt.Sprintf("point %s: %v", e.ID, e.Err) }
@@ -52,6 +55,10 @@ func (r *Repository) pointsOf(ctx context.Context, src string) ([]Entry, []*Poin
 	// Slots before tombstones: a point forgotten in between is seen as forgotten.
 	slots, err := r.list(ctx, ledger.Commits+src)
 	if err != nil {
+		return nil, nil, err
+	}
+	// And before the ledger: a slot that it calls void by now counts for nothing.
+	if _, err := r.readLedger(ctx); err != nil {
 		return nil, nil, err
 	}
 	forgotten, err := r.sidsOf(ctx, ledger.Forgets+src)
@@ -79,14 +86,20 @@ func (r *Repository) pointsOf(ctx context.Context, src string) ([]Entry, []*Poin
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			if errors.Is(err, backend.ErrUnreachable) {
+				return err // says nothing of the point
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err != nil && isGone(err): // pruned meanwhile
-			case err != nil:
-				problems = append(problems, &PointError{ID: sid.Rand, Err: err})
-			case entry != nil:
+			if entry != nil {
 				entries = append(entries, *entry)
+			}
+			if err != nil && !isGone(err) { // else: pruned meanwhile
+				object := ledger.CommitName(sid)
+				if entry != nil {
+					object = ledger.LabelName(sid, entry.label)
+				}
+				problems = append(problems, &PointError{ID: sid.Rand, Object: object, Err: err})
 			}
 			return nil
 		})
@@ -143,6 +156,8 @@ func (r *Repository) newestLabels(ctx context.Context, src string) (map[ledger.S
 }
 
 // readPoint reads one slot and its label; nil without an error is a revocation.
+// An entry with an error is a point whose label cannot be read: nobody is kept
+// from his data by a tag, and what may have been pinned counts as pinned.
 func (r *Repository) readPoint(ctx context.Context, sid ledger.SID, labels map[ledger.SID]int) (*Entry, error) {
 	payload, err := r.readRecord(ctx, ledger.CommitName(sid), parity.Commit)
 	if err != nil {
@@ -164,15 +179,16 @@ func (r *Repository) readPoint(ctx context.Context, sid ledger.SID, labels map[l
 	if !ok {
 		return entry, nil
 	}
+	entry.label, entry.Pinned = n, true
 	payload, err = r.readRecord(ctx, ledger.LabelName(sid, n), parity.Label)
 	if err != nil {
-		return nil, err
+		return entry, err
 	}
 	label, err := ledger.Decode[ledger.Label](payload)
 	if err != nil {
-		return nil, err
+		return entry, err
 	}
-	entry.label, entry.Tags, entry.Pinned = n, label.Tags, label.Pinned
+	entry.Tags, entry.Pinned = label.Tags, label.Pinned
 	return entry, nil
 }
 
@@ -187,12 +203,18 @@ func (r *Repository) Find(ctx context.Context, spec string) (Entry, error) {
 		points[i] = e.Point
 	}
 	p, err := recovery.Find(points, spec)
-	if err != nil {
-		for _, problem := range problems {
-			if strings.HasPrefix(problem.ID, spec) && len(spec) >= 4 {
-				return Entry{}, problem
-			}
+	for _, problem := range problems {
+		r.log.Warn("point cannot be read", "point", problem.ID, "error", problem.Err)
+		fits := len(spec) >= 4 && strings.HasPrefix(problem.ID, strings.ToLower(spec))
+		switch {
+		case !fits || err == nil && p.ID == problem.ID:
+		case err == nil:
+			return Entry{}, fmt.Errorf("%q fits %s, and %s which cannot be read: %w", spec, p.ID, problem.ID, recovery.ErrAmbiguous)
+		default:
+			return Entry{}, problem
 		}
+	}
+	if err != nil {
 		return Entry{}, err
 	}
 	return entries[slices.Index(points, p)], nil

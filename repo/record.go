@@ -83,7 +83,7 @@ func (r *Repository) readRecord(ctx context.Context, name string, kind parity.Ki
 
 // readCopy reads the record that lies at place under its true name.
 func (r *Repository) readCopy(ctx context.Context, place, name string, kind parity.Kind) ([]byte, error) {
-	object, err := r.be.Get(ctx, place, 0, -1)
+	object, err := fetch(ctx, r.be, place)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", place, err)
 	}

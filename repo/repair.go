@@ -57,7 +57,7 @@ func (r *Repository) addFromTable(ctx context.Context, b *index.Builder, name st
 	if err != nil {
 		return err
 	}
-	object, err := r.be.Get(ctx, name, 0, -1)
+	object, err := fetch(ctx, r.be, name)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}

@@ -119,7 +119,7 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	object, err := s.be.Get(ctx, info.Name, 0, -1)
+	object, err := fetch(ctx, s.be, info.Name)
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil // pruned meanwhile
 	}
@@ -215,7 +215,7 @@ func (s *scrubber) spares(ctx context.Context) error {
 
 // intact reads an object that is whole or can be made so.
 func (s *scrubber) intact(ctx context.Context, name string) ([]byte, bool) {
-	object, err := s.be.Get(ctx, name, 0, -1)
+	object, err := fetch(ctx, s.be, name)
 	if err != nil {
 		return nil, false
 	}

@@ -174,7 +174,7 @@ func (s *Session) Put(ctx context.Context, kind blob.Kind, plain []byte) (blob.I
 	if !s.claim(id) {
 		return id, nil
 	}
-	have, err := s.r.reusable(id)
+	have, err := s.r.reusable(ctx, id)
 	if err != nil {
 		return id, err
 	}
@@ -215,10 +215,10 @@ func (s *Session) count(stored, chunks int64) {
 }
 
 // reusable reports whether a pack that nobody has condemned holds id.
-func (r *Repository) reusable(id blob.ID) (bool, error) {
-	locations, _, err := r.index.Lookup(id)
+func (r *Repository) reusable(ctx context.Context, id blob.ID) (bool, error) {
+	locations, err := r.lookup(ctx, id)
 	if err != nil {
-		return false, fmt.Errorf("look up chunk: %w", err)
+		return false, err
 	}
 	entry := r.ledgerEntry()
 	for _, at := range locations {

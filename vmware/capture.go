@@ -17,6 +17,7 @@ import (
 
 	"holdfast/backup"
 	"holdfast/vmware/disk"
+	"holdfast/vmware/inventory"
 )
 
 // Names of the items besides disks.
@@ -213,7 +214,7 @@ func (s *Session) surroundings(ctx context.Context, vm *mo.VirtualMachine, a *VM
 		if err := pc.RetrieveOne(ctx, *vm.ResourcePool, []string{"name"}, &pool); err != nil {
 			return fmt.Errorf("read resource pool: %w", err)
 		}
-		a.Pool = unescape.Replace(pool.Name)
+		a.Pool = inventory.Unescape(pool.Name)
 	}
 	a.PortGroups = map[string]string{}
 	for _, ref := range vm.Network {
@@ -221,7 +222,7 @@ func (s *Session) surroundings(ctx context.Context, vm *mo.VirtualMachine, a *VM
 		if err := pc.RetrieveOne(ctx, ref, []string{"name"}, &n); err != nil {
 			continue // no right to see it; its card keeps the name it knows
 		}
-		name := unescape.Replace(n.Name)
+		name := inventory.Unescape(n.Name)
 		a.Networks = append(a.Networks, name)
 		if ref.Type == "DistributedVirtualPortgroup" {
 			var pg mo.DistributedVirtualPortgroup

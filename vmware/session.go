@@ -39,6 +39,10 @@ var (
 // after 30 minutes.
 const idlePause = 5 * time.Minute
 
+// answerLimit is how long a server may think before it begins to answer. All long
+// work is done in tasks and leases.
+const answerLimit = 5 * time.Minute
+
 // Options say how to reach a vCenter or an ESXi host.
 type Options struct {
 	URL  string // https://host[:port][/sdk]; scheme and path may be left out
@@ -91,6 +95,7 @@ func Connect(ctx context.Context, opt Options) (*Session, error) {
 	}
 	transport := web.DefaultTransport()
 	transport.MaxIdleConnsPerHost = 16 // several ranges of a disk travel at once
+	transport.ResponseHeaderTimeout = answerLimit
 	transport.DialTLSContext = s.dial(web)
 	if opt.UserAgent != "" {
 		web.UserAgent = opt.UserAgent
@@ -293,7 +298,9 @@ func classify(err error) error {
 }
 
 // isLogin is true for an account without any right, to whom Login itself says NoPermission.
-func isLogin(err error) bool { return strings.Contains(err.Error(), "Permission to perform this operation") }
+func isLogin(err error) bool {
+	return strings.Contains(err.Error(), "Permission to perform this operation")
+}
 
 // soapless reports whether what answered was no SOAP server.
 func soapless(err error) bool {

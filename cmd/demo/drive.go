@@ -80,7 +80,7 @@ func (c *cache) ReadAt(p []byte, off int64) (int, error) {
 func (c *cache) WriteAt(p []byte, off int64) (int, error) {
 	for done := 0; done < len(p); {
 		at := off + int64(done)
-		page, err := c.page(at / pageBytes)
+		page, err := c.page(at/pageBytes, at%pageBytes == 0 && len(p)-done >= pageBytes)
 		if err != nil {
 			return done, err
 		}
@@ -94,14 +94,17 @@ func (c *cache) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// page is the n-th page, in the cache from now on.
-func (c *cache) page(n int64) ([]byte, error) {
+// page is the n-th page, in the cache from now on. One that is overwritten as
+// a whole need not be read.
+func (c *cache) page(n int64, overwritten bool) ([]byte, error) {
 	if page, ok := c.pages[n]; ok {
 		return page, nil
 	}
 	page := make([]byte, min(pageBytes, c.under.Size()-n*pageBytes))
-	if _, err := readFull(c.under, page, n*pageBytes); err != nil {
-		return nil, err
+	if !overwritten {
+		if _, err := readFull(c.under, page, n*pageBytes); err != nil {
+			return nil, err
+		}
 	}
 	c.pages[n] = page
 	return page, nil

@@ -133,6 +133,14 @@ func (t *Terminal) Printf(format string, args ...any) {
 	_, _ = t.writeOut(fmt.Appendf(nil, format, args...))
 }
 
+// Say is Printf for what an action did, as opposed to what a question asked
+// for: with Quiet the exit code alone tells.
+func (t *Terminal) Say(format string, args ...any) {
+	if !t.opt.Quiet {
+		t.Printf(format, args...)
+	}
+}
+
 // Note tells the operator something useful on Err, one line; nothing with
 // Quiet or JSON.
 func (t *Terminal) Note(format string, args ...any) {

@@ -49,10 +49,10 @@ const (
 // Question is what Decide looks at for one disk.
 type Question struct {
 	Policy     Policy
-	Full       bool   // --full
-	HasParent  bool   // an earlier point of this VM exists
-	HasItem    bool   // and it holds this disk, by device key
-	ParentErr  error  // its attributes could not be read
+	Full       bool  // --full
+	HasParent  bool  // an earlier point of this VM exists
+	HasItem    bool  // and it holds this disk, by device key
+	ParentErr  error // its attributes could not be read
 	Parent     DiskAttrs
 	Now        DiskAttrs
 	WroteSince bool   // we wrote into the disk in place after the parent

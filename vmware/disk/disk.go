@@ -83,8 +83,7 @@ func httpsObstacle(d Device, s Surroundings) string {
 		if err != nil {
 			return "a backing has no datastore path"
 		}
-		switch kind := strings.ToLower(s.StoreTypes[p.Datastore]); kind {
-		case "vsan", "vsand", "vvol", "pmem":
+		if kind := s.StoreTypes[p.Datastore]; ServesNoFiles(kind) {
 			return "datastore " + p.Datastore + " is " + kind + ", which serves no files"
 		}
 		if path.Dir(file) != path.Dir(d.File()) {
@@ -92,6 +91,16 @@ func httpsObstacle(d Device, s Surroundings) string {
 		}
 	}
 	return unlisted(d, s.Layout)
+}
+
+// ServesNoFiles is true for kinds of datastores (summary.type) on which a disk is
+// an object and not a file.
+func ServesNoFiles(kind string) bool {
+	switch strings.ToLower(kind) {
+	case "vsan", "vsand", "vvol", "pmem":
+		return true
+	}
+	return false
 }
 
 // unlisted looks for the extents of the disk's chain in the VM's file layout.

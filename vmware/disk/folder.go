@@ -26,6 +26,9 @@ var (
 	ErrLength = errors.New("server sent a wrong range or length")
 )
 
+// tryLimit bounds one try of a request that carries at most some megabytes.
+const tryLimit = 5 * time.Minute
+
 // Login is a session whose cookie the file door accepts.
 type Login interface {
 	// Logins counts the logins so far; Relogin makes another one if nobody did
@@ -89,7 +92,10 @@ var errWriter = errors.New("receiver failed")
 // broken connection, a short body or a server error is tried again with pauses.
 // make builds the request anew each time; use consumes a successful answer.
 func (f *Folder) do(ctx context.Context, make func(context.Context) (*http.Request, error), use func(*http.Response) error) error {
-	return f.Retry.Do(ctx, again, func(ctx context.Context) error {
+	return quick(f.Retry).Do(ctx, again, func(ctx context.Context) error {
+		// A connection that stands still must not hold a run for ever.
+		ctx, cancel := context.WithTimeout(ctx, tryLimit)
+		defer cancel()
 		seen := f.Login.Logins()
 		err := f.once(ctx, make, use)
 		var status *statusError

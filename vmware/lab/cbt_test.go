@@ -23,7 +23,8 @@ func (c *caller) changeID(s types.ManagedObjectReference, key int32) string {
 	return backing(c.t, c.shot(s).Config.Hardware.Device, key).ChangeId
 }
 
-// TestCBTNeedsStun: switching it on does nothing to a running VM until it is stunned, and the snapshot that stuns it has no change ID yet.
+// TestCBTNeedsStun: switching it on does nothing to a running VM until it is stunned,
+// and the snapshot that stuns it has no change ID yet.
 func TestCBTNeedsStun(t *testing.T) {
 	c := start(t, lab.Options{})
 	vm, o := c.add(lab.VMSpec{Name: "vm", Disks: []lab.DiskSpec{{Bytes: mib}}, PoweredOn: true})
@@ -154,8 +155,9 @@ func TestLieCBTOmitsOneExtent(t *testing.T) {
 	}
 }
 
-// TestChangeIDSeqBackwards: a revert takes the sequence back under the same uuid, and it may overtake what a caller has recorded. Then the
-// answer misses what the revert undid; only the other leaf file tells.
+// TestChangeIDSeqBackwards: a revert takes the sequence back under the same uuid, and
+// it may overtake what a caller has recorded. Then the answer misses what the revert
+// undid; only the other leaf file tells.
 func TestChangeIDSeqBackwards(t *testing.T) {
 	c, vm, o, key := tracked(t, lab.Options{}, 4*mib)
 	user := c.snapshot(o, "the user's own")
@@ -204,5 +206,13 @@ func TestDiskExtended(t *testing.T) {
 	s = c.snapshot(o, "s")
 	if vd := object.VirtualDeviceList(s.Config.Hardware.Device).FindByKey(key).(*types.VirtualDisk); vd.CapacityInBytes != 2*mib {
 		t.Errorf("snapshot has %d bytes", vd.CapacityInBytes)
+	}
+}
+
+func TestCBTNeedsHardwareVersion7(t *testing.T) {
+	c := start(t, lab.Options{})
+	_, o := c.add(lab.VMSpec{Name: "old", HardwareVersion: "vmx-04", Disks: []lab.DiskSpec{{Bytes: mib}}})
+	if _, err := c.wait(o.Reconfigure(c.ctx, types.VirtualMachineConfigSpec{ChangeTrackingEnabled: types.NewBool(true)})); !isFault[*types.NotSupported](err) {
+		t.Errorf("hardware version 4: %v", err)
 	}
 }

@@ -45,7 +45,8 @@ func newCertificate(listen string, now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// Thumbprint is the hash of the server's certificate in VMware's form, AB:CD:…, with SHA-256 and with SHA-1.
+// Thumbprint is the hash of the server's certificate in VMware's form, AB:CD:…, with
+// SHA-256 and with SHA-1.
 func (l *Lab) Thumbprint() (sha256Hex, sha1Hex string) {
 	der := l.cert.Certificate[0]
 	long, short := sha256.Sum256(der), sha1.Sum(der)

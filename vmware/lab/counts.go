@@ -42,13 +42,15 @@ func (l *Lab) FailHTTP(f HTTPFault) { l.trouble.FailHTTP(f) }
 // ClearFaults disarms all faults and gives full datastores their room back.
 func (l *Lab) ClearFaults() { l.trouble.Clear() }
 
-// Hold makes the next task of the SOAP method stop, with the VM locked as by a slow host, until release is called; entered is
-// closed when it has stopped. It works for the methods of SOAPFault.InTask that have a task.
+// Hold makes the next task of the SOAP method stop, with the VM locked as by a slow
+// host, until release is called; entered is closed when it has stopped. It works for
+// the methods of SOAPFault.InTask that have a task.
 func (l *Lab) Hold(method string) (entered <-chan struct{}, release func()) {
 	return l.trouble.Hold(method)
 }
 
-// SetFreeSpace lets only so many bytes more be stored on the datastore; negative means no limit.
+// SetFreeSpace lets only so many bytes more be stored on the datastore; negative means
+// no limit.
 func (l *Lab) SetFreeSpace(datastore string, bytes int64) { l.trouble.SetFreeSpace(datastore, bytes) }
 
 // Counts is what the server has seen so far.

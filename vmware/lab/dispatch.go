@@ -21,17 +21,21 @@ func (l *Lab) extend() {
 	reg.Handler = l.dispatch
 }
 
-// oneAtATime are the methods that a VM refuses with TaskInProgress while one of them runs.
+// oneAtATime are the methods that a VM refuses with TaskInProgress while one of them
+// runs.
 var oneAtATime = map[string]bool{
 	"CreateSnapshot_Task": true, "CreateSnapshotEx_Task": true, "RemoveSnapshot_Task": true, "RevertToSnapshot_Task": true,
 	"RevertToCurrentSnapshot_Task": true, "RemoveAllSnapshots_Task": true, "ConsolidateVMDisks_Task": true,
 	"ReconfigVM_Task": true, "Destroy_Task": true, "PowerOnVM_Task": true, "PowerOffVM_Task": true,
 }
 
-// dispatch sees every call before vcsim does. It may answer with a fault; or it puts a wrapper of the object into the
-// session's registry, which the dispatcher asks before the global one.
+// dispatch sees every call before vcsim does. It may answer with a fault; or it puts a
+// wrapper of the object into the session's registry, which the dispatcher asks before
+// the global one.
 func (l *Lab) dispatch(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	l.counts.add(func() { l.counts.calls[m.Name]++ })
+	// A task of vcsim changes a VM step by step and ends before anybody looks again, so the
+	// next call of whatever kind is early enough to bring files and sizes up to date.
 	l.vms.Settle()
 	vm := l.vms.Of(m.This)
 	name := ""
@@ -41,6 +45,8 @@ func (l *Lab) dispatch(ctx *simulator.Context, m *simulator.Method) (mo.Referenc
 	if fault := l.trouble.Answer(m.Name, name, false); fault != nil {
 		return nil, fault
 	}
+	// The dispatcher read the session before it asked here, so a stranger can only be
+	// refused with a fault; taking the session away would come too late.
 	if ctx.Session == nil {
 		switch m.Name {
 		case "RetrieveProperties", "RetrievePropertiesEx", "Fetch": // vcsim lets strangers read; a vCenter does not
@@ -48,6 +54,8 @@ func (l *Lab) dispatch(ctx *simulator.Context, m *simulator.Method) (mo.Referenc
 		}
 		return nil, nil
 	}
+	// Asked before vcsim's lock is taken: behind the lock the call would just wait its turn,
+	// and no caller would ever learn to live with TaskInProgress.
 	if vm != nil && oneAtATime[m.Name] && vm.IsBusy() {
 		return nil, &types.TaskInProgress{Task: vm.Ref()}
 	}
@@ -79,7 +87,8 @@ func (l *Lab) wrap(ctx *simulator.Context, m *simulator.Method) {
 // AddVM creates a VM through vcsim and gives its disks bytes.
 func (l *Lab) AddVM(spec VMSpec) (*VM, error) { return l.vms.Add(spec) }
 
-// VM finds a VM by its inventory name, as a client sees it or unescaped; nil when there is none.
+// VM finds a VM by its inventory name, as a client sees it or unescaped; nil when there
+// is none.
 func (l *Lab) VM(name string) *VM { return l.vms.VM(name) }
 
 // VMs lists the names of all VMs, sorted.

@@ -18,8 +18,11 @@ const ticketCookie = "vmware_cgi_ticket"
 // A ticket opens one URL with one method, once.
 type ticket struct{ url, method string }
 
-// routes registers what the laboratory answers itself. Patterns with a method win over vcsim's own.
+// routes registers what the laboratory answers itself. Patterns with a method win over
+// vcsim's own.
 func (l *Lab) routes(mux *http.ServeMux) {
+	// vcsim registers "/sdk", "/folder/" and "/nfc/" without a method. A pattern with one is
+	// more specific, so both live in the same mux.
 	mux.Handle("POST /sdk", l.counted(l.sdk))
 	for _, method := range []string{"GET", "PUT", "POST", "DELETE"} {
 		mux.Handle(method+" /folder/{path...}", l.counted(l.folder))
@@ -38,10 +41,13 @@ func (l *Lab) sdk(w http.ResponseWriter, r *http.Request) {
 		}
 		l.mu.Unlock()
 	}
+	// vcsim has a session clock of its own, but it is one goroutine for each login that
+	// nothing ends, and it lets the property collector through to strangers.
 	l.svc.ServeSDK(&loginWatcher{w, l}, r)
 }
 
-// loginWatcher notes the session that a login's answer carries, before the caller can use it.
+// loginWatcher notes the session that a login's answer carries, before the caller can
+// use it.
 type loginWatcher struct {
 	http.ResponseWriter
 	lab *Lab
@@ -58,7 +64,8 @@ func (w *loginWatcher) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// ExpireSessions ends every session now, as if its holder had been idle too long: the next call gets NotAuthenticated.
+// ExpireSessions ends every session now, as if its holder had been idle too long: the
+// next call gets NotAuthenticated.
 func (l *Lab) ExpireSessions() { l.expire(l.opt.Now().Add(time.Hour)) }
 
 // expire ends the sessions last used before then.
@@ -79,8 +86,8 @@ func (l *Lab) expire(then time.Time) {
 	}
 }
 
-// admitted says whether a request to a file door carries a live session or the right ticket. Reading files
-// does not keep a session alive, as on a real vCenter.
+// admitted says whether a request to a file door carries a live session or the right
+// ticket. Reading files does not keep a session alive, as on a real vCenter.
 func (l *Lab) admitted(r *http.Request) (ok, byTicket bool) {
 	l.expire(l.opt.Now().Add(-l.opt.SessionTimeout))
 	l.mu.Lock()
@@ -98,6 +105,7 @@ func (l *Lab) admitted(r *http.Request) (ok, byTicket bool) {
 	if !ok || t.method != "" && !strings.EqualFold(t.method, "http"+r.Method) || !strings.HasSuffix(t.url, r.URL.RequestURI()) {
 		return false, false
 	}
+	// One ticket, one request. A client that retries must ask for another.
 	delete(l.tickets, c.Value)
 	return true, true
 }

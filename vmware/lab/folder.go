@@ -15,7 +15,8 @@ import (
 	"holdfast/vmware/lab/spec"
 )
 
-// folder is the datastore's file door: /folder/<path>?dcPath=<datacenter>&dsName=<datastore>.
+// folder is the datastore's file door:
+// /folder/<path>?dcPath=<datacenter>&dsName=<datastore>.
 func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
 	ok, byTicket := l.admitted(r)
 	if !ok {
@@ -35,6 +36,8 @@ func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
 	}
 	dsPath := fmt.Sprintf("[%s] %s", ds, p)
 	file, _ := l.vms.Resolve(dsPath)
+	// The lock is the host's, not the file system's: what a running VM writes into cannot even
+	// be read, the frozen links below it can, and nothing of a running VM can be changed.
 	owner, d, live := l.vms.Owner(file)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
@@ -52,7 +55,8 @@ func (l *Lab) folder(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unquote finds which of the names is meant. Some clients escape once more than needed, and inventory names have escapes of their own.
+// unquote finds which of the names is meant. Some clients escape once more than needed,
+// and inventory names have escapes of their own.
 func unquote(s string, names ...string) string {
 	again, err := url.PathUnescape(s)
 	for _, n := range names {
@@ -60,6 +64,7 @@ func unquote(s string, names ...string) string {
 			return n
 		}
 	}
+	// No such name is no such place; a vCenter answers 404 for both.
 	return ""
 }
 
@@ -75,7 +80,7 @@ func (l *Lab) serve(w http.ResponseWriter, r *http.Request, dsPath, file string)
 		http.NotFound(w, r)
 		return
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil || fi.IsDir() {
 		http.NotFound(w, r)
@@ -128,8 +133,10 @@ func (l *Lab) change(w http.ResponseWriter, r *http.Request, ds, file string, d 
 		http.Error(w, "409 Conflict", http.StatusConflict)
 		return
 	}
+	// The answer depends on what was there before: 201 for a new file, 200 for one replaced.
 	body := &roomy{r: r.Body, take: func(n int) bool { return l.trouble.Take(ds, int64(n)) }}
 	err = store(file, body, d)
+	drain(r)
 	switch {
 	case errors.Is(err, errNoRoom):
 		http.Error(w, "507 Insufficient Storage", http.StatusInsufficientStorage)
@@ -144,6 +151,10 @@ func (l *Lab) change(w http.ResponseWriter, r *http.Request, ds, file string, d 
 	}
 }
 
+// drain reads what is left of an upload, or its sender would see a reset connection
+// instead of the answer.
+func drain(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
+
 // store writes an upload into a file, or as the flat file of a disk.
 func store(file string, body io.Reader, d *chain.Disk) error {
 	if d != nil && slices.Equal(d.Chain(""), []chain.Layer{{Descriptor: strings.TrimSuffix(filepath.Base(file), "-flat.vmdk") + ".vmdk", Extent: filepath.Base(file)}}) {
@@ -153,7 +164,7 @@ func store(file string, body io.Reader, d *chain.Disk) error {
 	if err != nil {
 		return err
 	}
-	_, err = chain.CopySparse(f, body, func(int64) {})
+	_, err = chain.CopySparse(f, body, func(_, _ int64) {})
 	return errors.Join(err, f.Close())
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+	"go.uber.org/goleak"
 
 	"holdfast/vmware/lab"
 )
@@ -114,7 +115,8 @@ func TestFolderPowerStateIsTheLock(t *testing.T) {
 	}
 }
 
-// TestNamesWithPlusPercentSpaceUnicode: what a name needs in the inventory, in a datastore path and in a URL are three things.
+// TestNamesWithPlusPercentSpaceUnicode: what a name needs in the inventory, in a
+// datastore path and in a URL are three things.
 func TestNamesWithPlusPercentSpaceUnicode(t *testing.T) {
 	c := start(t, lab.Options{Datastores: []string{"datastore 1+ü%"}})
 	for _, name := range []string{"a+b", "50% off", "two words", "Bäckerei ☃", "slash/back\\slash", "q'uote\"d", "a&b=c?d#e"} {
@@ -251,7 +253,8 @@ func TestHTTPFaultsOnDemand(t *testing.T) {
 	}
 }
 
-// TestAttachRestoredDisk is a single disk's way back: create it, fill it through the file door, attach it.
+// TestAttachRestoredDisk is a single disk's way back: create it, fill it through the
+// file door, attach it.
 func TestAttachRestoredDisk(t *testing.T) {
 	c := start(t, lab.Options{})
 	vm, o := c.add(lab.VMSpec{Name: "vm", Disks: []lab.DiskSpec{{Bytes: mib}}, PoweredOn: true})
@@ -313,6 +316,7 @@ func TestDatastoreFileManager(t *testing.T) {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
+	before := goleak.IgnoreCurrent()
 	dir := t.TempDir()
 	l, err := lab.Start(context.Background(), lab.Options{Dir: dir})
 	must(t, err)
@@ -324,12 +328,44 @@ func TestCloseLeavesNothing(t *testing.T) {
 			t.Errorf("no %s in %v", k, env)
 		}
 	}
+	c, err := login(t.Context(), l, l.User(), l.Password())
+	must(t, err)
+	_, err = find.NewFinder(c.Client).VirtualMachineList(t.Context(), "*")
+	must(t, err)
 	l.Close()
 	l.Close()
+	c.CloseIdleConnections()
+	if err := goleak.Find(before); err != nil {
+		t.Error(err)
+	}
 	if left := entries(t, dir); len(left) != 0 {
 		t.Errorf("left in the directory: %v", left)
 	}
 	if _, err := lab.Start(context.Background(), lab.Options{Listen: "256.0.0.1:1"}); err == nil {
 		t.Error("listening on an impossible address")
 	}
+}
+
+// TestHugeSparseDisk: a disk of 1 TiB costs what was written to it.
+func TestHugeSparseDisk(t *testing.T) {
+	c := start(t, lab.Options{})
+	const tib = 1 << 40
+	vm, o := c.add(lab.VMSpec{Name: "vm", CBT: true, Disks: []lab.DiskSpec{{Bytes: tib}}, PoweredOn: true})
+	must(t, vm.WriteDisk(0, tib-5000, fill(5000, 1)))
+	must(t, vm.WriteDisk(0, 1<<39, fill(5000, 2)))
+	s := c.snapshot(o, "s")
+	must(t, vm.WriteDisk(0, tib-4000, fill(4000, 3)))
+	areas, calls := c.all(o, s.Self, vm.DiskKeys()[0], tib, "*")
+	if len(areas) != 2 || calls != 1 {
+		t.Errorf("%d areas in %d calls", len(areas), calls)
+	}
+	code, got := c.http("GET", "[datastore1] vm/vm-flat.vmdk", fmt.Sprintf("bytes=%d-", tib-5000), nil)
+	if code != 206 || !bytes.Equal(got, fill(5000, 1)) {
+		t.Errorf("end of the disk: %d", code)
+	}
+	_, info := c.export(s.Self)
+	if code, data := transfer(t, "GET", info.Items[0].URL.String(), nil); code != 200 || len(data) > 2*mib {
+		t.Errorf("export: %d with %d bytes", code, len(data))
+	}
+	c.remove(s.Self)
 }

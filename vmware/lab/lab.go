@@ -1,17 +1,22 @@
-// Package lab is a vCenter to practise on. It is govmomi's simulator (vcsim) with what that lacks: disks that have bytes,
-// snapshots that freeze them while the guest goes on writing, changed-block tracking, quiescing with a VSS manifest,
-// the datastore's file door with its locks, export and import leases that carry real streamOptimized disks, guest operations
-// on a directory, sessions that end, and faults on demand.
+// Package lab is a vCenter to practise on. It is govmomi's simulator (vcsim) with what
+// that lacks: disks that have bytes, snapshots that freeze them while the guest goes on
+// writing, changed-block tracking, quiescing with a VSS manifest, the datastore's file
+// door with its locks, export and import leases that carry real streamOptimized disks,
+// guest operations on a directory, sessions that end, and faults on demand.
 //
-// A Lab enforces the rules of a real server with the real faults; it is never told what its caller wants to hear. Whoever can
-// back up and restore here can still fail in front of a real host, so README.md lists where the laboratory is not like one.
+// A Lab enforces the rules of a real server with the real faults; it is never told what
+// its caller wants to hear. Whoever can back up and restore here can still fail in
+// front of a real host, so README.md lists where the laboratory is not like one.
 //
-// How vcsim is extended: its objects stay in its registry, for it asserts their types in many places. A wrapper with the methods to
-// override goes into the registry of the caller's session, which wins when a call is dispatched (see dispatch.go).
-// The package machine is the VMs, chain the bytes, snapshots and tracking of one disk, guest the inside of a VM, trouble the faults; this
-// package joins them and adds what a vCenter does over HTTP: sessions, the file door, leases.
+// How vcsim is extended: its objects stay in its registry, for it asserts their types
+// in many places. A wrapper with the methods to override goes into the registry of the
+// caller's session, which wins when a call is dispatched (see dispatch.go). The package
+// machine is the VMs, chain the bytes, snapshots and tracking of one disk, guest the
+// inside of a VM, trouble the faults; this package joins them and adds what a vCenter
+// does over HTTP: sessions, the file door, leases.
 //
-// vcsim writes remarks to the standard logger; a program that runs a Lab may want to send that elsewhere.
+// vcsim writes remarks to the standard logger; a program that runs a Lab may want to
+// send that elsewhere.
 package lab
 
 import (
@@ -37,7 +42,8 @@ import (
 	"holdfast/vmware/lab/trouble"
 )
 
-// Names of the inventory that every Lab has. There are as many hosts as Options say: DC0_C0_H0, DC0_C0_H1, …
+// Names of the inventory that every Lab has. There are as many hosts as Options say:
+// DC0_C0_H0, DC0_C0_H1, …
 const (
 	Datacenter    = "DC0"
 	Cluster       = "DC0_C0"
@@ -182,8 +188,11 @@ func (l *Lab) addDatastores() error {
 
 func (l *Lab) datastoreDir(name string) string { return filepath.Join(l.dir, name) }
 
-// listen opens the server. vcsim panics when it cannot listen, so the address is tried first.
+// listen opens the server. vcsim panics when it cannot listen, so the address is tried
+// first.
 func (l *Lab) listen() error {
+	// Between this attempt and vcsim's the port could be lost, which then still panics; with
+	// port 0, as in tests, it cannot.
 	try, err := net.Listen("tcp", l.opt.Listen)
 	if err != nil {
 		return err
@@ -202,7 +211,8 @@ func (l *Lab) listen() error {
 	return nil
 }
 
-// Close ends all leases, processes and connections and removes every file, those in Options.Dir as well.
+// Close ends all leases, processes and connections and removes every file, those in
+// Options.Dir as well.
 func (l *Lab) Close() {
 	select {
 	case <-l.closing:
@@ -213,6 +223,8 @@ func (l *Lab) Close() {
 	}
 	if l.server != nil {
 		l.ExpireSessions()
+		// vcsim's Close waits for all connections, and a client may hold one open in
+		// WaitForUpdatesEx for half an hour.
 		l.server.CloseClientConnections()
 		l.server.Close()
 	}
@@ -265,7 +277,8 @@ func (l *Lab) Env() map[string]string {
 	}
 }
 
-// ctx is a fresh vcsim context of this server. vcsim's locks belong to contexts, so every use takes its own.
+// ctx is a fresh vcsim context of this server. vcsim's locks belong to contexts, so
+// every use takes its own.
 func (l *Lab) ctx() *simulator.Context {
 	c := *l.svc.Context
 	c.Context = context.Background()

@@ -3,12 +3,14 @@ package lab_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware/lab"
@@ -173,14 +176,14 @@ func (c *caller) http(method, dsPath, rng string, body io.Reader) (int, []byte) 
 }
 
 func insecure() *http.Transport {
-	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // a test's own server
+	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 }
 
 func do(t *testing.T, req *http.Request) (int, []byte) {
 	t.Helper()
 	resp, err := (&http.Client{Transport: insecure()}).Do(req)
 	must(t, err)
-	defer resp.Body.Close() //nolint:errcheck // read below
+	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return -resp.StatusCode, b
@@ -223,6 +226,23 @@ func TestWrongLoginRefused(t *testing.T) {
 	}
 	if c.lab.URL().User != nil {
 		t.Error("URL carries secrets")
+	}
+}
+
+// TestThumbprint: the pinned hash is the served certificate's.
+func TestThumbprint(t *testing.T) {
+	c := start(t, lab.Options{})
+	conn, err := tls.Dial("tcp", c.lab.URL().Host, &tls.Config{InsecureSkipVerify: true})
+	must(t, err)
+	defer conn.Close()
+	cert := conn.ConnectionState().PeerCertificates[0]
+	long, short := c.lab.Thumbprint()
+	if got := soap.ThumbprintSHA1(cert); got != short {
+		t.Errorf("SHA-1 %s, served %s", short, got)
+	}
+	sum := sha256.Sum256(cert.Raw)
+	if got := strings.ReplaceAll(strings.ToUpper(fmt.Sprintf("% x", sum)), " ", ":"); got != long {
+		t.Errorf("SHA-256 %s, served %s", long, got)
 	}
 }
 

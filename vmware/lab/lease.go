@@ -20,7 +20,8 @@ import (
 	"holdfast/vmware/vmdk"
 )
 
-// A lease is an export or an import under way. Its URLs need no session: who knows them may use them.
+// A lease is an export or an import under way. Its URLs need no session: who knows them
+// may use them.
 type lease struct {
 	mo.HttpNfcLease
 	lab    *Lab
@@ -38,12 +39,14 @@ type part struct {
 	bytes int64
 }
 
-// newLease opens a lease in the caller's session; it times out when it is not told of progress.
+// newLease opens a lease in the caller's session; it times out when it is not told of
+// progress.
 func (l *Lab) newLease(ctx *simulator.Context, upload bool) *lease {
 	ls := &lease{lab: l, key: randomHex(16), upload: upload, parts: map[string]*part{}}
 	ls.Self.Type = "HttpNfcLease"
 	ls.State = types.HttpNfcLeaseStateInitializing
 	ls.Mode = string(types.HttpNfcLeaseModePushOrGet)
+	// Only its own session sees a lease, as on a vCenter.
 	ctx.Session.Put(ls)
 	ls.timer = time.AfterFunc(l.opt.LeaseTimeout, func() {
 		ls.fail(l.ctx(), &types.Timedout{}, "the lease timed out")
@@ -188,6 +191,7 @@ func (ls *lease) send(w http.ResponseWriter, r *http.Request, p *part) {
 	if r.Method == http.MethodHead {
 		return
 	}
+	// What was never written is not read: a sparse disk exports as fast as its data.
 	allocated := []vmdk.Extent{}
 	for _, e := range p.Frozen.Written() {
 		allocated = append(allocated, vmdk.Extent(e))
@@ -205,7 +209,8 @@ func (ls *lease) note(p *part, sum string, bytes int64) {
 	p.sha1, p.bytes = sum, bytes
 }
 
-// receive decodes an uploaded disk into its flat file. Anything wrong ends the whole import.
+// receive decodes an uploaded disk into its flat file. Anything wrong ends the whole
+// import.
 func (ls *lease) receive(w http.ResponseWriter, r *http.Request, p *part) {
 	sum := sha1.New()
 	body := &counter{r: io.TeeReader(r.Body, sum)}
@@ -221,6 +226,8 @@ func (ls *lease) receive(w http.ResponseWriter, r *http.Request, p *part) {
 		_, err := p.Disk.WriteAt(grain, off)
 		return err
 	})
+	// A host takes a stream for another capacity, too, and makes a disk that nobody expects;
+	// here the caller learns of its mistake.
 	if err == nil && size != capacity {
 		err = fmt.Errorf("stream of %d bytes for a disk of %d", size, capacity)
 	}
@@ -230,6 +237,7 @@ func (ls *lease) receive(w http.ResponseWriter, r *http.Request, p *part) {
 			fault = &types.NoDiskSpace{FileFault: types.FileFault{File: p.URL.TargetId}, Datastore: p.Datastore}
 		}
 		ls.fail(ls.lab.ctx(), fault, "store "+p.URL.TargetId+": "+err.Error())
+		drain(r)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -265,7 +273,8 @@ type poolWrapper struct {
 	lab *Lab
 }
 
-// ImportVApp creates the VM of a VirtualMachineImportSpec and opens a lease to fill its disks.
+// ImportVApp creates the VM of a VirtualMachineImportSpec and opens a lease to fill its
+// disks.
 func (w *poolWrapper) ImportVApp(ctx *simulator.Context, req *types.ImportVApp) soap.HasFault {
 	spec, ok := req.Spec.(*types.VirtualMachineImportSpec)
 	if !ok {
@@ -281,6 +290,8 @@ func (w *poolWrapper) ImportVApp(ctx *simulator.Context, req *types.ImportVApp) 
 	}
 	ls := w.lab.newLease(ctx, true)
 	simulator.CreateTask(w.ResourcePool, "ImportVAppLRO", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		// The lease is in the caller's hands already, as "initializing"; whatever goes wrong from
+		// here on shows in its state, not as an answer of the call.
 		fault := w.lab.trouble.InTask("ImportVApp", spec.ConfigSpec.Name)
 		var ref types.ManagedObjectReference
 		if fault == nil {

@@ -218,7 +218,8 @@ func TestImportGoneAfterBadStreamAbortAndTimeout(t *testing.T) {
 	must(t, err)
 	req, err := http.NewRequestWithContext(c.ctx, "POST", info.Items[0].URL.String(), bytes.NewReader(good))
 	must(t, err)
-	if _, err := (&http.Client{Transport: insecure()}).Do(req); err == nil {
+	if resp, err := (&http.Client{Transport: insecure()}).Do(req); err == nil {
+		_ = resp.Body.Close()
 		t.Error("cut upload went through")
 	}
 	c.lab.SetFreeSpace(lab.Datastore2, 100_000)

@@ -155,7 +155,8 @@ func (c *caller) quiesced(o *object.VirtualMachine, spec types.BaseVirtualMachin
 	return c.props(o).Snapshot.RootSnapshotList[0], nil
 }
 
-// TestManifestTellsAppFromFS: what quiescing reached is in the VSS manifest, and nowhere else.
+// TestManifestTellsAppFromFS: what quiescing reached is in the VSS manifest, and
+// nowhere else.
 func TestManifestTellsAppFromFS(t *testing.T) {
 	share := &types.VirtualMachineWindowsQuiesceSpec{VssBackupContext: "ctx_file_share_backup"}
 	auto := &types.VirtualMachineWindowsQuiesceSpec{VssBackupContext: "ctx_auto", VssBackupType: 5}

@@ -327,7 +327,13 @@ func (v VM) Consolidate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = task.Wait(ctx, v.Client, res.Returnval)
+		if _, err = task.Wait(ctx, v.Client, res.Returnval); err != nil {
+			return err
+		}
+		// A host may call it done and leave a disk unmerged.
+		if err = v.read(ctx, &m, "runtime.consolidationNeeded"); err == nil && m.Runtime.ConsolidationNeeded {
+			err = errors.New("disks still need consolidation")
+		}
 		return err
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware"
+	"holdfast/vmware/inventory"
 	"holdfast/vmware/spec"
 )
 
@@ -72,7 +73,7 @@ func entity(o types.ObjectContent) mo.ManagedEntity {
 	for _, p := range o.PropSet {
 		switch v := p.Val.(type) {
 		case string:
-			e.Name = vmware.Unescape(v)
+			e.Name = inventory.Unescape(v)
 		case types.ManagedObjectReference:
 			e.Parent = &v
 		}

@@ -24,6 +24,7 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/restore"
 	"holdfast/vmware"
+	"holdfast/vmware/inventory"
 	"holdfast/vmware/spec"
 	"holdfast/vmware/task"
 )
@@ -299,7 +300,7 @@ func (t *Target) macs(ctx context.Context, plan *Plan) (map[string]bool, error) 
 	if t.opt.MAC != PolicyAuto {
 		return nil, nil
 	}
-	taken, err := t.session.MACs(ctx)
+	taken, err := inventory.MACs(ctx, t.session.Client())
 	if err != nil {
 		return nil, err
 	}

@@ -1,15 +1,19 @@
-// Package chain is the laboratory's storage: one virtual disk as a host keeps it on a datastore.
+// Package chain is the laboratory's storage: one virtual disk as a host keeps it on a
+// datastore.
 //
-// A disk is a tree of layers. The root is a flat file with the bytes of the disk; every snapshot freezes the
-// layer that took the writes until then and puts a new, sparse one on top of it, so the files of a snapshot never
-// change while the guest goes on writing. Dropping a snapshot merges each layer that nobody holds any more with
-// its only child, as the consolidation of a real host does; reverting throws the newest layer away and begins
-// another, under another file name, on the snapshot's layer.
+// A disk is a tree of layers. The root is a flat file with the bytes of the disk; every
+// snapshot freezes the layer that took the writes until then and puts a new, sparse one
+// on top of it, so the files of a snapshot never change while the guest goes on
+// writing. Dropping a snapshot merges each layer that nobody holds any more with its
+// only child, as the consolidation of a real host does; reverting throws the newest
+// layer away and begins another, under another file name, on the snapshot's layer.
 //
-// Beside the bytes a disk keeps changed-block tracking by the published rules (KB 320557 and the "Changed Block
-// Tracking on Virtual Disks" chapter of the VDDK guide): a change ID is "uuid/sequence", the sequence rises with each snapshot, goes back with a
-// revert under the same uuid, and the uuid is new whenever tracking begins anew. Answers are as coarse as Options.Block, so a
-// caller sees false positives, and never a miss.
+// Beside the bytes a disk keeps changed-block tracking by the published rules (KB
+// 320557 and the "Changed Block Tracking on Virtual Disks" chapter of the VDDK guide):
+// a change ID is "uuid/sequence", the sequence rises with each snapshot, goes back with
+// a revert under the same uuid, and the uuid is new whenever tracking begins anew.
+// Answers are as coarse as Options.Block, so a caller sees false positives, and never a
+// miss.
 //
 // The package knows nothing of vSphere's API; the laboratory translates.
 package chain
@@ -51,7 +55,8 @@ type layer struct {
 	file   store
 }
 
-// store is the extent file of a layer; a delta reads what it lacks from the layer below.
+// store is the extent file of a layer; a delta reads what it lacks from the layer
+// below.
 type store interface {
 	readAt(p []byte, off int64) error
 	writeAt(p []byte, off int64) error
@@ -79,8 +84,9 @@ type Disk struct {
 	track tracker
 }
 
-// Open takes the disk whose descriptor is (or will be) the file path, ending in ".vmdk", and whose flat file beside it either
-// is missing or empty, then it is made sparse with size bytes, or has content, then its length is the disk's size.
+// Open takes the disk whose descriptor is (or will be) the file path, ending in
+// ".vmdk", and whose flat file beside it either is missing or empty, then it is made
+// sparse with size bytes, or has content, then its length is the disk's size.
 func Open(path string, size int64, opt Options) (*Disk, error) {
 	if opt.Block <= 0 {
 		opt.Block = defaultBlock
@@ -112,6 +118,8 @@ func (d *Disk) adopt(f *os.File, size int64) error {
 	} else if err := f.Truncate(size); err != nil {
 		return fmt.Errorf("size flat file: %w", err)
 	}
+	// ESXi writes fffffffe as the content ID of a disk that was never written; a stranger
+	// checks only that a child's parentCID fits.
 	root := &layer{name: d.base + ".vmdk", cid: 0xfffffffe, file: flat{f}}
 	d.leaf, d.all = root, []*layer{root}
 	if fi.Size() > 0 {
@@ -122,7 +130,8 @@ func (d *Disk) adopt(f *os.File, size int64) error {
 	return d.describe(root)
 }
 
-// markContent notes every block of an adopted file that is not all zero as written before tracking began.
+// markContent notes every block of an adopted file that is not all zero as written
+// before tracking began.
 func (d *Disk) markContent(r io.ReaderAt) error {
 	buf := make([]byte, d.opt.Block)
 	for off := int64(0); off < d.size; off += d.opt.Block {
@@ -178,7 +187,8 @@ func (d *Disk) read(l *layer, size int64, p []byte, off int64) (int, error) {
 	return int(n), nil
 }
 
-// below reads the layer under l, whichever that is at the time, for a merge may change it.
+// below reads the layer under l, whichever that is at the time, for a merge may change
+// it.
 type below struct{ l *layer }
 
 func (b below) ReadAt(p []byte, off int64) (int, error) {
@@ -188,7 +198,8 @@ func (b below) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// WriteAt writes as the guest does: into the newest layer, seen by tracking. It implements io.WriterAt.
+// WriteAt writes as the guest does: into the newest layer, seen by tracking. It
+// implements io.WriterAt.
 func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -201,6 +212,7 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.leaf.file.writeAt(p, off); err != nil {
 		return 0, fmt.Errorf("write %s: %w", d.leaf.name, err)
 	}
+	// The whole block counts as changed, whatever was written of it: a false positive.
 	for b := off / d.opt.Block; b <= (off+int64(len(p))-1)/d.opt.Block; b++ {
 		d.track.note(b, d.track.epoch)
 	}
@@ -236,8 +248,9 @@ func (d *Disk) Extend(size int64) error {
 	return d.describe(d.leaf)
 }
 
-// Replace stores r as the flat file, whose length becomes the disk's size, without telling change tracking, as an
-// upload over a datastore's file door does. A disk with snapshots refuses: ErrFrozen.
+// Replace stores r as the flat file, whose length becomes the disk's size, without
+// telling change tracking, as an upload over a datastore's file door does. A disk with
+// snapshots refuses: ErrFrozen.
 func (d *Disk) Replace(r io.Reader) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -248,18 +261,20 @@ func (d *Disk) Replace(r io.Reader) error {
 	if err := f.Truncate(0); err != nil {
 		return fmt.Errorf("empty flat file: %w", err)
 	}
-	size, err := CopySparse(f, r, func(off int64) {
-		if b := off / d.opt.Block; !d.track.has(b) {
-			d.track.note(b, 0)
+	size, err := CopySparse(f, r, func(off, length int64) {
+		for b := off / d.opt.Block; b <= (off+length-1)/d.opt.Block; b++ {
+			if !d.track.has(b) {
+				d.track.note(b, 0)
+			}
 		}
 	})
 	d.size = size
 	return err
 }
 
-// CopySparse writes r to the empty file f, leaving holes for zeros, and reports where each page of 64 KiB with data went. It
-// returns the length, also after an error.
-func CopySparse(f *os.File, r io.Reader, data func(off int64)) (int64, error) {
+// CopySparse writes r to the empty file f, leaving holes for zeros, and reports where
+// each page of 64 KiB with data went. It returns the length, also after an error.
+func CopySparse(f *os.File, r io.Reader, data func(off, length int64)) (int64, error) {
 	buf := make([]byte, 64<<10)
 	var off int64
 	for {
@@ -268,7 +283,7 @@ func CopySparse(f *os.File, r io.Reader, data func(off int64)) (int64, error) {
 			if _, werr := f.WriteAt(buf[:n], off); werr != nil {
 				return off, fmt.Errorf("write flat file: %w", werr)
 			}
-			data(off)
+			data(off, int64(n))
 		}
 		off += int64(n)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -310,7 +325,8 @@ type Layer struct {
 	Delta              bool   // a sparse link over its parent, not the flat file
 }
 
-// Chain lists the links, base first, of the snapshot id, or of the live disk when id is "". Unknown: nil.
+// Chain lists the links, base first, of the snapshot id, or of the live disk when id is
+// "". Unknown: nil.
 func (d *Disk) Chain(id string) []Layer {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -329,7 +345,8 @@ func (d *Disk) Chain(id string) []Layer {
 	return out
 }
 
-// Part says whether the file name belongs to the disk, and whether it takes the guest's writes now.
+// Part says whether the file name belongs to the disk, and whether it takes the guest's
+// writes now.
 func (d *Disk) Part(name string) (ours, live bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

@@ -34,7 +34,8 @@ func (f flat) writeAt(p []byte, off int64) error {
 func (f flat) each(func(off, length int64) error) error { return nil }
 func (f flat) close() error                             { return f.Close() }
 
-// delta is a real seSparse file over a parent. Which grains it has of its own is kept in memory, too, for the merge.
+// delta is a real seSparse file over a parent. Which grains it has of its own is kept
+// in memory, too, for the merge.
 type delta struct {
 	f      *os.File
 	s      *vmdk.SESparse

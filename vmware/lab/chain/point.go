@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 )
 
-// Freeze makes the present content the snapshot id, twice on top of each other when quiesced: an application-
-// quiesced snapshot has a second redo log, into which the writers finish their work.
+// Freeze makes the present content the snapshot id, twice on top of each other when
+// quiesced: an application- quiesced snapshot has a second redo log, into which the
+// writers finish their work.
 func (d *Disk) Freeze(id string, quiesced bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -49,8 +50,8 @@ func (d *Disk) grow(parent *layer) error {
 	return nil
 }
 
-// Revert goes back to the snapshot id: the newest layer is thrown away, another begins on the snapshot's. The
-// tracking's sequence goes back as well, under the same uuid.
+// Revert goes back to the snapshot id: the newest layer is thrown away, another begins
+// on the snapshot's. The tracking's sequence goes back as well, under the same uuid.
 func (d *Disk) Revert(id string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -59,6 +60,8 @@ func (d *Disk) Revert(id string) error {
 		return ErrNoPoint
 	}
 	old := d.leaf
+	// The new leaf is made while the old one is still there, so it cannot get the same name:
+	// a changed leaf file is how a caller can tell that there was a revert.
 	if err := d.grow(p.layer); err != nil {
 		return err
 	}
@@ -108,10 +111,12 @@ func (d *Disk) children(l *layer) (out []*layer) {
 	return out
 }
 
-// Consolidate merges every layer that nobody holds with its only child and deletes those without one.
+// Consolidate merges every layer that nobody holds with its only child and deletes
+// those without one.
 func (d *Disk) Consolidate() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// Each step leaves a valid chain, and makes one layer fewer.
 	for l := d.loose(); l != nil; l = d.loose() {
 		kids := d.children(l)
 		if len(kids) == 0 {
@@ -139,6 +144,7 @@ func (d *Disk) merge(l, child *layer) error {
 	if err != nil {
 		return fmt.Errorf("merge %s into %s: %w", child.name, l.name, err)
 	}
+	// Whoever stood on the child stands on l now.
 	for _, c := range d.children(child) {
 		c.parent = l
 		if err := d.describe(c); err != nil {

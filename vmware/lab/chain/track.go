@@ -9,19 +9,23 @@ import (
 	"strings"
 )
 
-// ErrNotTracking is returned when there is no map: tracking is off, or was when the snapshot was taken.
+// ErrNotTracking is returned when there is no map: tracking is off, or was when the
+// snapshot was taken.
 var ErrNotTracking = errors.New("change tracking is not active")
 
-// ErrChangeID is returned for a change ID that is malformed, of another tracking period, or from the future.
+// ErrChangeID is returned for a change ID that is malformed, of another tracking
+// period, or from the future.
 var ErrChangeID = errors.New("change ID is not known")
 
-// ErrStart is returned for a start offset that does not lie inside the disk; the capacity itself does not.
+// ErrStart is returned for a start offset that does not lie inside the disk; the
+// capacity itself does not.
 var ErrStart = errors.New("start offset outside the disk")
 
 // An Extent is a range of bytes.
 type Extent struct{ Start, Length int64 }
 
-// newID is the first half of a change ID, "52 de c0 d9 33 98 ea 2d-1a a7 9d 8d 8a 5c 2b 3c".
+// newID is the first half of a change ID, "52 de c0 d9 33 98 ea 2d-1a a7 9d 8d 8a 5c 2b
+// 3c".
 func newID() string {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
@@ -29,8 +33,9 @@ func newID() string {
 	return fmt.Sprintf("% x-% x", id[:8], id[8:])
 }
 
-// tracker remembers for each block when it was written last. Zero means: before tracking began. It goes on noting
-// while tracking is off, as the laboratory's own knowledge of what was ever written.
+// tracker remembers for each block when it was written last. Zero means: before
+// tracking began. It goes on noting while tracking is off, as the laboratory's own
+// knowledge of what was ever written.
 type tracker struct {
 	on    bool
 	uuid  string // "" when the map does not exist
@@ -71,8 +76,9 @@ func (t *tracker) extents(block, size int64, want func(uint64) bool) []Extent {
 	return out
 }
 
-// Track switches change tracking at once; the caller knows when a host lets it take effect. Switching it on when it was
-// off begins a period with a new uuid. When it was asked for while the VM had snapshots, blind, the map does not know what was written
+// Track switches change tracking at once; the caller knows when a host lets it take
+// effect. Switching it on when it was off begins a period with a new uuid. When it was
+// asked for while the VM had snapshots, blind, the map does not know what was written
 // before: "*" is answered with the whole disk.
 func (d *Disk) Track(on, blind bool) {
 	d.mu.Lock()
@@ -93,7 +99,8 @@ func (d *Disk) Tracking() bool {
 	return d.track.on
 }
 
-// Reset begins a new period, as a host does that found the map unusable after a power loss.
+// Reset begins a new period, as a host does that found the map unusable after a power
+// loss.
 func (d *Disk) Reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -113,9 +120,10 @@ func (d *Disk) ChangeID(id string) string {
 	return fmt.Sprintf("%s/%d", p.track.uuid, p.track.epoch)
 }
 
-// Changed lists what was written between the change ID since and the snapshot id, or, when since is "*", what was ever
-// written. The answer begins at start, holds at most limit extents and covers exactly length bytes; the next question begins where
-// it ends. Errors: ErrNoPoint, ErrNotTracking, ErrChangeID, ErrStart.
+// Changed lists what was written between the change ID since and the snapshot id, or,
+// when since is "*", what was ever written. The answer begins at start, holds at most
+// limit extents and covers exactly length bytes; the next question begins where it
+// ends. Errors: ErrNoPoint, ErrNotTracking, ErrChangeID, ErrStart.
 func (d *Disk) Changed(id, since string, start int64, limit int) (changed []Extent, length int64, err error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -136,6 +144,8 @@ func (d *Disk) Changed(id, since string, start int64, limit int) (changed []Exte
 		if e.Start+e.Length <= start {
 			continue
 		}
+		// The window ends with the last extent that fits: nothing is known of what follows, so
+		// the next question must begin right there.
 		if len(changed) == limit {
 			last := changed[len(changed)-1]
 			return changed, last.Start + last.Length - start, nil

@@ -34,6 +34,7 @@ func (t transfer) receive(w http.ResponseWriter, r *http.Request) {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
+	// A transfer that is not exactly as long as announced fails as a whole.
 	if err != nil || n != t.size {
 		_ = os.Remove(t.file)
 		http.Error(w, fmt.Sprintf("received %d of %d bytes", n, t.size), http.StatusInternalServerError)
@@ -120,7 +121,8 @@ func (m *fileManager) MakeDirectoryInGuest(req *types.MakeDirectoryInGuest) soap
 	return &methods.MakeDirectoryInGuestBody{Fault_: fault, Res: &types.MakeDirectoryInGuestResponse{}}
 }
 
-// CreateTemporaryDirectoryInGuest makes a directory with a name of its own, below C:\Windows\Temp unless told otherwise.
+// CreateTemporaryDirectoryInGuest makes a directory with a name of its own, below
+// C:\Windows\Temp unless told otherwise.
 func (m *fileManager) CreateTemporaryDirectoryInGuest(req *types.CreateTemporaryDirectoryInGuest) soap.HasFault {
 	_, dir, fault := m.g.enter(req.Vm, req.Auth)
 	if fault != nil {

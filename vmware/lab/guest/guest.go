@@ -1,8 +1,11 @@
-// Package guest plays the inside of the laboratory's guests: a directory for the file system and local processes for programs,
-// behind vSphere's guest operations (authentication, files, processes). "C:\x" and "/x" are x in that directory.
+// Package guest plays the inside of the laboratory's guests: a directory for the file
+// system and local processes for programs, behind vSphere's guest operations
+// (authentication, files, processes). "C:\x" and "/x" are x in that directory.
 //
-// Programs run on this machine with this user's rights, with exactly the environment that the caller passed, as VMware Tools do.
-// A path in their arguments that begins with a drive letter is put into the directory, too, for the program sees this machine's file system.
+// Programs run on this machine with this user's rights, with exactly the environment
+// that the caller passed, as VMware Tools do. A path in their arguments that begins
+// with a drive letter is put into the directory, too, for the program sees this
+// machine's file system.
 package guest
 
 import (
@@ -22,7 +25,8 @@ import (
 
 // Options connect guest operations to the VMs.
 type Options struct {
-	// Find tells about a VM: a name for its guest, the only login, and whether tools run in it.
+	// Find tells about a VM: a name for its guest, the only login, and whether tools
+	// run in it.
 	Find func(vm types.ManagedObjectReference) (id, user, password string, ready bool)
 	// Dir is the directory of a guest.
 	Dir func(id string) string
@@ -53,7 +57,8 @@ func (g *Operations) Close() {
 	g.wait.Wait()
 }
 
-// Install puts the managers into vcsim's registry. Nobody asserts their types there, so they may replace vcsim's.
+// Install puts the managers into vcsim's registry. Nobody asserts their types there, so
+// they may replace vcsim's.
 func (g *Operations) Install(reg *simulator.Registry) {
 	content := reg.Get(types.ManagedObjectReference{Type: "ServiceInstance", Value: "ServiceInstance"}).(*simulator.ServiceInstance).Content
 	m := reg.Get(*content.GuestOperationsManager).(*simulator.GuestOperationsManager)
@@ -75,6 +80,7 @@ func (g *Operations) enter(vm types.ManagedObjectReference, auth types.BaseGuest
 	if !ready {
 		return "", "", simulator.Fault("", &types.GuestOperationsUnavailable{})
 	}
+	// Only a name and a password: tickets and SAML tokens need a domain to check them.
 	login, ok := auth.(*types.NamePasswordAuthentication)
 	if !ok || login.Username != user || login.Password != password {
 		return "", "", simulator.Fault("Failed to authenticate with the guest operating system using the supplied credentials.", &types.InvalidGuestLogin{})
@@ -122,6 +128,8 @@ func (g *Operations) command(dir string, spec *types.GuestProgramSpec) *exec.Cmd
 		}
 		args = append(args, a)
 	}
+	// A program of the guest is found in the guest first, and on this machine second, so that
+	// a test can run sh or sleep without copying them.
 	cmd := exec.CommandContext(g.ctx, program, args...)
 	cmd.Env = append([]string{}, spec.EnvVariables...) // replaces, never inherits
 	cmd.Dir = dir

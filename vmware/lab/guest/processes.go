@@ -27,7 +27,8 @@ type processManager struct {
 	g *Operations
 }
 
-// StartProgramInGuest starts a local process. Nobody gets its output; its exit code shows in ListProcessesInGuest.
+// StartProgramInGuest starts a local process. Nobody gets its output; its exit code
+// shows in ListProcessesInGuest.
 func (m *processManager) StartProgramInGuest(req *types.StartProgramInGuest) soap.HasFault {
 	id, dir, fault := m.g.enter(req.Vm, req.Auth)
 	if fault != nil {
@@ -50,6 +51,7 @@ func (m *processManager) StartProgramInGuest(req *types.StartProgramInGuest) soa
 	}
 	m.g.processes[id][pid] = p
 	m.g.mu.Unlock()
+	// Close waits for it, so no program outlives the laboratory.
 	m.g.wait.Add(1)
 	go m.g.reap(p)
 	return &methods.StartProgramInGuestBody{Res: &types.StartProgramInGuestResponse{Returnval: pid}}
@@ -69,7 +71,8 @@ func (g *Operations) reap(p *process) {
 	p.info.ExitCode, p.info.EndTime = code, types.NewTime(time.Now().UTC())
 }
 
-// ListProcessesInGuest lists the programs that were started, those that ended for five minutes more.
+// ListProcessesInGuest lists the programs that were started, those that ended for five
+// minutes more.
 func (m *processManager) ListProcessesInGuest(req *types.ListProcessesInGuest) soap.HasFault {
 	id, _, fault := m.g.enter(req.Vm, req.Auth)
 	if fault != nil {

@@ -1,9 +1,11 @@
-// Package machine is the laboratory's virtual machines: vcsim's, with disks that have bytes, snapshots, change tracking and a guest.
+// Package machine is the laboratory's virtual machines: vcsim's, with disks that have
+// bytes, snapshots, change tracking and a guest.
 //
-// An Inventory knows every VM of a vCenter, however it came to be, because it watches vcsim's registry: when the devices of a VM change
-// it opens the disks they name. Overridden methods are in wrappers (override.go, snapshot.go), which the laboratory's
-// dispatcher puts before vcsim's objects. What a caller may read (devices with chains, files with sizes, snapshots) is written into
-// vcsim's objects by publish.
+// An Inventory knows every VM of a vCenter, however it came to be, because it watches
+// vcsim's registry: when the devices of a VM change it opens the disks they name.
+// Overridden methods are in wrappers (override.go, snapshot.go), which the laboratory's
+// dispatcher puts before vcsim's objects. What a caller may read (devices with chains,
+// files with sizes, snapshots) is written into vcsim's objects by publish.
 package machine
 
 import (
@@ -38,7 +40,8 @@ type Options struct {
 	Block      int64 // bytes of a tracked block
 	MaxExtents int   // in one answer of QueryChangedDiskAreas
 	Now        func() time.Time
-	// Export answers ExportSnapshot. The snapshot belongs to vm, whose lock is not held.
+	// Export answers ExportSnapshot. The snapshot belongs to vm, whose lock is not
+	// held.
 	Export func(ctx *simulator.Context, vm *VM, snapshot types.ManagedObjectReference) soap.HasFault
 }
 
@@ -73,9 +76,10 @@ func (inv *Inventory) Close() {
 	}
 }
 
-// Wrap puts a wrapper with the overridden methods of a VM or a snapshot into a session's registry, where it wins over vcsim's object.
+// Wrap puts a wrapper with the overridden methods of a VM, a snapshot or a folder into
+// a session's registry, where it wins over vcsim's object.
 func (inv *Inventory) Wrap(ctx *simulator.Context, ref types.ManagedObjectReference) {
-	if ref.Type != "VirtualMachine" && ref.Type != "VirtualMachineSnapshot" {
+	if ref.Type != "VirtualMachine" && ref.Type != "VirtualMachineSnapshot" && ref.Type != "Folder" {
 		return
 	}
 	reg := ctx.Session.Registry
@@ -84,10 +88,15 @@ func (inv *Inventory) Wrap(ctx *simulator.Context, ref types.ManagedObjectRefere
 		reg.Remove(ctx, ref) // a wrapper must not outlive its object
 		return
 	}
+	if vm := inv.Of(ref); vm != nil {
+		vm.made() // whoever calls it knows it from the end of the task that made it
+	}
 	if reg.Get(ref) != nil {
 		return
 	}
 	switch o := global.(type) {
+	case *simulator.Folder:
+		reg.Put(&folderWrapper{o, inv})
 	case *simulator.VirtualMachine:
 		reg.Put(&vmWrapper{o, inv})
 	case *simulator.VirtualMachineSnapshot:
@@ -119,7 +128,8 @@ func (inv *Inventory) Of(ref types.ManagedObjectReference) *VM {
 	return inv.vms[ref]
 }
 
-// Settle publishes what changed in VMs since the last call, so that every caller sees sizes and files as they are.
+// Settle publishes what changed in VMs since the last call, so that every caller sees
+// sizes and files as they are.
 func (inv *Inventory) Settle() {
 	for _, vm := range inv.list() {
 		if vm.takeDirty() {
@@ -128,7 +138,8 @@ func (inv *Inventory) Settle() {
 	}
 }
 
-// list copies the VMs. The lock of the inventory is never held while that of a VM is taken, for a VM removes snapshots under its own.
+// list copies the VMs. The lock of the inventory is never held while that of a VM is
+// taken, for a VM removes snapshots under its own.
 func (inv *Inventory) list() []*VM {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
@@ -137,7 +148,7 @@ func (inv *Inventory) list() []*VM {
 
 // Add creates a VM through vcsim and gives its disks bytes.
 func (inv *Inventory) Add(s spec.VM) (*VM, error) {
-	folder, err := inv.folderPath(s.Folder)
+	folder, err := inv.site.Folder(inv.opt.Context(), s.Folder)
 	if err != nil {
 		return nil, fmt.Errorf("add vm %s: %w", s.Name, err)
 	}
@@ -165,28 +176,8 @@ func (inv *Inventory) Add(s spec.VM) (*VM, error) {
 	return vm, nil
 }
 
-// folderPath finds or makes the VM folder.
-func (inv *Inventory) folderPath(p string) (*simulator.Folder, error) {
-	reg := inv.opt.Context().Map
-	at := reg.Get(reg.Get(inv.opt.Datacenter).(*simulator.Datacenter).VmFolder).(*simulator.Folder)
-	for _, name := range strings.FieldsFunc(p, func(r rune) bool { return r == '/' }) {
-		if next, ok := reg.FindByName(name, at.ChildEntity).(*simulator.Folder); ok {
-			at = next
-			continue
-		}
-		c := inv.opt.Context()
-		var res soap.HasFault
-		c.WithLock(at, func() { res = at.CreateFolder(c, &types.CreateFolder{This: at.Self, Name: name}) })
-		body := res.(*methods.CreateFolderBody)
-		if body.Fault_ != nil {
-			return nil, fmt.Errorf("create folder %s: %s", name, body.Fault_.String)
-		}
-		at = reg.Get(body.Res.Returnval).(*simulator.Folder)
-	}
-	return at, nil
-}
-
-// VM finds a VM by its inventory name, as a client sees it or unescaped; nil when there is none.
+// VM finds a VM by its inventory name, as a client sees it or unescaped; nil when there
+// is none.
 func (inv *Inventory) VM(name string) *VM {
 	inv.Settle()
 	for _, vm := range inv.list() {
@@ -215,12 +206,14 @@ func (inv *Inventory) observe(m *mo.VirtualMachine, changes []types.PropertyChan
 	inv.mu.Lock()
 	vm, ok := inv.vms[m.Self]
 	if !ok {
-		vm = &VM{inv: inv, ref: m.Self, disks: map[int32]*disk{}, parked: map[string]*disk{}}
+		vm = &VM{inv: inv, ref: m.Self, fresh: true, disks: map[int32]*disk{}, parked: map[string]*disk{}}
 		inv.vms[m.Self] = vm
 	}
 	inv.mu.Unlock()
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
+	// What other goroutines need to know is mirrored, for vcsim's object may only be read
+	// under vcsim's lock, and a request for a file does not want to wait for a task.
 	vm.name, vm.on = m.Name, m.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
 	vm.home = path.Dir(m.Config.Files.VmPathName)
 	for _, c := range changes {
@@ -252,7 +245,8 @@ func (inv *Inventory) sizeFlat(req *types.CreateVirtualDisk_Task) types.BaseMeth
 	return nil
 }
 
-// Guest tells guest operations about a VM: its directory, its login, and whether it can be worked in.
+// Guest tells guest operations about a VM: its directory, its login, and whether it can
+// be worked in.
 func (inv *Inventory) Guest(ref types.ManagedObjectReference) (id, user, password string, ready bool) {
 	vm := inv.Of(ref)
 	if vm == nil {
@@ -274,8 +268,8 @@ func or[T comparable](v, fallback T) T {
 	return v
 }
 
-// Create runs CreateVM_Task in the caller's context and waits. vcsim mixes up the devices of a spec whose name needs
-// escapes, so such a VM gets its name afterwards.
+// Create runs CreateVM_Task in the caller's context and waits. vcsim mixes up the
+// devices of a spec whose name needs escapes, so such a VM gets its name afterwards.
 func (inv *Inventory) Create(c *simulator.Context, folder *simulator.Folder, req types.CreateVM_Task) (types.ManagedObjectReference, types.BaseMethodFault) {
 	var none types.ManagedObjectReference
 	if fault := inv.site.Complete(&req.Config); fault != nil {
@@ -286,6 +280,7 @@ func (inv *Inventory) Create(c *simulator.Context, folder *simulator.Folder, req
 		return none, &types.DuplicateName{Name: name, Object: e.Reference()}
 	}
 	odd := strings.ContainsAny(req.Config.Name, spec.Specials)
+	// vcsim decodes such a spec over itself, which doubles the list of devices.
 	if odd {
 		req.Config.Name = "unnamed-" + randomHex(8)
 	}
@@ -296,8 +291,11 @@ func (inv *Inventory) Create(c *simulator.Context, folder *simulator.Folder, req
 		return none, info.Error.Fault
 	}
 	made := info.Result.(types.ManagedObjectReference)
+	vm := c.Map.Get(made).(*simulator.VirtualMachine)
+	c.WithLock(vm, func() { inv.observe(&vm.VirtualMachine, []types.PropertyChange{{Name: "config"}}) })
+	// Until now vcsim worked on the VM without its lock, so nobody else could touch it.
+	defer inv.Of(made).made()
 	if odd {
-		vm := c.Map.Get(made).(*simulator.VirtualMachine)
 		c.WithLock(vm, func() {
 			old, _ := inv.Resolve(path.Dir(vm.Config.Files.VmPathName) + "/" + vm.Name + ".nvram")
 			_ = os.Rename(old, strings.TrimSuffix(old, vm.Name+".nvram")+name+".nvram")

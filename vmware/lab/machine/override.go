@@ -15,7 +15,8 @@ import (
 	"holdfast/vmware/lab/spec"
 )
 
-// stun lets change tracking that was configured take effect. vcsim's lock of the VM is held.
+// stun lets change tracking that was configured take effect. vcsim's lock of the VM is
+// held.
 func (w *vmWrapper) stun() {
 	vm := w.inv.Of(w.Self)
 	vm.mu.Lock()
@@ -57,11 +58,14 @@ func (w *vmWrapper) RefreshStorageInfo(ctx *simulator.Context, _ *types.RefreshS
 	return &methods.RefreshStorageInfoBody{Res: &types.RefreshStorageInfoResponse{}}
 }
 
-// ReconfigVMTask checks what vcsim does not: that a disk with snapshots keeps its size, that an attached disk is whole, and that
-// datastores and networks exist.
+// ReconfigVMTask checks what vcsim does not: that a disk with snapshots keeps its size,
+// that an attached disk is whole, and that datastores and networks exist.
 func (w *vmWrapper) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	vm := w.inv.Of(w.Self)
 	if on := req.Spec.ChangeTrackingEnabled; on != nil && *on {
+		if w.Config.Version < "vmx-07" { // change tracking came with hardware version 7
+			return &methods.ReconfigVM_TaskBody{Fault_: simulator.Fault("", &types.NotSupported{})}
+		}
 		vm.mu.Lock()
 		vm.blind = len(vm.shots.all) > 0
 		vm.mu.Unlock()
@@ -88,16 +92,17 @@ func (vm *VM) checkDisk(c *types.VirtualDeviceConfigSpec, vd *types.VirtualDisk)
 		if !ok {
 			return &types.InvalidDatastorePath{DatastorePath: basePath(vd)}
 		}
-		size, err := flatSize(file)
+		size, err := spec.FlatSize(file)
 		if errors.Is(err, os.ErrNotExist) {
 			return &types.FileNotFound{FileFault: types.FileFault{File: basePath(vd)}}
 		}
 		if err != nil || vd.CapacityInBytes > 0 && vd.CapacityInBytes != size || vd.CapacityInKB > 0 && vd.CapacityInKB != size>>10 {
 			return &types.InvalidDeviceBacking{}
 		}
+		// A caller that attaches a disk need not know its size; vCenter reads the descriptor.
 		vd.CapacityInBytes, vd.CapacityInKB = size, size>>10
 	case c.Operation == types.VirtualDeviceConfigSpecOperationAdd:
-		return vm.inv.site.Place(vd, DatastoreOf(vm.home), pathOf(vm.home), vm.name, len(vm.keys))
+		return vm.inv.site.Place(vd, spec.DatastoreOf(vm.home), spec.PathOf(vm.home), vm.name, len(vm.keys))
 	case c.Operation == types.VirtualDeviceConfigSpecOperationEdit:
 		d := vm.disks[vd.Key]
 		grown := d != nil && (vd.CapacityInBytes > d.Size() || vd.CapacityInKB > d.Size()>>10)
@@ -109,15 +114,48 @@ func (vm *VM) checkDisk(c *types.VirtualDeviceConfigSpec, vd *types.VirtualDisk)
 }
 
 // DestroyTask deletes the VM with all files.
-func (w *vmWrapper) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
+func (w *vmWrapper) DestroyTask(ctx *simulator.Context, _ *types.Destroy_Task) soap.HasFault {
 	if fault := w.leased(); fault != nil {
 		return &methods.Destroy_TaskBody{Fault_: fault}
 	}
 	vm := w.inv.Of(w.Self)
 	vm.mu.Lock()
 	vm.destroying = !vm.on
+	room := map[types.ManagedObjectReference]int64{}
+	for _, dev := range w.Config.Hardware.Device {
+		if vd, ok := dev.(*types.VirtualDisk); ok {
+			if b, ok := vd.Backing.(types.BaseVirtualDeviceFileBackingInfo); ok && b.GetVirtualDeviceFileBackingInfo().Datastore != nil {
+				room[*b.GetVirtualDeviceFileBackingInfo().Datastore] += vd.CapacityInBytes
+			}
+		}
+	}
+	home, _ := w.inv.Resolve(vm.home)
 	vm.mu.Unlock()
-	return w.VirtualMachine.DestroyTask(ctx, req)
+	// Not vcsim's own: that deletes the directory in a task which nobody waits for, and which
+	// would take the files of the next VM of this name with it.
+	task := simulator.CreateTask(w.VirtualMachine, "destroy", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		if r := w.UnregisterVM(ctx, &types.UnregisterVM{This: w.Self}); r.Fault() != nil {
+			return nil, r.Fault().VimFault().(types.BaseMethodFault)
+		}
+		if err := os.RemoveAll(home); err != nil {
+			return nil, &types.FileFault{File: home}
+		}
+		w.inv.giveBack(ctx, room)
+		return nil, nil
+	})
+	return &methods.Destroy_TaskBody{Res: &types.Destroy_TaskResponse{Returnval: task.Run(ctx)}}
+}
+
+// giveBack counts the room of deleted disks as free again.
+func (inv *Inventory) giveBack(ctx *simulator.Context, room map[types.ManagedObjectReference]int64) {
+	for ref, bytes := range room {
+		if ds, ok := ctx.Map.Get(ref).(*simulator.Datastore); ok {
+			ctx.WithLock(ds, func() {
+				ds.Summary.FreeSpace += bytes
+				ds.Info.GetDatastoreInfo().FreeSpace = ds.Summary.FreeSpace
+			})
+		}
+	}
 }
 
 // leased is the fault while a lease is open.
@@ -131,7 +169,8 @@ func (w *vmWrapper) leased() *soap.Fault {
 	return nil
 }
 
-// QueryChangedDiskAreas answers from the disk's tracking, at most Options.MaxExtents at a time.
+// QueryChangedDiskAreas answers from the disk's tracking, at most Options.MaxExtents at
+// a time.
 func (w *vmWrapper) QueryChangedDiskAreas(_ *simulator.Context, req *types.QueryChangedDiskAreas) soap.HasFault {
 	body := &methods.QueryChangedDiskAreasBody{}
 	vm := w.inv.Of(w.Self)
@@ -150,6 +189,8 @@ func (w *vmWrapper) QueryChangedDiskAreas(_ *simulator.Context, req *types.Query
 		body.Fault_ = invalid("deviceKey")
 		return body
 	}
+	// Independent disks were not frozen, so for them there is no such point: FileFault, as for
+	// a disk without tracking.
 	areas, length, err := d.Changed(req.Snapshot.Value, req.ChangeId, req.StartOffset, w.inv.opt.MaxExtents)
 	switch {
 	case lost > 0, errors.Is(err, chain.ErrNotTracking), errors.Is(err, chain.ErrNoPoint):
@@ -170,7 +211,8 @@ func (w *vmWrapper) QueryChangedDiskAreas(_ *simulator.Context, req *types.Query
 	return body
 }
 
-// ResetCBT begins change tracking anew on all disks, as a host does after a power loss: other uuids, old change IDs are refused.
+// ResetCBT begins change tracking anew on all disks, as a host does after a power loss:
+// other uuids, old change IDs are refused.
 func (vm *VM) ResetCBT() {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -180,15 +222,16 @@ func (vm *VM) ResetCBT() {
 	}
 }
 
-// LoseCBT makes every QueryChangedDiskAreas fail with FileFault until ResetCBT, as when the map's file is damaged.
+// LoseCBT makes every QueryChangedDiskAreas fail with FileFault until ResetCBT, as when
+// the map's file is damaged.
 func (vm *VM) LoseCBT() {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	vm.lost = 1
 }
 
-// LieCBT makes the next n answers of QueryChangedDiskAreas that have an area leave out the last one: the bugs of
-// KB 317933 and its kin.
+// LieCBT makes the next n answers of QueryChangedDiskAreas that have an area leave out
+// the last one: the bugs of KB 317933 and its kin.
 func (vm *VM) LieCBT(n int) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()

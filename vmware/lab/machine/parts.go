@@ -11,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware/lab/chain"
+	"holdfast/vmware/lab/spec"
 )
 
 // A Part is one file of a VM that a lease carries.
@@ -55,7 +56,8 @@ func (w *snapshotWrapper) ExportSnapshot(ctx *simulator.Context, _ *types.Export
 	return w.inv.opt.Export(ctx, w.inv.Of(o.Self), w.Self)
 }
 
-// Exports are the disks that a snapshot froze, and the NVRAM. The caller holds vcsim's lock of the VM.
+// Exports are the disks that a snapshot froze, and the NVRAM. The caller holds vcsim's
+// lock of the VM.
 func (vm *VM) Exports(ref types.ManagedObjectReference, o *simulator.VirtualMachine) (out []Part) {
 	devices := object.VirtualDeviceList(o.Config.Hardware.Device)
 	for i, key := range vm.DiskKeys() {
@@ -82,20 +84,22 @@ func (vm *VM) Exports(ref types.ManagedObjectReference, o *simulator.VirtualMach
 	return out
 }
 
-// Imports are the disks of a new VM that wait for content. The caller holds vcsim's lock of the VM.
+// Imports are the disks of a new VM that wait for content. The caller holds vcsim's
+// lock of the VM.
 func (vm *VM) Imports(o *simulator.VirtualMachine) (out []Part) {
 	devices := object.VirtualDeviceList(o.Config.Hardware.Device)
 	for i, key := range vm.DiskKeys() {
 		d, err := vm.disk(int(key))
 		vd, ok := devices.FindByKey(key).(*types.VirtualDisk)
 		if err == nil && ok {
-			out = append(out, Part{Disk: d.Disk, Datastore: DatastoreOf(d.path), URL: deviceURL(vm, devices, vd, i)})
+			out = append(out, Part{Disk: d.Disk, Datastore: spec.DatastoreOf(d.path), URL: deviceURL(vm, devices, vd, i)})
 		}
 	}
 	return out
 }
 
-// Lease notes that so many more leases are open on the VM, which it cannot be started or deleted under.
+// Lease notes that so many more leases are open on the VM, which it cannot be started
+// or deleted under.
 func (vm *VM) Lease(by int) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()

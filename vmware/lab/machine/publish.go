@@ -15,8 +15,9 @@ import (
 	"holdfast/vmware/lab/spec"
 )
 
-// publish writes what the laboratory knows of a VM into vcsim's object: disks with their chains, files with their sizes, snapshots,
-// the state of the guest. vcsim's lock of the VM is held.
+// publish writes what the laboratory knows of a VM into vcsim's object: disks with
+// their chains, files with their sizes, snapshots, the state of the guest. vcsim's lock
+// of the VM is held.
 func (vm *VM) publish(c *simulator.Context, o *simulator.VirtualMachine) {
 	vm.mu.Lock()
 	if !vm.on {
@@ -24,6 +25,7 @@ func (vm *VM) publish(c *simulator.Context, o *simulator.VirtualMachine) {
 	}
 	devices := vm.devices(o.Config.Hardware.Device, "")
 	snapshots, roots := vm.shots.tree()
+	// One update for all of it, so that whoever waits for a change sees them together.
 	changes := []types.PropertyChange{
 		{Name: "config.hardware.device", Val: devices},
 		{Name: "rootSnapshot", Val: roots},
@@ -52,10 +54,11 @@ func (vm *VM) applyTracking(o *simulator.VirtualMachine) {
 	}
 }
 
-// devices copies a device list with the disks as they are at a snapshot, or live when id is "". Devices that vcsim holds
-// are never changed, for a reader may have them.
+// devices copies a device list with the disks as they are at a snapshot, or live when
+// id is "". Devices that vcsim holds are never changed, for a reader may have them.
 func (vm *VM) devices(old []types.BaseVirtualDevice, id string) []types.BaseVirtualDevice {
 	out := slices.Clone(old)
+	// A disk that the laboratory could not open keeps the backing that it came with.
 	for i, dev := range out {
 		vd, ok := dev.(*types.VirtualDisk)
 		if !ok {
@@ -89,9 +92,11 @@ func (vm *VM) devices(old []types.BaseVirtualDevice, id string) []types.BaseVirt
 // backing makes the backing of a chain's last link, with its parents.
 func backing(like types.VirtualDiskFlatVer2BackingInfo, d *disk, links []chain.Layer, changeID string) *types.VirtualDiskFlatVer2BackingInfo {
 	var top *types.VirtualDiskFlatVer2BackingInfo
+	// Base first, each link the parent of the next; only the last has a change ID, because that
+	// is where a snapshot's configuration carries it.
 	for _, link := range links {
 		b := like
-		b.FileName = sibling(d.path, link.Descriptor)
+		b.FileName = spec.Sibling(d.path, link.Descriptor)
 		b.Parent, b.ChangeId, b.DeltaDiskFormat = top, "", ""
 		if link.Delta {
 			b.DeltaDiskFormat = string(types.VirtualDiskDeltaDiskFormatSeSparseFormat)
@@ -102,15 +107,6 @@ func backing(like types.VirtualDiskFlatVer2BackingInfo, d *disk, links []chain.L
 		top.ChangeId = changeID
 	}
 	return top
-}
-
-// sibling is the datastore path of a file beside another.
-func sibling(dsPath, name string) string {
-	if i := strings.LastIndexByte(dsPath, '/'); i >= 0 {
-		return dsPath[:i+1] + name
-	}
-	ds, _, _ := strings.Cut(dsPath, "]")
-	return ds + "] " + name
 }
 
 // guestState is what vCenter reports of the guest.
@@ -190,11 +186,11 @@ func (b *layouter) disks(id string) (out []types.VirtualMachineFileLayoutExDiskL
 		disk := types.VirtualMachineFileLayoutExDiskLayout{Key: key}
 		for _, link := range d.Chain(at) {
 			var unit types.VirtualMachineFileLayoutExDiskUnit
-			if k, ok := b.add(sibling(d.path, link.Descriptor), types.VirtualMachineFileLayoutExFileTypeDiskDescriptor); ok {
+			if k, ok := b.add(spec.Sibling(d.path, link.Descriptor), types.VirtualMachineFileLayoutExFileTypeDiskDescriptor); ok {
 				unit.FileKey = append(unit.FileKey, k)
 			}
 			if !d.raw {
-				if k, ok := b.add(sibling(d.path, link.Extent), types.VirtualMachineFileLayoutExFileTypeDiskExtent); ok {
+				if k, ok := b.add(spec.Sibling(d.path, link.Extent), types.VirtualMachineFileLayoutExFileTypeDiskExtent); ok {
 					unit.FileKey = append(unit.FileKey, k)
 				}
 			}
@@ -219,7 +215,7 @@ func (vm *VM) layout(o *simulator.VirtualMachine) types.VirtualMachineFileLayout
 	}
 	b.out.Disk = b.disks("")
 	for _, s := range vm.shots.all {
-		key, _ := b.add(sibling(o.Config.Files.VmPathName, s.dataFile), types.VirtualMachineFileLayoutExFileTypeSnapshotData)
+		key, _ := b.add(spec.Sibling(o.Config.Files.VmPathName, s.dataFile), types.VirtualMachineFileLayoutExFileTypeSnapshotData)
 		b.out.Snapshot = append(b.out.Snapshot, types.VirtualMachineFileLayoutExSnapshotLayout{
 			Key: s.ref, DataKey: key, MemoryKey: -1, Disk: b.disks(s.ref.Value),
 		})
@@ -227,22 +223,19 @@ func (vm *VM) layout(o *simulator.VirtualMachine) types.VirtualMachineFileLayout
 	return b.out
 }
 
-// writeConfigFiles writes the .vmx and .vmxf as far as a reader of a backup would look at them.
+// writeConfigFiles writes the .vmx and .vmxf as far as a reader of a backup would look
+// at them.
 func (vm *VM) writeConfigFiles(o *simulator.VirtualMachine) {
 	file, ok := vm.inv.Resolve(o.Config.Files.VmPathName)
 	if !ok {
 		return
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.version = %q\ndisplayName = \"%s\"\nguestOS = %q\nfirmware = %q\n"+
-		"memSize = \"%d\"\nnumvcpus = \"%d\"\nuuid.bios = %q\nnvram = \"%s.nvram\"\n",
-		strings.TrimPrefix(o.Config.Version, "vmx-"), o.Name, o.Config.GuestId, o.Config.Firmware,
-		o.Config.Hardware.MemoryMB, o.Config.Hardware.NumCPU, o.Config.Uuid, o.Name)
-	for i, key := range vm.keys {
+	var disks []string
+	for _, key := range vm.keys {
 		links := vm.disks[key].Chain("")
-		fmt.Fprintf(&b, "scsi0:%d.present = \"TRUE\"\nscsi0:%d.fileName = \"%s\"\n", i, i, links[len(links)-1].Descriptor)
+		disks = append(disks, links[len(links)-1].Descriptor)
 	}
-	xml := "<?xml version=\"1.0\"?>\n<Foundry>\n<VM>\n<VMId type=\"string\">" + o.Config.Uuid + "</VMId>\n</VM>\n</Foundry>\n"
-	_ = os.WriteFile(file, []byte(b.String()), 0o600) // a VM whose directory was deleted has no files to keep
-	_ = os.WriteFile(strings.TrimSuffix(file, ".vmx")+".vmxf", []byte(xml), 0o600)
+	vmx, vmxf := spec.ConfigFiles(o.Config, o.Name, disks)
+	_ = os.WriteFile(file, []byte(vmx), 0o600) // a VM whose directory was deleted has no files to keep
+	_ = os.WriteFile(strings.TrimSuffix(file, ".vmx")+".vmxf", []byte(vmxf), 0o600)
 }

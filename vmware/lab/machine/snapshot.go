@@ -72,7 +72,8 @@ func (s *snapshots) below(parent *snapshot) (out []types.VirtualMachineSnapshotT
 	return out
 }
 
-// FailQuiesce makes the next n quiesced snapshots end with fault, as *types.ApplicationQuiesceFault or *types.FilesystemQuiesceFault.
+// FailQuiesce makes the next n quiesced snapshots end with fault, as
+// *types.ApplicationQuiesceFault or *types.FilesystemQuiesceFault.
 func (vm *VM) FailQuiesce(n int, fault types.BaseMethodFault) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -81,8 +82,8 @@ func (vm *VM) FailQuiesce(n int, fault types.BaseMethodFault) {
 	}
 }
 
-// FailConsolidation makes the next n removals of snapshots leave the disks unmerged with runtime.consolidationNeeded set; so
-// do as many calls of ConsolidateVMDisks_Task.
+// FailConsolidation makes the next n removals of snapshots leave the disks unmerged
+// with runtime.consolidationNeeded set; so do as many calls of ConsolidateVMDisks_Task.
 func (vm *VM) FailConsolidation(n int) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -101,7 +102,8 @@ type snapshotWrapper struct {
 	inv *Inventory
 }
 
-// run is a task on the VM: held or failed on demand, the VM busy meanwhile, what changed published.
+// run is a task on the VM: held or failed on demand, the VM busy meanwhile, what
+// changed published.
 func (w *vmWrapper) run(ctx *simulator.Context, name, method string, fn func(vm *VM) (types.AnyType, types.BaseMethodFault)) types.ManagedObjectReference {
 	vm := w.inv.Of(w.Self)
 	vm.setBusy(1)
@@ -166,6 +168,8 @@ func (vm *VM) snapshot(ctx *simulator.Context, o *simulator.VirtualMachine, req 
 		}
 		s.disks = append(s.disks, key)
 	}
+	// The configuration is taken after the freeze: its disks must be the frozen links, with
+	// the change IDs of this moment.
 	manifest := vm.writeManifest(o, level)
 	s.config = *o.Config
 	s.config.ExtraConfig = slices.Clone(o.Config.ExtraConfig)
@@ -196,7 +200,7 @@ func (vm *VM) mayFreeze() types.BaseMethodFault {
 		return &types.TooManySnapshotLevels{}
 	}
 	for _, d := range vm.disks {
-		ds := DatastoreOf(d.path)
+		ds := spec.DatastoreOf(d.path)
 		if !d.excluded && !vm.inv.opt.Trouble.Take(ds, 1<<20) { // what a new redo log takes
 			return &types.NoDiskSpace{FileFault: types.FileFault{File: d.path}, Datastore: ds}
 		}
@@ -204,8 +208,9 @@ func (vm *VM) mayFreeze() types.BaseMethodFault {
 	return nil
 }
 
-// quiesce brings the guest to rest and returns how far: -1 is not at all. Without running tools the wish is ignored silently, as the
-// documentation of CreateSnapshotEx_Task says.
+// quiesce brings the guest to rest and returns how far: -1 is not at all. Without
+// running tools the wish is ignored silently, as the documentation of
+// CreateSnapshotEx_Task says.
 func (vm *VM) quiesce(wish types.BaseVirtualMachineGuestQuiesceSpec) (spec.VSS, types.BaseMethodFault) {
 	if wish == nil || !vm.on || vm.spec.Tools != spec.ToolsRunning {
 		return -1, nil
@@ -223,8 +228,8 @@ func (vm *VM) quiesce(wish types.BaseVirtualMachineGuestQuiesceSpec) (spec.VSS, 
 	return vm.spec.VSS, nil
 }
 
-// writeManifest leaves the VSS manifest in the snapshot directory and returns its name there, "" without VSS, which is also
-// what a caller sees of a VSS that failed.
+// writeManifest leaves the VSS manifest in the snapshot directory and returns its name
+// there, "" without VSS, which is also what a caller sees of a VSS that failed.
 func (vm *VM) writeManifest(o *simulator.VirtualMachine, level spec.VSS) string {
 	manifest, err := spec.Manifest(level)
 	name := fmt.Sprintf("%s-vss_manifests%d.zip", vm.name, vm.shots.nextID)
@@ -237,7 +242,7 @@ func (vm *VM) writeManifest(o *simulator.VirtualMachine, level spec.VSS) string 
 
 // writeSnapshotFile makes or deletes the .vmsn of a snapshot, with its manifest.
 func (vm *VM) writeSnapshotFile(o *simulator.VirtualMachine, s *snapshot, keep bool) {
-	file, _ := vm.inv.Resolve(sibling(o.Config.Files.VmPathName, s.dataFile))
+	file, _ := vm.inv.Resolve(spec.Sibling(o.Config.Files.VmPathName, s.dataFile))
 	if keep {
 		_ = os.WriteFile(file, []byte("vmsn "+s.tree.Name), 0o600)
 		return
@@ -301,6 +306,7 @@ func (vm *VM) remove(ctx *simulator.Context, o *simulator.VirtualMachine, ref ty
 			x.parent = s.parent
 		}
 	}
+	// The VM goes on from the nearest snapshot that is left above it.
 	if c := vm.shots.current; c != nil && vm.shots.find(c.ref) == nil {
 		vm.shots.current = s.parent
 	}
@@ -340,6 +346,7 @@ func (vm *VM) consolidate() types.BaseMethodFault {
 		vm.shots.loose = true
 		return nil
 	}
+	// A disk that was removed while snapshots held it is merged when it comes back.
 	for _, d := range vm.disks {
 		if err := d.Consolidate(); err != nil {
 			vm.shots.loose = true
@@ -399,6 +406,7 @@ func (vm *VM) revert(ctx *simulator.Context, o *simulator.VirtualMachine, ref ty
 	config, state := s.config, s.tree.State
 	vm.mu.Unlock()
 	config.Modified = time.Now()
+	// vcsim's lock of the VM is held throughout, ours must not be: the observer takes it.
 	ctx.Update(o, []types.PropertyChange{ // the observer opens the disks that the configuration names
 		{Name: "config", Val: &config},
 		{Name: "runtime.powerState", Val: state},

@@ -29,6 +29,7 @@ type VM struct {
 	on         bool
 	busy       int
 	dirty      bool
+	fresh      bool // vcsim is still making it, without its lock
 	destroying bool
 	leases     int             // open on it
 	keys       []int32         // of the disks, in order
@@ -122,7 +123,8 @@ func (vm *VM) DiskSHA256(n int) ([32]byte, error) {
 	return d.SHA256()
 }
 
-// ExtendDisk makes a disk larger, in the VM's configuration as well. It fails while there are snapshots.
+// ExtendDisk makes a disk larger, in the VM's configuration as well. It fails while
+// there are snapshots.
 func (vm *VM) ExtendDisk(n int, bytes int64) error {
 	d, err := vm.disk(n)
 	if err != nil {
@@ -190,9 +192,16 @@ func (vm *VM) setBusy(by int) {
 func (vm *VM) takeDirty() bool {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	was := vm.dirty
-	vm.dirty = false
+	was := vm.dirty && !vm.fresh
+	vm.dirty = vm.dirty && vm.fresh
 	return was
+}
+
+// made tells that vcsim has finished the VM.
+func (vm *VM) made() {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	vm.fresh = false
 }
 
 // adopt opens the disks that the VM's devices name and lets go of those they do not.
@@ -235,6 +244,8 @@ func (vm *VM) open(vd *types.VirtualDisk) *disk {
 		return nil
 	}
 	size := vd.CapacityInBytes
+	// A disk on its own datastore directory, shared by nobody: vcsim has made the descriptor
+	// and an empty flat file, or the caller has uploaded one.
 	c, err := chain.Open(file, size, chain.Options{Block: vm.inv.opt.Block})
 	if err != nil {
 		return nil // the device stays without bytes, as one whose file was deleted behind vCenter's back

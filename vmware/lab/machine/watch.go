@@ -20,7 +20,8 @@ func (w *watcher) Reference() types.ManagedObjectReference { return w.Self }
 // PutObject is not needed: a new VM has no disks yet.
 func (w *watcher) PutObject(*simulator.Context, mo.Reference) {}
 
-// UpdateObject gives the disks of a changed VM their bytes. The caller holds the VM's lock.
+// UpdateObject gives the disks of a changed VM their bytes. The caller holds the VM's
+// lock.
 func (w *watcher) UpdateObject(ctx *simulator.Context, o mo.Reference, changes []types.PropertyChange) {
 	if m, ok := o.(*mo.VirtualMachine); ok && ctx.Map.Get(m.Self) != nil { // vcsim goes on changing a VM that it has removed
 		w.inv.observe(m, changes)
@@ -56,4 +57,22 @@ func (d *disksWrapper) CreateVirtualDiskTask(ctx *simulator.Context, req *types.
 		return req.Name, d.inv.sizeFlat(req)
 	})
 	return &methods.CreateVirtualDisk_TaskBody{Res: &types.CreateVirtualDisk_TaskResponse{Returnval: task.Run(ctx)}}
+}
+
+// folderWrapper overrides methods of a folder.
+type folderWrapper struct {
+	*simulator.Folder
+	inv *Inventory
+}
+
+// CreateVMTask goes the way of all new VMs.
+func (w *folderWrapper) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task) soap.HasFault {
+	task := simulator.CreateTask(w.Folder, "createVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		ref, fault := w.inv.Create(ctx, w.Folder, *req)
+		if fault != nil {
+			return nil, fault
+		}
+		return ref, nil
+	})
+	return &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task.Run(ctx)}}
 }

@@ -1,6 +1,7 @@
-// Package spec describes the laboratory's virtual machines: what a caller asks for, and the CreateVM_Task argument it becomes.
-// It also does what a vCenter does with the configuration of a new VM before a host sees it: it chooses directories, file names and
-// unit numbers, and refuses datastores and networks that are not there.
+// Package spec describes the laboratory's virtual machines: what a caller asks for, and
+// the CreateVM_Task argument it becomes. It also does what a vCenter does with the
+// configuration of a new VM before a host sees it: it chooses directories, file names
+// and unit numbers, and refuses datastores and networks that are not there.
 package spec
 
 import (
@@ -21,8 +22,9 @@ import (
 // VSS is what quiescing brings about inside a guest.
 type VSS int
 
-// A guest without VSS is quiesced by freezing its file systems and leaves no manifest; a Windows guest leaves one, with the writers'
-// documents only when applications were quiesced.
+// A guest without VSS is quiesced by freezing its file systems and leaves no manifest;
+// a Windows guest leaves one, with the writers' documents only when applications were
+// quiesced.
 const (
 	NoVSS VSS = iota
 	FileSystemVSS
@@ -60,7 +62,8 @@ type VM struct {
 	CBT             bool // change tracking on from the beginning
 	Annotation      string
 	ExtraConfig     map[string]string
-	// GuestUser and GuestPassword are the only login that guest operations accept, default Administrator and "secret".
+	// GuestUser and GuestPassword are the only login that guest operations accept,
+	// default Administrator and "secret".
 	GuestUser, GuestPassword string
 }
 
@@ -127,6 +130,7 @@ func (s Site) Config(spec VM) types.VirtualMachineConfigSpec {
 }
 
 func diskDevice(i int, d Disk, ds string, controller int32) *types.VirtualDisk {
+	// Unit 7 is the controller itself on a SCSI bus.
 	unit := int32(i)
 	if unit >= 7 { // the controller's own
 		unit++
@@ -168,8 +172,9 @@ func (s Site) networkBacking(name string) types.BaseVirtualDeviceBackingInfo {
 	}
 }
 
-// Complete fills in what vCenter chooses itself: the VM's directory, the names of its disks and their unit numbers.
-// The name may come escaped or not. It refuses what would make vcsim panic.
+// Complete fills in what vCenter chooses itself: the VM's directory, the names of its
+// disks and their unit numbers. The name may come escaped or not. It refuses what would
+// make vcsim panic.
 func (s Site) Complete(spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
 	spec.Name = Unescape(spec.Name)
 	stem := escaper.Replace(spec.Name)
@@ -180,6 +185,8 @@ func (s Site) Complete(spec *types.VirtualMachineConfigSpec) types.BaseMethodFau
 	if !slices.Contains(s.Datastores, vmx.Datastore) {
 		return &types.InvalidDatastore{Name: vmx.Datastore}
 	}
+	// "[datastore]" alone leaves the directory to vCenter, which takes the VM's name, with a
+	// number when there is such a directory already.
 	dir := path.Dir(vmx.Path)
 	if vmx.Path == "" {
 		dir = s.freeDir(vmx.Datastore, stem)

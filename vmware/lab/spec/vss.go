@@ -6,8 +6,10 @@ import (
 	"fmt"
 )
 
-// Manifest is the zip file that a Windows guest leaves after quiescing, nil for a level without VSS. Its documents have the root elements of
-// Microsoft's: the backup components document, and when applications were quiesced the metadata of each writer, too.
+// Manifest is the zip file that a Windows guest leaves after quiescing, nil for a level
+// without VSS. Its documents have the root elements of Microsoft's: the backup
+// components document, and when applications were quiesced the metadata of each writer,
+// too.
 func Manifest(level VSS) ([]byte, error) {
 	if level != FileSystemVSS && level != ApplicationVSS {
 		return nil, nil

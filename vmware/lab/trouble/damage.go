@@ -29,6 +29,7 @@ func (s *Set) Damage(next http.HandlerFunc) http.HandlerFunc {
 		if f.IgnoreRange {
 			r.Header.Del("Range")
 		}
+		// A short answer is announced as such, so the client's HTTP library finds no fault with it.
 		shorten(r, f.Short)
 		if f.CutAfter > 0 {
 			c := &cutter{ResponseWriter: w, body: r.Body, left: f.CutAfter}
@@ -64,6 +65,7 @@ func (c *cutter) Write(p []byte) (int, error) {
 		if f, ok := c.ResponseWriter.(http.Flusher); ok {
 			f.Flush()
 		}
+		// What was promised and not sent makes this a broken body, not a short one.
 		panic(http.ErrAbortHandler)
 	}
 	return n, err

@@ -1,6 +1,8 @@
-// Package trouble is what goes wrong in the laboratory on purpose: SOAP faults, damaged transfers, tasks that hang, full datastores.
+// Package trouble is what goes wrong in the laboratory on purpose: SOAP faults, damaged
+// transfers, tasks that hang, full datastores.
 //
-// Everything is armed beforehand and counted, so that a test says exactly which call it wants to fail, and nothing depends on chance or time.
+// Everything is armed beforehand and counted, so that a test says exactly which call it
+// wants to fail, and nothing depends on chance or time.
 package trouble
 
 import (
@@ -19,8 +21,10 @@ type SOAP struct {
 	Skip   int                   // let so many matching calls pass first
 	Count  int                   // then fault so many, default 1, negative for all
 	Fault  types.BaseMethodFault // what to answer
-	// InTask lets the call return a task that ends with the fault. It works for the snapshot methods and RemoveSnapshot_Task,
-	// RevertToSnapshot_Task, ConsolidateVMDisks_Task, and for ImportVApp and ExportSnapshot, whose lease goes into error.
+	// InTask lets the call return a task that ends with the fault. It works for the
+	// snapshot methods and RemoveSnapshot_Task, RevertToSnapshot_Task,
+	// ConsolidateVMDisks_Task, and for ImportVApp and ExportSnapshot, whose lease goes
+	// into error.
 	InTask bool
 }
 
@@ -36,7 +40,8 @@ type HTTP struct {
 	IgnoreRange bool          // answer 200 with the whole file to a range
 }
 
-// Set is the trouble of one laboratory. Its methods may be called from several goroutines.
+// Set is the trouble of one laboratory. Its methods may be called from several
+// goroutines.
 type Set struct {
 	closing chan struct{}
 	mu      sync.Mutex
@@ -86,8 +91,9 @@ func (s *Set) Clear() {
 	s.soap, s.http, s.room = nil, nil, map[string]int64{}
 }
 
-// Hold makes the next task of the SOAP method stop, with the VM locked as by a slow host, until release is called. Entered is closed
-// when a task has stopped. It works for the methods of SOAP.InTask that have a task.
+// Hold makes the next task of the SOAP method stop, with the VM locked as by a slow
+// host, until release is called. Entered is closed when a task has stopped. It works
+// for the methods of SOAP.InTask that have a task.
 func (s *Set) Hold(method string) (entered <-chan struct{}, release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +102,8 @@ func (s *Set) Hold(method string) (entered <-chan struct{}, release func()) {
 	return h.entered, func() { h.once.Do(func() { close(h.release) }) }
 }
 
-// SetFreeSpace lets only so many bytes more be stored on the datastore by uploads, imports and new disks; negative means no limit.
+// SetFreeSpace lets only so many bytes more be stored on the datastore by uploads,
+// imports and new disks; negative means no limit.
 func (s *Set) SetFreeSpace(datastore string, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,9 +163,11 @@ func (s *Set) transfer(r *http.Request) *HTTP {
 	return nil
 }
 
-// InTask is what every task of the laboratory does first: stop when held, then fail when told to.
+// InTask is what every task of the laboratory does first: stop when held, then fail
+// when told to.
 func (s *Set) InTask(method, vm string) types.BaseMethodFault {
 	s.mu.Lock()
+	// A hold catches one task; the next of the method passes.
 	h := s.holds[method]
 	delete(s.holds, method)
 	s.mu.Unlock()

@@ -1,0 +1,129 @@
+package cmd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"holdfast/vmware/lab"
+)
+
+// scriptLab is the vCenter of one script.
+type scriptLab struct {
+	*lab.Lab
+	entered <-chan struct{}
+	release func()
+}
+
+type labKey struct{}
+
+func (l *scriptLab) close() {
+	if l.Lab != nil {
+		l.Lab.Close()
+	}
+}
+
+// labCommand works on the laboratory:
+//
+//	lab start                           run it, and set the variables to use it
+//	lab vm NAME SIZE,… [off|linux]      add a VM with disks of these sizes
+//	lab write NAME DISK SEED S+L…       the guest writes random data
+//	lab same NAME DISK FILE             the disk's bytes are those of FILE
+//	lab same NAME DISK OTHER/DISK       … or those of another VM's disk
+//	lab hold METHOD, entered, release   stop the next task of a method
+//	lab slow PATH DURATION              delay transfers of a path
+//	lab full DATASTORE                  no room is left
+//	lab quiet-fails NAME                the guest cannot be quiesced
+//	lab vms NAME…                       exactly these VMs exist
+func labCommand(ts *testscript.TestScript, neg bool, args []string) {
+	l := ts.Value(labKey{}).(*scriptLab)
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: lab start|vm|write|same|…")
+	}
+	verb, args := args[0], args[1:]
+	switch verb {
+	case "start":
+		started, err := lab.Start(context.Background(), lab.Options{})
+		ts.Check(err)
+		l.Lab = started
+		for name, value := range started.Env() {
+			ts.Setenv(name, value)
+		}
+	case "vm":
+		l.add(ts, args)
+	case "write":
+		for _, r := range args[3:] {
+			start, data := rangeData(ts, args[2], r)
+			ts.Check(l.VM(args[0]).WriteDisk(int(args[1][0]-'0'), start, data))
+		}
+	case "same":
+		l.same(ts, args)
+	case "hold":
+		l.entered, l.release = l.Hold(args[0])
+	case "entered":
+		select {
+		case <-l.entered:
+		case <-time.After(30 * time.Second):
+			ts.Fatalf("nothing called the method that is held")
+		}
+	case "release":
+		l.release()
+	case "slow":
+		delay, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		l.FailHTTP(lab.HTTPFault{Path: args[0], Delay: delay, Count: -1})
+	case "full":
+		l.SetFreeSpace(args[0], 0)
+	case "vms":
+		if got, want := strings.Join(l.VMs(), " "), strings.Join(args, " "); got != want {
+			ts.Fatalf("there are the VMs %s, want %s", got, want)
+		}
+	default:
+		ts.Fatalf("lab %s is unknown", verb)
+	}
+}
+
+func (l *scriptLab) add(ts *testscript.TestScript, args []string) {
+	spec := lab.VMSpec{
+		Name: args[0], PoweredOn: true, Guest: "windows2019srv_64Guest", HardwareVersion: "vmx-19",
+		ExtraConfig: map[string]string{"disk.EnableUUID": "TRUE"},
+	}
+	for n, size := range strings.Split(args[1], ",") {
+		d := lab.DiskSpec{Bytes: scriptSize(ts, size)}
+		if n == 1 {
+			d.Datastore = lab.Datastore2
+		}
+		spec.Disks = append(spec.Disks, d)
+	}
+	for _, word := range args[2:] {
+		switch word {
+		case "off":
+			spec.PoweredOn = false
+		case "linux":
+			spec.Guest = "otherGuest64"
+		case "notools":
+			spec.Tools = lab.ToolsNotInstalled
+		}
+	}
+	_, err := l.AddVM(spec)
+	ts.Check(err)
+}
+
+func (l *scriptLab) same(ts *testscript.TestScript, args []string) {
+	got, err := l.VM(args[0]).DiskSHA256(int(args[1][0] - '0'))
+	ts.Check(err)
+	var want [32]byte
+	if name, disk, ok := strings.Cut(args[2], "/"); ok && l.VM(name) != nil {
+		want, err = l.VM(name).DiskSHA256(int(disk[0] - '0'))
+		ts.Check(err)
+	} else {
+		want = sha256.Sum256([]byte(ts.ReadFile(args[2])))
+	}
+	if got != want {
+		ts.Fatalf("disk %s of %s is %s, not %s as %s", args[1], args[0], hex.EncodeToString(got[:4]), hex.EncodeToString(want[:4]), args[2])
+	}
+}
