@@ -106,6 +106,10 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 	if err := opts.check(paths); err != nil {
 		return err
 	}
+	var err error
+	if opts.tags, err = tagList(opts.tags); err != nil {
+		return err
+	}
 	at, err := a.parseTime(opts.at)
 	if err != nil {
 		return err

@@ -109,6 +109,9 @@ func (o *backupVMOptions) check() error {
 	}
 	o.level = map[string]string{"app": recovery.Application, "fs": recovery.FileSystem, "crash": recovery.Crash}[o.consistency]
 	var err error
+	if o.tags, err = tagList(o.tags); err != nil {
+		return err
+	}
 	if o.quiesceTimeout, err = parseAge(o.quiesce); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -156,18 +157,49 @@ func newShowCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				a.showPoint(e)
-				return a.ui.Result(struct {
-					*recovery.Point
-					Pinned bool `json:"pinned"`
-				}{e.Point, e.Pinned})
+				chain, err := ancestors(c.Context(), r, e.Point)
+				if err != nil {
+					return err
+				}
+				a.showPoint(e, chain)
+				return a.ui.Result(pointDetail{e.Point, orEmpty(e.Tags), orEmpty(e.Warnings), e.Pinned, chain})
 			})
 		},
 	}, repositoryCodes...)
 }
 
+// pointDetail is the result of show. Fields that a point leaves out when they
+// are empty are always here.
+type pointDetail struct {
+	*recovery.Point
+	Tags     []string `json:"tags"`
+	Warnings []string `json:"warnings"`
+	Pinned   bool     `json:"pinned"`
+	Chain    []string `json:"chain"` // ids of the points it was read against, nearest first
+}
+
+// ancestors follows the parents of a point as far as they still exist.
+func ancestors(ctx context.Context, r *repo.Repository, p *recovery.Point) ([]string, error) {
+	chain := []string{}
+	if p.Parent == "" {
+		return chain, nil
+	}
+	entries, _, err := r.Points(ctx) // what cannot be read ends the chain, no more
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]*recovery.Point{}
+	for _, e := range entries {
+		byID[e.ID] = e.Point
+	}
+	for next := byID[p.Parent]; next != nil && len(chain) < len(entries); next = byID[next.Parent] {
+		chain = append(chain, next.ID)
+	}
+	return chain, nil
+}
+
 // showPoint prints a point for people.
-func (a *app) showPoint(e repo.Entry) {
+func (a *app) showPoint(e repo.Entry, chain []string) {
 	line := func(name, format string, args ...any) {
 		a.ui.Printf("%-13s%s\n", name, ui.Clean(fmt.Sprintf(format, args...)))
 	}
@@ -182,6 +214,9 @@ func (a *app) showPoint(e repo.Entry) {
 	}
 	if e.Parent != "" {
 		line("parent", "%s", e.Parent)
+	}
+	if len(chain) > 1 {
+		line("chain", "%s", strings.Join(chain, " "))
 	}
 	line("size", "%s, read %s, added %s in %d chunks", ui.Bytes(e.BytesTotal), ui.Bytes(e.BytesRead), ui.Bytes(e.BytesAdded), e.ChunksNew)
 	line("made by", "%s on %s, finished %s", e.Program, e.Host, e.Finished.Format(time.RFC3339))
@@ -217,6 +252,10 @@ func newTagCommand(a *app) *cobra.Command {
 			if len(opts.add)+len(opts.remove) == 0 {
 				return usagef("say --add TAG or --remove TAG", "tag: nothing to change")
 			}
+			var err error
+			if opts.add, err = tagList(opts.add); err != nil {
+				return err
+			}
 			return a.label(c.Context(), words, func(l *ledger.Label) {
 				l.Tags = slices.DeleteFunc(append(l.Tags, opts.add...), func(tag string) bool { return slices.Contains(opts.remove, tag) })
 				slices.Sort(l.Tags)
@@ -227,6 +266,19 @@ func newTagCommand(a *app) *cobra.Command {
 	c.Flags().StringSliceVar(&opts.add, "add", nil, "add `TAG`")
 	c.Flags().StringSliceVar(&opts.remove, "remove", nil, "remove `TAG`")
 	return c
+}
+
+// tagList sorts the tags that were typed and refuses those nobody could type again.
+func tagList(tags []string) ([]string, error) {
+	tags = slices.Clone(tags)
+	for i, tag := range tags {
+		tags[i] = strings.TrimSpace(tag)
+		if tags[i] == "" || strings.ContainsFunc(tags[i], unicode.IsControl) {
+			return nil, usagef("some letters or digits", "%q is no tag", tag)
+		}
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags), nil
 }
 
 func newPinCommand(a *app) *cobra.Command {

@@ -37,6 +37,9 @@ under its name only when it is complete and has been read back and compared.`,
 		Example: "holdfast -r /srv/backup restore disk latest:web01 --disk 2000 -o web01.raw --sparse\nholdfast -r /srv/backup restore disk 3f21a7c0 -o disk.vmdk --format vmdk",
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {
+			if err := opts.check(); err != nil {
+				return err
+			}
 			return a.withRepository(c.Context(), func(r *repo.Repository) error {
 				return runRestoreDisk(c.Context(), words[0], opts, a, r)
 			})
@@ -48,6 +51,8 @@ under its name only when it is complete and has been read back and compared.`,
 	f.StringVar(&opts.format, "format", "raw", "raw or vmdk")
 	f.BoolVar(&opts.sparse, "sparse", false, "leave holes where the disk holds zeros")
 	f.BoolVar(&opts.overwrite, "overwrite", false, "replace FILE if it exists")
+	f.StringVar(&opts.toVM, "to-vm", "", "add it to the VM `NAME` (not part of this version)")
+	f.StringVar(&opts.datastore, "datastore", "", "with --to-vm: on this `DATASTORE`")
 	return c
 }
 
@@ -63,10 +68,29 @@ type restoreSummary struct {
 	Warnings     []string          `json:"warnings"`
 }
 
-func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a *app, r *repo.Repository) error {
-	if opts.output == "" {
+// check refuses flags that cannot be meant and targets that cannot be files.
+func (opts restoreDiskOptions) check() error {
+	switch {
+	case opts.toVM != "":
+		return usagef("restore it with -o FILE --format vmdk and attach that", "--to-vm is not part of this version")
+	case opts.datastore != "":
+		return usagef("restore vm --datastore places whole VMs", "--datastore is for --to-vm")
+	case opts.output == "":
 		return usagef("say -o FILE", "restore disk: no target was given")
+	case opts.output == "-":
+		return usagef("holdfast dump POINT ITEM writes to standard output", "restore disk: standard output cannot be read back and compared")
 	}
+	if info, err := os.Stat(opts.output); err == nil && !info.Mode().IsRegular() {
+		what := "no regular file"
+		if info.IsDir() {
+			what = "a directory"
+		}
+		return usagef("name a file in it, or another one", "restore disk to %s: it is %s", opts.output, what)
+	}
+	return nil
+}
+
+func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a *app, r *repo.Repository) error {
 	format, err := diskFormat(opts.format)
 	if err != nil {
 		return err

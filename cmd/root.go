@@ -88,6 +88,7 @@ func commands(a *app) []*cobra.Command {
 		newBackupCommand(a),
 		newRestoreCommand(a),
 		newVMCommand(a),
+		newDemoCommand(a),
 		newLabCommand(a),
 		newConfigCommand(a),
 		newCompletionCommand(a),

@@ -144,10 +144,13 @@ func (c *checker) record(ctx context.Context, name string) error {
 		delete(c.sizes, name) // pruned meanwhile
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("check %s: %w", name, err)
+	if err := c.noAnswer(ctx, name, err); err != nil {
+		return err
 	}
-	_, damage, err := parity.Inspect(object)
+	var damage parity.Damage
+	if err == nil {
+		_, damage, err = parity.Inspect(object)
+	}
 	if err == nil {
 		err = c.openRecord(name, kind, slot, object)
 	}
@@ -158,6 +161,15 @@ func (c *checker) record(ctx context.Context, name string) error {
 		c.rep.add(Finding{Object: name, What: err.Error(), Lost: true})
 	case !damage.Clean():
 		c.rep.add(Finding{Object: name, What: damage.String() + "; parity brings it back"})
+	}
+	return nil
+}
+
+// noAnswer is an error if err tells nothing of the object, only of the way to
+// it. Any other error is what the place says of that object: a finding.
+func (c *checker) noAnswer(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
+		return fmt.Errorf("check %s: %w", name, errors.Join(err, ctx.Err()))
 	}
 	return nil
 }
@@ -255,11 +267,16 @@ func (c *checker) readPack(ctx context.Context, name string) error {
 		c.rep.add(Finding{Object: name, What: "missing", Lost: true})
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("check %s: %w", name, err)
+	if err := c.noAnswer(ctx, name, err); err != nil {
+		return err
 	}
 	c.opened[name] = true
-	what, lost := c.openPack(name, object)
+	what, lost := "", true
+	if err != nil {
+		what = err.Error()
+	} else {
+		what, lost = c.openPack(name, object)
+	}
 	if what == "" {
 		return nil
 	}

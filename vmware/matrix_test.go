@@ -79,7 +79,7 @@ func matrix(t *testing.T, lose bool) {
 		}
 		hits[hit.name] = true
 	}
-	for _, name := range []string{"CreateSnapshotEx_Task", "QueryChangedDiskAreas", "RemoveSnapshot_Task", "RetrieveProperties"} {
+	for _, name := range []string{"CreateSnapshotEx_Task", "QueryChangedDiskAreas", "RemoveSnapshot_Task", "RetrievePropertiesEx"} {
 		if !hits[name] {
 			t.Fatalf("%s was never hit: %v", name, hits)
 		}
