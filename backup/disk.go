@@ -80,7 +80,7 @@ func (p *diskPlan) whole() {
 
 // isWhole reports whether every byte is read.
 func (p *diskPlan) isWhole() bool {
-	return len(p.read) == 1 && p.read[0] == image.Extent{Start: 0, Length: p.bytes}
+	return p.bytes == 0 || len(p.read) == 1 && p.read[0] == image.Extent{Start: 0, Length: p.bytes}
 }
 
 // plan decides what must be read. Where the format needs more than the source

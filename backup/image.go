@@ -147,6 +147,9 @@ func parseExtents(in io.Reader) ([]image.Extent, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read changed extents: more than one list: %w", ErrExtents)
 	}
+	if list == nil {
+		return nil, fmt.Errorf("read changed extents: null is no list: %w", ErrExtents)
+	}
 	extents := make([]image.Extent, 0, len(list))
 	for i, e := range list {
 		if e.Start == nil || e.Length == nil || *e.Start < 0 || *e.Length < 0 || *e.Length > math.MaxInt64-*e.Start {

@@ -120,7 +120,9 @@ func (r *run) store(ctx context.Context, src Source, frozen Frozen) (*recovery.P
 	items := frozen.Items()
 	results := make([]saved, len(items))
 	inline := 0
-	group, gctx := errgroup.WithContext(ctx)
+	disksCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, gctx := errgroup.WithContext(disksCtx)
 	group.SetLimit(orDefault(r.opts.Disks, defaultDisksAtOnce))
 	for i, item := range items {
 		if item.Disk != nil {
@@ -133,7 +135,12 @@ func (r *run) store(ctx context.Context, src Source, frozen Frozen) (*recovery.P
 		// Streams are few and small beside disks: one after the other.
 		var err error
 		if results[i], err = r.stream(gctx, item, &inline); err != nil {
-			return nil, errors.Join(err, group.Wait())
+			diskFailed := gctx.Err() != nil
+			stop() // nobody needs the disks any more
+			if diskErr := group.Wait(); diskFailed && diskErr != nil {
+				return nil, diskErr // the cause of err
+			}
+			return nil, err
 		}
 	}
 	if err := group.Wait(); err != nil {
@@ -214,7 +221,7 @@ func (r *run) stream(ctx context.Context, item Item, inline *int) (saved, error)
 		if rest == nil {
 			*inline += len(small)
 			out.item.Inline, out.item.Bytes, out.bytesRead = small, int64(len(small)), int64(len(small))
-			return out, nil
+			return out, wholeStream(item, out.bytesRead)
 		}
 		in = rest
 	}
@@ -223,7 +230,16 @@ func (r *run) stream(ctx context.Context, item Item, inline *int) (saved, error)
 		return saved{}, fmt.Errorf("store %s: %w", item.Name, err)
 	}
 	out.item.Stream, out.item.Bytes, out.bytesRead = &s, s.Bytes, s.Bytes
-	return out, nil
+	return out, wholeStream(item, s.Bytes)
+}
+
+// wholeStream refuses a stream that is not as long as it was said to be: it was
+// cut off, or is not what was announced.
+func wholeStream(item Item, bytes int64) error {
+	if item.Stream.Bytes < 0 || item.Stream.Bytes == bytes {
+		return nil
+	}
+	return fmt.Errorf("read %s: %d bytes, not %d: %w", item.Name, bytes, item.Stream.Bytes, ErrChanged)
 }
 
 // takeSmall reads at most limit bytes; if there is more, rest is the whole

@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,9 +138,32 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 			if len(vms) == 0 {
 				return usagef("holdfast vm list shows what there is", "backup vm: no VM fits")
 			}
+			if err := disksExist(vms, opts.excludeDisks); err != nil {
+				return err
+			}
 			return a.backupVMs(ctx, r, s, vms, opts)
 		})
 	})
+}
+
+// disksExist refuses to leave out a disk that none of the VMs has: it would be
+// backed up under another name, and nobody would notice.
+func disksExist(vms []vmware.VM, excluded []string) error {
+	for _, word := range excluded {
+		var labels []string
+		found := false
+		for _, vm := range vms {
+			for _, d := range vm.Disks {
+				found = found || d.Label == word || strconv.Itoa(int(d.Key)) == word
+				labels = append(labels, fmt.Sprintf("%s (%d)", d.Label, d.Key))
+			}
+		}
+		if !found {
+			slices.Sort(labels)
+			return usagef("there are "+strings.Join(slices.Compact(labels), ", "), "--exclude-disk %q is no disk of what is backed up", word)
+		}
+	}
+	return nil
 }
 
 // backupVMs backs up VMs, some at once; one that fails does not stop the others.

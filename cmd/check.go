@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,17 @@ func runCheck(ctx context.Context, opts checkOptions, a *app, r *repo.Repository
 	if err != nil {
 		return err
 	}
-	return a.showReport("check", rep)
+	sources := map[string]string{}
+	if rep.Errors > 0 {
+		entries, _, err := r.Points(ctx) // what cannot be listed is among the findings
+		if err != nil {
+			a.log.Warn("list points", "error", err)
+		}
+		for _, e := range entries {
+			sources[e.ID] = fmt.Sprintf("%s of %s", e.Source, e.Time.Format(time.RFC3339))
+		}
+	}
+	return a.showReport("check", rep, sources)
 }
 
 // follow makes a progress of calls that tell the state, not the step.
@@ -87,8 +98,8 @@ func follow(progress *ui.Progress, label string) func(done, total int64) {
 }
 
 // showReport prints what a check or scrub found and turns it into the error
-// that decides the exit code.
-func (a *app) showReport(what string, rep *repo.Report) error {
+// that decides the exit code. sources says what each point is of, by its id.
+func (a *app) showReport(what string, rep *repo.Report, sources map[string]string) error {
 	for _, f := range rep.Findings {
 		state := "can be healed: holdfast scrub --heal"
 		switch {
@@ -99,7 +110,8 @@ func (a *app) showReport(what string, rep *repo.Report) error {
 		}
 		a.ui.Printf("%s: %s; %s\n", f.Object, f.What, state)
 		for _, hit := range f.Hits {
-			a.ui.Printf("  needed by %s\n", hit)
+			id, _, _ := strings.Cut(hit, "/")
+			a.ui.Printf("  needed by %s  %s\n", hit, sources[id])
 		}
 		if a.json {
 			a.ui.Event("error", f)
@@ -142,7 +154,7 @@ func runScrub(ctx context.Context, opts scrubOptions, a *app, be backend.Backend
 	if err != nil {
 		return err
 	}
-	return a.showReport("scrub", rep)
+	return a.showReport("scrub", rep, nil)
 }
 
 func newRepairCommand(a *app) *cobra.Command {
@@ -159,6 +171,7 @@ func newRepairCommand(a *app) *cobra.Command {
 }
 
 func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
+	a.ui.Stream()
 	progress := a.ui.Progress()
 	tell := follow(progress, "repair index")
 	rep, err := r.RepairIndex(ctx, func(done, total int) { tell(int64(done), int64(total)) })
@@ -170,9 +183,8 @@ func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
 	for _, name := range rep.Unreadable {
 		a.ui.Warn("%s cannot be read; check tells which points need it", name)
 	}
-	if err := a.ui.Result(rep); err != nil {
-		return err
-	}
+	rep.Segments, rep.Removed, rep.Unreadable = orEmpty(rep.Segments), orEmpty(rep.Removed), orEmpty(rep.Unreadable)
+	a.ui.Event("summary", rep)
 	if len(rep.Unreadable) > 0 {
 		return incomplete(fmt.Sprintf("%d packs cannot be read", len(rep.Unreadable)))
 	}

@@ -7,7 +7,6 @@ import (
 	"log"
 	"log/slog"
 	"runtime"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +48,8 @@ func runDemo(ctx context.Context, opts demoOptions, a *app) error {
 	log.SetOutput(slog.NewLogLogger(a.log.Handler(), slog.LevelDebug).Writer())
 	defer log.SetOutput(before)
 	err = demo.Run(ctx, demo.Options{
-		DiskBytes: max(size, 1), Keep: opts.keep, Run: a.runAnother, UI: a.ui, Err: a.std.Err, Windows: runtime.GOOS == "windows", Now: a.now,
+		DiskBytes: max(size, 1), Keep: opts.keep, Run: a.runAnother, UI: a.ui,
+		Out: a.std.Out, Err: a.std.Err, Windows: runtime.GOOS == "windows", Now: a.now,
 	})
 	if errors.Is(err, demo.ErrSize) {
 		return usagef("64M to 16G", "--size %s: %v", opts.size, err)
@@ -58,11 +58,22 @@ func runDemo(ctx context.Context, opts demoOptions, a *app) error {
 }
 
 // runAnother runs a command line within this one, with an environment of its
-// own, and returns its exit code. It has no signals of its own: ctx ends it.
+// own, and returns its exit code. It has no signals of its own: ctx ends it,
+// and then the outer command has the last word.
 func (a *app) runAnother(ctx context.Context, args, environ []string, out, errs io.Writer) int {
 	inner := newApp(args, Std{Out: out, Err: errs, Environ: environ, Now: a.std.Now})
 	root := newRoot(inner, commands(inner))
-	var interrupted atomic.Bool
-	defer context.AfterFunc(ctx, func() { interrupted.Store(true) })()
-	return inner.execute(ctx, root, args, &interrupted)
+	root.SetArgs(args)
+	_, err := inner.runGuarded(ctx, root)
+	if ctx.Err() != nil {
+		return int(exitInterrupted)
+	}
+	if writeErr := inner.ui.Err(); err == nil && writeErr != nil {
+		err = writeErr
+	}
+	code, hint := classify(err)
+	if err != nil {
+		inner.ui.Fail(int(code), err.Error(), hint)
+	}
+	return int(code)
 }

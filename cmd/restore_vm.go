@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
@@ -146,7 +147,7 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 	}
 	if opts.plan {
 		a.showPlan(plan)
-		if err := a.ui.Result(plan); err != nil {
+		if err := a.ui.Result(planReport{plan, orEmpty(plan.Warnings), orEmpty(plan.Conflicts)}); err != nil {
 			return err
 		}
 		return plan.Err()
@@ -160,22 +161,34 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 	return a.restoreTo(ctx, r, p, items, t, plan.Name)
 }
 
+// planReport is the result of restore vm --plan. Lists that a plan leaves out
+// when they are empty are always here.
+type planReport struct {
+	target.Plan
+	Warnings  []string `json:"warnings"`
+	Conflicts []string `json:"conflicts"`
+}
+
 func (a *app) showPlan(plan target.Plan) {
 	line := func(name, format string, args ...any) {
-		a.ui.Printf("%-12s%s\n", name, fmt.Sprintf(format, args...))
+		a.ui.Printf("%-12s%s\n", name, ui.Clean(fmt.Sprintf(format, args...)))
 	}
 	line("point", "%s", plan.Point)
 	line("VM", "%s in %s%s", plan.Name, plan.Datacenter, plan.Folder)
 	for _, f := range plan.NewFolders {
 		line("folder", "%s will be made", f)
 	}
-	line("runs in", "%s %s", plan.Pool, plan.Host)
+	line("runs in", "%s", strings.TrimSpace(plan.Pool+" "+plan.Host))
 	line("home", "%s", plan.Home)
 	for _, d := range plan.Disks {
-		line("disk", "%+v", d)
+		line("disk", "%d %s: %s on %s", d.Key, d.Label, ui.Bytes(d.Bytes), d.Datastore)
 	}
 	for _, c := range plan.Cards {
-		line("network", "%+v", c)
+		mac := "a new address"
+		if c.Kept {
+			mac = "keeps " + c.MAC
+		}
+		line("network", "%s on %s, %s", c.Label, c.Network, mac)
 	}
 	if plan.Replaces != "" {
 		line("replaces", "%s, which becomes %s", plan.Replaces, plan.OldBecomes)

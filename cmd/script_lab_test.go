@@ -30,18 +30,18 @@ func (l *scriptLab) close() {
 // labCommand works on the laboratory:
 //
 //	lab start                           run it, and set the variables to use it
-//	lab vm NAME SIZE,… [off|linux]      add a VM with disks of these sizes
+//	lab vm NAME SIZE,… [off|linux|novss|notools]  add a VM with disks of these sizes
 //	lab write NAME DISK SEED S+L…       the guest writes random data
 //	lab same NAME DISK FILE             the disk's bytes are those of FILE
 //	lab same NAME DISK OTHER/DISK       … or those of another VM's disk
 //	lab hold METHOD, entered, release   stop the next task of a method
 //	lab slow PATH DURATION              delay transfers of a path
-//	lab full DATASTORE                  no room is left
-//	lab quiet-fails NAME                the guest cannot be quiesced
+//	lab asked 'METHOD /PATH'            wait until there was such a transfer
+//	lab full DATASTORE, clear           no room is left, and no trouble any more
 //	lab vms NAME…                       exactly these VMs exist
 func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	l := ts.Value(labKey{}).(*scriptLab)
-	if neg || len(args) == 0 {
+	if len(args) == 0 || neg && args[0] != "same" {
 		ts.Fatalf("usage: lab start|vm|write|same|…")
 	}
 	verb, args := args[0], args[1:]
@@ -61,7 +61,7 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(l.VM(args[0]).WriteDisk(int(args[1][0]-'0'), start, data))
 		}
 	case "same":
-		l.same(ts, args)
+		l.same(ts, neg, args)
 	case "hold":
 		l.entered, l.release = l.Hold(args[0])
 	case "entered":
@@ -78,6 +78,10 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 		l.FailHTTP(lab.HTTPFault{Path: args[0], Delay: delay, Count: -1})
 	case "full":
 		l.SetFreeSpace(args[0], 0)
+	case "asked":
+		l.asked(ts, args[0])
+	case "clear":
+		l.ClearFaults()
 	case "vms":
 		if got, want := strings.Join(l.VMs(), " "), strings.Join(args, " "); got != want {
 			ts.Fatalf("there are the VMs %s, want %s", got, want)
@@ -87,10 +91,24 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// asked waits until the first request of a kind has come.
+func (l *scriptLab) asked(ts *testscript.TestScript, request string) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for l.Counts().Requests[request] == 0 {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("no %s, but %v", request, l.Counts().Requests)
+		}
+	}
+}
+
 func (l *scriptLab) add(ts *testscript.TestScript, args []string) {
 	spec := lab.VMSpec{
 		Name: args[0], PoweredOn: true, Guest: "windows2019srv_64Guest", HardwareVersion: "vmx-19",
-		ExtraConfig: map[string]string{"disk.EnableUUID": "TRUE"},
+		ExtraConfig: map[string]string{"disk.EnableUUID": "TRUE"}, VSS: lab.ApplicationVSS,
 	}
 	for n, size := range strings.Split(args[1], ",") {
 		d := lab.DiskSpec{Bytes: scriptSize(ts, size)}
@@ -104,7 +122,9 @@ func (l *scriptLab) add(ts *testscript.TestScript, args []string) {
 		case "off":
 			spec.PoweredOn = false
 		case "linux":
-			spec.Guest = "otherGuest64"
+			spec.Guest, spec.VSS = "otherGuest64", lab.NoVSS
+		case "novss":
+			spec.VSS = lab.NoVSS
 		case "notools":
 			spec.Tools = lab.ToolsNotInstalled
 		}
@@ -113,7 +133,7 @@ func (l *scriptLab) add(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 }
 
-func (l *scriptLab) same(ts *testscript.TestScript, args []string) {
+func (l *scriptLab) same(ts *testscript.TestScript, neg bool, args []string) {
 	got, err := l.VM(args[0]).DiskSHA256(int(args[1][0] - '0'))
 	ts.Check(err)
 	var want [32]byte
@@ -123,7 +143,7 @@ func (l *scriptLab) same(ts *testscript.TestScript, args []string) {
 	} else {
 		want = sha256.Sum256([]byte(ts.ReadFile(args[2])))
 	}
-	if got != want {
-		ts.Fatalf("disk %s of %s is %s, not %s as %s", args[1], args[0], hex.EncodeToString(got[:4]), hex.EncodeToString(want[:4]), args[2])
+	if (got == want) == neg {
+		ts.Fatalf("disk %s of %s is %s, and that of %[5]s is %[4]s", args[1], args[0], hex.EncodeToString(got[:4]), hex.EncodeToString(want[:4]), args[2])
 	}
 }

@@ -2,10 +2,13 @@ package cmd
 
 import (
 	"bytes"
+	"encoding/json"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -18,7 +21,52 @@ type processesKey struct{}
 
 type scriptProcess struct {
 	*exec.Cmd
-	out, errs bytes.Buffer
+	out, errs watched
+}
+
+// watched is a buffer that others can wait on.
+type watched struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{} // closed at the next write; nil when nobody waits
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+	return w.text.Write(p)
+}
+
+// state is what was written, and a channel that is closed when there is more.
+func (w *watched) state() (string, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.changed == nil {
+		w.changed = make(chan struct{})
+	}
+	return w.text.String(), w.changed
+}
+
+// await waits until a line holds the text, and returns that line.
+func (w *watched) await(text string, limit time.Duration) (string, bool) {
+	deadline := time.After(limit)
+	for {
+		all, changed := w.state()
+		for line := range strings.Lines(all) {
+			if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
+				return line, true
+			}
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			return all, false
+		}
+	}
 }
 
 func (p *scriptProcesses) close() {
@@ -72,6 +120,33 @@ func signalProcess(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(c.Process.Signal(signal))
 }
 
+// awaitOutput waits until a process has written a line with TEXT to its
+// standard output or standard error: await NAME out|err TEXT.
+func awaitOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: await NAME out|err TEXT")
+	}
+	c := ts.Value(processesKey{}).(*scriptProcesses).running[args[0]]
+	stream := &c.out
+	if args[1] == "err" {
+		stream = &c.errs
+	}
+	line, ok := stream.await(args[2], 30*time.Second)
+	if !ok {
+		ts.Fatalf("%s never wrote %q, only:\n%s", args[0], args[2], line)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".line"), []byte(line), 0o600))
+}
+
+// useLab sets the variables that a line of lab serve --json holds: uselab FILE.
+func useLab(ts *testscript.TestScript, neg bool, args []string) {
+	var serve struct{ Env map[string]string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &serve))
+	for name, value := range serve.Env {
+		ts.Setenv(name, value)
+	}
+}
+
 // endedProcess waits for a process and compares its exit code; its output goes
 // to NAME.out and NAME.err: ended NAME CODE.
 func endedProcess(ts *testscript.TestScript, neg bool, args []string) {
@@ -82,10 +157,12 @@ func endedProcess(ts *testscript.TestScript, neg bool, args []string) {
 	c := all.running[args[0]]
 	delete(all.running, args[0])
 	_ = c.Wait() // the code is compared below
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), c.out.Bytes(), 0o600))
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), c.errs.Bytes(), 0o600))
+	out, _ := c.out.state()
+	errs, _ := c.errs.state()
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), []byte(out), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), []byte(errs), 0o600))
 	if got := strconv.Itoa(c.ProcessState.ExitCode()); got != args[1] {
-		ts.Fatalf("%s ended with %s, want %s\n%s%s", args[0], got, args[1], c.out.String(), c.errs.String())
+		ts.Fatalf("%s ended with %s, want %s\n%s%s", args[0], got, args[1], out, errs)
 	}
 }
 

@@ -12,11 +12,14 @@
 //
 //	session      one login, renewed when the server forgets it
 //	inventory    find and choose VMs
-//	source       Freeze: snapshot, decisions, items; Release
-//	target       Plan, Create, write, verify, Commit or Abort
+//	source       Freeze: snapshot, decisions; Release
+//	reading      how each disk is read and travels; what consistency was reached
+//	capture      the configuration that a restore needs
 //	tracking     status, enable and reset of changed-block tracking; cleanup
+//	privileges   what an account must be allowed
 //
-// Packages below take a plain govmomi client: task (wait), snapshot (life of
-// one), disk (transports), cbt and quiesce and spec (pure decisions), vmdk
-// (formats), lab (a vCenter to practise on). Decisions are in DESIGN.md.
+// Package target, above this one, restores. Packages below take a plain govmomi
+// client: task (wait), inventory, snapshot (life of one), disk (transports), cbt
+// and quiesce and spec (pure decisions), vmdk (formats), lab (a vCenter to
+// practise on). Decisions are in DESIGN.md.
 package vmware

@@ -280,3 +280,17 @@ func TestFailedSnapshotTaskLeavesNothing(t *testing.T) {
 	}
 	b.clean(found)
 }
+
+func TestPrivileges(t *testing.T) {
+	b := newBench(t, lab.Options{})
+	for _, role := range []string{vmware.RoleBackup, vmware.RoleRestore, vmware.RoleGuest} {
+		missing, err := b.session.MissingPrivileges(b.ctx, role, b.session.Client().ServiceContent.RootFolder)
+		must(t, err)
+		if len(missing) != 0 {
+			t.Fatalf("the laboratory's administrator lacks %v", missing)
+		}
+	}
+	if _, err := vmware.Privileges("root"); !errors.Is(err, vmware.ErrRole) {
+		t.Fatal(err)
+	}
+}

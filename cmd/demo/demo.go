@@ -47,7 +47,7 @@ type Options struct {
 	Keep      bool             // leave the repository and the restored disk, and tell how to go on
 	Run       Runner           //
 	UI        *ui.Terminal     // where the story is told
-	Err       io.Writer        // standard error of the commands, default nowhere
+	Out, Err  io.Writer        // the commands' own streams, default UI.Out() and nowhere; terminals get progress bars
 	TempDir   string           // where the demo's folder is made, default the system's
 	Windows   bool             // name variables as PowerShell does
 	Now       func() time.Time // default time.Now
@@ -61,6 +61,9 @@ func (o *Options) fill() error {
 	if o.DiskBytes < MinDiskBytes || o.DiskBytes > MaxDiskBytes {
 		return fmt.Errorf("make disks of %s: %w", ui.Bytes(o.DiskBytes), ErrSize)
 	}
+	if o.Out == nil {
+		o.Out = o.UI.Out()
+	}
 	if o.Err == nil {
 		o.Err = io.Discard
 	}
@@ -72,7 +75,7 @@ func (o *Options) fill() error {
 
 // Run tells the story. Whatever becomes of it, nothing of it is left behind,
 // unless Options.Keep says so and it went well.
-func Run(ctx context.Context, opt Options) (err error) {
+func Run(ctx context.Context, opt Options) error {
 	if err := opt.fill(); err != nil {
 		return err
 	}
@@ -80,12 +83,12 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close(err == nil && opt.Keep)) }()
-	if err := s.story(ctx); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx) // what else went wrong, went wrong because of it
-		}
-		return err
+	err = s.story(ctx)
+	if ctx.Err() != nil {
+		err = ctx.Err() // what else went wrong, went wrong because of it
 	}
-	return nil
+	if left := s.close(err == nil && opt.Keep); left != nil {
+		return errors.Join(err, left)
+	}
+	return err
 }

@@ -125,3 +125,70 @@ func TestDisksAreAcceptedByFsckAndHoldTheFiles(t *testing.T) {
 		})
 	}
 }
+
+func TestDigestSeesEveryBitAndThePlaceOfZeros(t *testing.T) {
+	const size = mib + 512
+	seen := map[[32]byte]string{}
+	check := func(name string, off int64, value byte, bytes int64) {
+		d := rawDrive(t, bytes)
+		if value != 0 {
+			if _, err := d.WriteAt([]byte{value}, off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum, err := digest(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[sum]; ok {
+			t.Errorf("%s has the digest of %s", name, other)
+		}
+		seen[sum] = name
+	}
+	check("zeros", 0, 0, size)
+	check("a shorter disk", 0, 0, size-512)
+	check("the first byte", 0, 1, size)
+	check("another bit of it", 0, 2, size)
+	check("the same byte a piece later", 256<<10, 1, size)
+	check("the last byte", size-1, 1, size)
+}
+
+// A guest that writes what is there already writes nothing; go-diskfs does so
+// all the time.
+func TestCacheWritesOnlyPagesThatDiffer(t *testing.T) {
+	d := rawDrive(t, 3*mib+512)
+	write := func(p []byte, off int64) int64 {
+		t.Helper()
+		c := newCache(d)
+		if _, err := c.WriteAt(p, off); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.flush(); err != nil {
+			t.Fatal(err)
+		}
+		return c.written
+	}
+	text := content{texture: noise, seed: 1, bytes: 2 * mib}
+	p := make([]byte, text.bytes)
+	if _, err := text.ReadAt(p, 0); err != nil {
+		t.Fatal(err)
+	}
+	const off = 700
+	if n := write(p, off); n != text.bytes+pageBytes {
+		t.Errorf("%d bytes were written", n)
+	}
+	if n := write(p, off); n != 0 {
+		t.Errorf("the same again wrote %d bytes", n)
+	}
+	p[mib] ^= 1
+	if n := write(p, off); n != pageBytes {
+		t.Errorf("one changed byte wrote %d bytes", n)
+	}
+	if n := write([]byte{7}, d.bytes-1); n != 512 {
+		t.Errorf("the last byte of a disk that ends within a page wrote %d bytes", n)
+	}
+	got := make([]byte, len(p))
+	if _, err := newCache(d).ReadAt(got, off); err != nil || string(got) != string(p) {
+		t.Errorf("read back: %v", err)
+	}
+}

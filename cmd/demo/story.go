@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -179,16 +178,13 @@ func (s *stage) restoreMachine(ctx context.Context, want *day) error {
 	return s.claim(true, "its partition tables and file systems are in order, and its %d files hold what was written", len(want.files))
 }
 
-// hashes are those of all disks of a VM.
+// hashes are the digests of all disks of a VM.
 func (s *stage) hashes(ctx context.Context, vm *lab.VM) ([][sha256.Size]byte, error) {
 	var all [][sha256.Size]byte
-	for i := range vm.DiskKeys() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		sum, err := vm.DiskSHA256(i)
+	for i, d := range s.drives(vm) {
+		sum, err := digest(ctx, d)
 		if err != nil {
-			return nil, fmt.Errorf("hash disk %d of %s: %w", i, vm.Name(), err)
+			return nil, fmt.Errorf("read disk %d of %s: %w", i, vm.Name(), err)
 		}
 		all = append(all, sum)
 	}
@@ -215,19 +211,23 @@ its second disk, into a plain file.`)
 		return fmt.Errorf("open the restored disk: %w", err)
 	}
 	defer f.Close()
-	hash := sha256.New()
-	n, err := io.Copy(hash, f)
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the restored disk: %w", err)
+	}
+	restored := fileDrive{f, info.Size()}
+	sum, err := digest(ctx, restored)
 	if err != nil {
 		return fmt.Errorf("read the restored disk: %w", err)
 	}
-	if err := s.claim([sha256.Size]byte(hash.Sum(nil)) == first.disks[workDisk], "the file equals the disk as it was at the first backup, byte for byte"); err != nil {
+	if err := s.claim(sum == first.disks[workDisk], "the file equals the disk as it was at the first backup, byte for byte"); err != nil {
 		return err
 	}
 	files := first.files.onDisk(workDisk)
-	if err := compare(ctx, fileDrive{f, n}, workDisk, files); err != nil {
+	if err := compare(ctx, restored, workDisk, files); err != nil {
 		return s.claim(false, "the file holds the disk's files: %v", err)
 	}
-	s.tell.count("restore of one disk", n, took, "%s as a file, %d files equal", ui.Bytes(n), len(files))
+	s.tell.count("restore of one disk", restored.bytes, took, "%s as a file, %d files equal", ui.Bytes(restored.bytes), len(files))
 	return s.claim(true, "all %d invoices in it can be read again", invoices)
 }
 

@@ -16,6 +16,7 @@ import (
 // a command and one a proof.
 type teller struct {
 	ui      *ui.Terminal
+	out     io.Writer // of the commands
 	errs    io.Writer
 	windows bool
 	began   time.Time
@@ -60,7 +61,7 @@ type summary struct {
 
 func newTeller(opt Options) *teller {
 	opt.UI.Stream()
-	return &teller{ui: opt.UI, errs: opt.Err, windows: opt.Windows, began: opt.Now(), now: opt.Now}
+	return &teller{ui: opt.UI, out: opt.Out, errs: opt.Err, windows: opt.Windows, began: opt.Now(), now: opt.Now}
 }
 
 // begin opens an act: what happens, and why it matters.
@@ -113,7 +114,7 @@ func (t *teller) typed(args []string) (out, errs io.Writer, said func(code int, 
 	}
 	t.gap()
 	t.print("$ %s\n", commandLine(args))
-	return t.ui.Out(), t.errs, func(int, time.Duration) { t.gap() }
+	return t.out, t.errs, func(int, time.Duration) { t.gap() }
 }
 
 // variables shows settings as one types them before the first command.

@@ -377,8 +377,8 @@ func (e Environment) Misspelled() map[string]string {
 	}
 	found := map[string]string{}
 	for _, entry := range e {
-		name, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, "HOLDFAST_") || slices.Contains(known, name) {
+		name, value, _ := strings.Cut(entry, "=")
+		if value == "" || !strings.HasPrefix(name, "HOLDFAST_") || slices.Contains(known, name) {
 			continue
 		}
 		if near := Nearest(strings.TrimPrefix(name, "HOLDFAST_"), withoutPrefix(known)); near != "" {

@@ -1,0 +1,77 @@
+package s3
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Role is what a pair of keys is for.
+type Role string
+
+// Roles, as the operator writes them.
+const (
+	RoleBackup  Role = "backup"  // reads and adds; cannot delete, nor remove a version
+	RoleRestore Role = "restore" // reads
+	RoleAdmin   Role = "admin"   // also prunes and prolongs locks; cannot break one
+)
+
+// ErrRole: there is no such role.
+var ErrRole = errors.New("no such role (backup, restore, admin)")
+
+// statement is one rule of a policy, in the language of AWS IAM (version
+// 2012-10-17), which other servers read too.
+type statement struct {
+	Sid       string
+	Effect    string
+	Action    []string
+	Resource  []string
+	Condition map[string]map[string][]string `json:",omitempty"`
+}
+
+// PolicyJSON is the least that a role needs in a bucket, as an IAM policy in
+// indented JSON. With a lock, backup may also set retention as it writes, which
+// a plain s3:PutObject does not include; nobody gets to bypass one. Restore and
+// backup see versions, since the oldest of a name is the object. An overwrite
+// cannot be forbidden to who may put: a versioned bucket makes it harmless.
+func PolicyJSON(role Role, bucket, prefix string, lock ObjectLock) ([]byte, error) {
+	where := Location{Bucket: bucket, Prefix: prefix}
+	if err := where.check(); err != nil {
+		return nil, fmt.Errorf("make policy: %w", err)
+	}
+	objects := []string{"s3:GetObject", "s3:GetObjectVersion"}
+	switch role {
+	case RoleRestore:
+	case RoleBackup:
+		objects = append(objects, "s3:PutObject")
+		if lock.Days > 0 {
+			objects = append(objects, "s3:PutObjectRetention")
+		}
+	case RoleAdmin:
+		objects = append(objects, "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion")
+		if lock.Days > 0 {
+			objects = append(objects, "s3:GetObjectRetention", "s3:PutObjectRetention")
+		}
+	default:
+		return nil, fmt.Errorf("make policy %q: %w", role, ErrRole)
+	}
+	listing := statement{
+		Sid: "List", Effect: "Allow", Action: []string{"s3:ListBucket", "s3:ListBucketVersions"}, Resource: []string{"arn:aws:s3:::" + bucket},
+	}
+	if prefix != "" {
+		listing.Condition = map[string]map[string][]string{"StringLike": {"s3:prefix": {prefix + "/*"}}}
+	}
+	policy := struct {
+		Version   string
+		Statement []statement
+	}{"2012-10-17", []statement{
+		{Sid: "Bucket", Effect: "Allow", Action: []string{"s3:GetBucketLocation", "s3:GetBucketVersioning"}, Resource: []string{"arn:aws:s3:::" + bucket}},
+		listing,
+		{Sid: "Objects", Effect: "Allow", Action: objects, Resource: []string{"arn:aws:s3:::" + bucket + "/" + where.keyPrefix() + "*"}},
+	}}
+	text, err := json.MarshalIndent(policy, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("make policy: %w", err)
+	}
+	return append(text, '\n'), nil
+}
