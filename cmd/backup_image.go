@@ -55,7 +55,7 @@ what a file contains never decides, since a guest may write any header into its 
 	f.StringVar(&opts.extents, "changed-extents", "", "read only what the JSON list in `FILE` names")
 	f.StringVar(&opts.parent, "parent", "", "the `POINT` that the changed extents are against")
 	f.BoolVar(&opts.full, "full", false, "read everything")
-	f.StringVar(&opts.format, "format", "auto", "auto, raw or vmdk")
+	f.StringVar(&opts.format, "format", "auto", "`FORMAT`: auto, raw or vmdk")
 	f.StringSliceVar(&opts.tags, "tag-point", nil, "give the point a `TAG`")
 	return c
 }

@@ -109,7 +109,7 @@ var exitTable = []exitRow{
 	{vmware.ErrAmbiguous, exitFailed, "give the inventory path or the instance UUID: holdfast vm list shows both"},
 	{vmware.ErrQuiesce, exitFailed, "--on-quiesce-failure downgrade takes what the guest can give"},
 	{vmware.ErrHasSnapshots, exitRefused, "remove the VM's snapshots first"},
-	{vmware.ErrUnsupported, exitRefused, ""},
+	{vmware.ErrUnsupported, exitRefused, "holdfast vm cbt status tells why"},
 	{cbt.ErrRequired, exitRefused, "without --cbt require the disk is read in full"},
 	{snapshot.ErrLeft, exitFailed, "holdfast vm cleanup removes what is left of ours"},
 	{target.ErrExists, exitFailed, "choose another --name, or say --overwrite"},

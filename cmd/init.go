@@ -33,10 +33,10 @@ does not reach, or make a key file with --new-key-file and keep a copy of it.`,
 		RunE:    func(c *cobra.Command, _ []string) error { return runInit(c.Context(), opts, a) },
 	}, exitUnreachable, exitWrongKey)
 	f := c.Flags()
-	f.StringVar(&opts.parity, "parity", "standard", "how much damage heals: off, standard (6.5 %) or strong (20 %)")
+	f.StringVar(&opts.parity, "parity", "standard", "`LEVEL`: how much damage heals: off, standard (6.5 %) or strong (20 %)")
 	f.StringVar(&opts.diskChunk, "disk-chunk", "128K", "`SIZE` of disk chunks, a power of two from 64K to 4M")
-	f.StringVar(&opts.compression, "compression", "auto", "auto, none, fast or max")
-	f.StringVar(&opts.kdf, "kdf", "standard", "how costly each guess at the password is: standard or strong")
+	f.StringVar(&opts.compression, "compression", "auto", "`HOW`: auto, none, fast or max")
+	f.StringVar(&opts.kdf, "kdf", "standard", "`COST`: how costly each guess at the password is: standard or strong")
 	f.StringVar(&opts.newKeyFile, "new-key-file", "", "make a key in `FILE` (0600) that opens the repository")
 	return c
 }

@@ -81,8 +81,8 @@ func newKeyAddCommand(a *app) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&opts.passwordFile, "new-password-file", "", "the new password is in `FILE`")
 	f.StringVar(&opts.keyFile, "new-key-file", "", "make a new key in `FILE` (0600)")
-	f.StringVar(&opts.kdf, "kdf", "standard", "how costly each guess at the password is: standard or strong")
-	f.StringVar(&opts.label, "label", "", "what to call it in the list")
+	f.StringVar(&opts.kdf, "kdf", "standard", "`COST`: how costly each guess at the password is: standard or strong")
+	f.StringVar(&opts.label, "label", "", "what to call it in the list, `TEXT`")
 	return c
 }
 
@@ -190,7 +190,7 @@ func newKeyPasswdCommand(a *app) *cobra.Command {
 	}, repositoryCodes...)
 	f := c.Flags()
 	f.StringVar(&opts.passwordFile, "new-password-file", "", "the new password is in `FILE`")
-	f.StringVar(&opts.kdf, "kdf", "standard", "how costly each guess at the password is: standard or strong")
+	f.StringVar(&opts.kdf, "kdf", "standard", "`COST`: how costly each guess at the password is: standard or strong")
 	return c
 }
 

@@ -48,7 +48,7 @@ under its name only when it is complete and has been read back and compared.`,
 	f := c.Flags()
 	f.StringVar(&opts.disk, "disk", "", "which disk: its `KEY`, label or item name (needed if there are several)")
 	f.StringVarP(&opts.output, "output", "o", "", "write to `FILE`")
-	f.StringVar(&opts.format, "format", "raw", "raw or vmdk")
+	f.StringVar(&opts.format, "format", "raw", "`FORMAT`: raw or vmdk")
 	f.BoolVar(&opts.sparse, "sparse", false, "leave holes where the disk holds zeros")
 	f.BoolVar(&opts.overwrite, "overwrite", false, "replace FILE if it exists")
 	f.StringVar(&opts.toVM, "to-vm", "", "add it to the VM `NAME` (not part of this version)")

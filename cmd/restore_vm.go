@@ -47,13 +47,13 @@ even then it is renamed only after the new one is complete, and deleted only wit
 	f.StringVar(&opts.target.ResourcePool, "resource-pool", "", "resource `POOL`")
 	f.StringArrayVar(&opts.networks, "network", nil, "connect to another network: `OLD=NEW`")
 	f.StringSliceVar(&opts.disks, "disk", nil, "restore only the disk with this `KEY` or label")
-	f.StringVar(&opts.target.UUID, "uuid", target.PolicyAuto, "keep, new or auto")
-	f.StringVar(&opts.target.MAC, "mac", target.PolicyAuto, "keep, new or auto (keep, unless another VM has it)")
-	f.StringVar(&opts.target.To, "to", target.ToNew, "new or original")
+	f.StringVar(&opts.target.UUID, "uuid", target.PolicyAuto, "`HOW`: keep, new or auto")
+	f.StringVar(&opts.target.MAC, "mac", target.PolicyAuto, "`HOW`: keep, new or auto (keep, unless another VM has it)")
+	f.StringVar(&opts.target.To, "to", target.ToNew, "`WHERE`: new or original")
 	f.BoolVar(&opts.target.Overwrite, "overwrite", false, "take the place of a VM of that name")
 	f.BoolVar(&opts.target.DeleteOld, "delete-old", false, "with --overwrite: delete the old VM in the end")
 	f.BoolVar(&opts.target.PowerOn, "power-on", false, "power the new VM on")
-	f.StringVar(&opts.app, "app", "", "restore an application in the guest last")
+	f.StringVar(&opts.app, "app", "", "restore an `APP` in the guest last (not part of this version)")
 	f.BoolVar(&opts.plan, "plan", false, "print what would be done, and do nothing")
 	return c
 }

@@ -17,6 +17,7 @@ type scriptLab struct {
 	*lab.Lab
 	entered <-chan struct{}
 	release func()
+	before  map[string]int // requests when transfers were last slowed
 }
 
 type labKey struct{}
@@ -36,7 +37,7 @@ func (l *scriptLab) close() {
 //	lab same NAME DISK OTHER/DISK       … or those of another VM's disk
 //	lab hold METHOD, entered, release   stop the next task of a method
 //	lab slow PATH DURATION              delay transfers of a path
-//	lab asked 'METHOD /PATH'            wait until there was such a transfer
+//	lab asked 'METHOD /PATH'            wait until there was such a transfer since lab slow
 //	lab full DATASTORE, clear           no room is left, and no trouble any more
 //	lab vms NAME…                       exactly these VMs exist
 func labCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -75,6 +76,7 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	case "slow":
 		delay, err := time.ParseDuration(args[1])
 		ts.Check(err)
+		l.before = l.Counts().Requests
 		l.FailHTTP(lab.HTTPFault{Path: args[0], Delay: delay, Count: -1})
 	case "full":
 		l.SetFreeSpace(args[0], 0)
@@ -91,12 +93,12 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// asked waits until the first request of a kind has come.
+// asked waits until a request of a kind has come since transfers were slowed.
 func (l *scriptLab) asked(ts *testscript.TestScript, request string) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(30 * time.Second)
-	for l.Counts().Requests[request] == 0 {
+	for l.Counts().Requests[request] == l.before[request] {
 		select {
 		case <-tick.C:
 		case <-deadline:

@@ -107,6 +107,21 @@ func startProcess(ts *testscript.TestScript, neg bool, args []string) {
 	all.running[args[0]] = c
 }
 
+// runInto runs a command whose output is no text: into FILE CODE COMMAND …
+func runInto(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: into FILE CODE COMMAND …")
+	}
+	c := newProcess(ts, args[2:])
+	_ = c.Run() // the code is compared below
+	out, _ := c.out.state()
+	errs, _ := c.errs.state()
+	if got := strconv.Itoa(c.ProcessState.ExitCode()); got != args[1] || errs != "" {
+		ts.Fatalf("%v ended with %s, want %s\n%s", args[2:], got, args[1], errs)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(out), 0o600))
+}
+
 // signalProcess sends a process Ctrl-C or kills it: signal NAME INT|KILL.
 func signalProcess(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {

@@ -94,6 +94,14 @@ func kindOf(name string) (parity.Kind, bool) {
 	return parity.Config, name == nameConfig
 }
 
+// isOurs reports whether an object of that name belongs to a repository. What
+// else lies at the place, and quarantine, is nobody's business.
+func isOurs(name string) bool {
+	name = trueName(name)
+	_, record := kindOf(name)
+	return record || strings.HasPrefix(name, prefixKeys) || strings.HasPrefix(name, ledger.Data) || strings.HasPrefix(name, ledger.Meta)
+}
+
 // records opens every record object, both copies of the precious ones.
 func (c *checker) records(ctx context.Context) error {
 	names := make([]string, 0, len(c.sizes))
@@ -205,8 +213,9 @@ func (c *checker) packs(ctx context.Context) error {
 		size, there := c.sizes[name]
 		switch {
 		case !there:
-			c.lost[name] = true
-			c.rep.add(Finding{Object: name, What: "missing", Lost: true})
+			if err := c.missing(ctx, name); err != nil {
+				return err
+			}
 		case size != int64(p.Bytes):
 			// Truncated packs may heal; reading decides.
 			if err := c.readPack(ctx, name); err != nil {
@@ -214,6 +223,22 @@ func (c *checker) packs(ctx context.Context) error {
 			}
 		}
 	}
+	return nil
+}
+
+// missing reports a pack that was not listed, unless it was written after the
+// listing, by a backup that runs beside the check.
+func (c *checker) missing(ctx context.Context, name string) error {
+	info, err := c.r.be.Stat(ctx, name)
+	if err == nil {
+		c.sizes[name] = info.Bytes
+		return nil
+	}
+	if !isGone(err) {
+		return fmt.Errorf("check %s: %w", name, err)
+	}
+	c.lost[name] = true
+	c.rep.add(Finding{Object: name, What: "missing", Lost: true})
 	return nil
 }
 
@@ -326,6 +351,10 @@ func (c *checker) openPack(name string, object []byte) (what string, lost bool) 
 func (c *checker) points(ctx context.Context) error {
 	entries, problems, err := c.r.Points(ctx)
 	if err != nil {
+		return err
+	}
+	// Again, for points that were made meanwhile: their segments came before them.
+	if err := c.r.refresh(ctx); err != nil {
 		return err
 	}
 	for _, p := range problems {

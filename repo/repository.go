@@ -218,12 +218,14 @@ func (r *Repository) readLedger(ctx context.Context) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(names) == 0 {
-		return 0, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
+	newest, found := uint32(0), false
+	for _, name := range names { // sorted; what an operator left beside them is none
+		if g, err := ledger.ParseLedger(name); err == nil {
+			newest, found = g, true
+		}
 	}
-	newest, err := ledger.ParseLedger(names[len(names)-1])
-	if err != nil {
-		return 0, err
+	if !found {
+		return 0, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
 	}
 	r.mu.Lock()
 	known := r.entry != nil && r.newest == newest

@@ -80,7 +80,7 @@ func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report,
 	s := &scrubber{be: be, opts: opts, names: map[string]bool{}, published: map[string]bool{}}
 	var infos []backend.Info
 	err := be.List(ctx, "", func(info backend.Info) error {
-		if !strings.HasPrefix(info.Name, quarantine) {
+		if isOurs(info.Name) {
 			infos = append(infos, info)
 			s.note(info.Name)
 			s.total += info.Bytes

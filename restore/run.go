@@ -59,9 +59,14 @@ func Run(ctx context.Context, r *repo.Repository, p *recovery.Point, items []rec
 		}
 	}()
 	res := &Result{Point: p, Items: len(items), Verified: map[string]string{}}
-	for _, item := range items {
-		if err := restoreItem(ctx, r, item, placed, opts, res); err != nil {
-			return nil, fmt.Errorf("restore %s: %w", item.Name, err)
+	run := &run{repo: r, placed: placed, opts: opts, res: res}
+	// All is written before anything is read back: a host may keep the files of
+	// an import locked until its last disk has come.
+	for _, step := range []func(context.Context, recovery.Item) error{run.write, run.verify} {
+		for _, item := range items {
+			if err := step(ctx, item); err != nil {
+				return nil, fmt.Errorf("restore %s: %w", item.Name, err)
+			}
 		}
 	}
 	if err := placed.Commit(ctx); err != nil {
@@ -71,38 +76,59 @@ func Run(ctx context.Context, r *repo.Repository, p *recovery.Point, items []rec
 	return res, nil
 }
 
-func restoreItem(ctx context.Context, r *repo.Repository, item recovery.Item, placed Placed, opts Options, res *Result) error {
+// run is one restore under way.
+type run struct {
+	repo   *repo.Repository
+	placed Placed
+	opts   Options
+	res    *Result
+}
+
+// write brings one item to the target.
+func (r *run) write(ctx context.Context, item recovery.Item) error {
 	if !item.IsDisk() {
-		src := OpenStream(ctx, r, item)
+		src := OpenStream(ctx, r.repo, item)
 		defer src.Close()
-		return placed.WriteStream(ctx, item, src)
+		return r.placed.WriteStream(ctx, item, src)
 	}
-	disk, err := OpenDisk(ctx, r, item, opts.Progress)
+	disk, err := OpenDisk(ctx, r.repo, item, r.opts.Progress)
 	if err != nil {
 		return err
 	}
-	label := item.Label
-	if label == "" {
-		label = item.Name
-	}
-	opts.Progress.Begin(label, item.Bytes)
-	err = placed.WriteDisk(ctx, item, disk)
-	opts.Progress.End(label)
-	if err != nil {
+	r.opts.Progress.Begin(labelOf(item), item.Bytes)
+	defer r.opts.Progress.End(labelOf(item))
+	if err := r.placed.WriteDisk(ctx, item, disk); err != nil {
 		return err
 	}
-	res.BytesWritten += item.Bytes
-	if opts.NoVerify {
+	r.res.BytesWritten += item.Bytes
+	return nil
+}
+
+// verify has the target read one disk back.
+func (r *run) verify(ctx context.Context, item recovery.Item) error {
+	if !item.IsDisk() || r.opts.NoVerify {
 		return nil
 	}
-	opts.Progress.Begin("verify "+label, item.Bytes)
-	defer opts.Progress.End("verify " + label)
-	how, err := placed.Verify(ctx, item, disk)
+	disk, err := OpenDisk(ctx, r.repo, item, r.opts.Progress)
 	if err != nil {
 		return err
 	}
-	res.Verified[item.Name] = how
+	r.opts.Progress.Begin("verify "+labelOf(item), item.Bytes)
+	defer r.opts.Progress.End("verify " + labelOf(item))
+	how, err := r.placed.Verify(ctx, item, disk)
+	if err != nil {
+		return err
+	}
+	r.res.Verified[item.Name] = how
 	return nil
+}
+
+// labelOf is what people call an item.
+func labelOf(item recovery.Item) string {
+	if item.Label != "" {
+		return item.Label
+	}
+	return item.Name
 }
 
 // OpenStream reads a stream item, wherever it lies.

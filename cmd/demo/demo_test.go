@@ -55,7 +55,7 @@ func TestDemo(t *testing.T) {
 	}
 	text := out.String()
 	for _, want := range []string{
-		"$ holdfast init\n", "$ holdfast backup vm web01\n", "$ holdfast restore vm latest:web01 --name web01-restored\n",
+		"$ holdfast init --new-key-file ", "$ holdfast backup vm web01\n", "$ holdfast restore vm latest:web01 --name web01-restored\n",
 		"$ holdfast scrub --heal\n", "$ holdfast check --read-data\n", "the whole story", "Nothing of it is left",
 	} {
 		if !strings.Contains(text, want) {
@@ -107,11 +107,11 @@ func TestKeptDemoCanBeGoneOnWith(t *testing.T) {
 	for _, e := range entries {
 		left = append(left, e.Name())
 	}
-	if want := []string{"before.raw", "password", "repository"}; !slices.Equal(left, want) {
+	if want := []string{"before.raw", "key", "repository"}; !slices.Equal(left, want) {
 		t.Errorf("left are %q, want %q", left, want)
 	}
 	environ := []string{
-		"HOLDFAST_REPOSITORY=" + filepath.Join(last.Kept, "repository"), "HOLDFAST_PASSWORD_FILE=" + filepath.Join(last.Kept, "password"),
+		"HOLDFAST_REPOSITORY=" + filepath.Join(last.Kept, "repository"), "HOLDFAST_KEY_FILE=" + filepath.Join(last.Kept, "key"),
 		"HOLDFAST_CACHE_DIR=" + t.TempDir(),
 	}
 	if code := cmd.Main([]string{"show", "latest:web01"}, cmd.Std{Err: &errs, Environ: environ}); code != 0 {
@@ -163,31 +163,34 @@ func TestImpossibleSizeIsRefused(t *testing.T) {
 // What the demo claims it checks: a program that does something else than it
 // says is found out.
 func TestFalseClaimEndsTheDemo(t *testing.T) {
-	for name, cheat := range map[string]func(args []string, earlier int) []string{
-		"nothing is backed up": func(args []string, _ int) []string {
+	for name, c := range map[string]struct {
+		false string // the claim that is found to be false
+		cheat func(args []string, earlier int) []string
+	}{
+		"nothing is backed up": {"exit code 1", func(args []string, _ int) []string {
 			if args[0] == "backup" {
 				return []string{"version"}
 			}
 			return args
-		},
-		"the incremental backup is a full one": func(args []string, earlier int) []string {
+		}},
+		"the incremental backup is a full one": {"by changed-block tracking", func(args []string, earlier int) []string {
 			if args[0] == "backup" && earlier > 0 {
 				return append(slices.Clone(args), "--full")
 			}
 			return args
-		},
-		"another disk is restored": func(args []string, _ int) []string {
+		}},
+		"another disk is restored": {"as it was at the first backup", func(args []string, _ int) []string {
 			if args[0] == "restore" && args[1] == "disk" {
 				return slices.Concat(args[:2], []string{"latest:web01"}, args[3:])
 			}
 			return args
-		},
-		"nothing is healed": func(args []string, _ int) []string {
+		}},
+		"nothing is healed": {"are again, bit for bit", func(args []string, _ int) []string {
 			if args[0] == "scrub" {
 				return args[:1]
 			}
 			return args
-		},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -196,13 +199,13 @@ func TestFalseClaimEndsTheDemo(t *testing.T) {
 			err := demo.Run(t.Context(), demo.Options{
 				DiskBytes: demo.MinDiskBytes, TempDir: dir, UI: ui.New(ui.Options{Out: &out}),
 				Run: func(_ context.Context, args, environ []string, out, errs io.Writer) int {
-					if args = cheat(args, backups); args[0] == "backup" {
+					if args = c.cheat(args, backups); args[0] == "backup" {
 						backups++
 					}
 					return cmd.Main(args, cmd.Std{Out: out, Err: errs, Environ: environ})
 				},
 			})
-			if !errors.Is(err, demo.ErrClaim) {
+			if !errors.Is(err, demo.ErrClaim) || !strings.Contains(err.Error(), c.false) {
 				t.Errorf("the demo ended with %v:\n%s", err, out.String())
 			}
 			nothingLeft(t, dir)

@@ -3,8 +3,6 @@ package demo
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,8 +30,8 @@ type stage struct {
 	dir     string // all files of the demo
 	lab     *lab.Lab
 	vm      *lab.VM
-	shown   map[string]string // variables that the audience sees
-	environ []string
+	reach   map[string]string // variables that name repository and vCenter
+	environ []string          // of the commands
 	tell    *teller
 	files   tree // in the VM now
 }
@@ -68,32 +66,32 @@ func (s *stage) build(ctx context.Context) (err error) {
 // settle makes the environment of the commands: secrets in files, so that the
 // variables can be shown, and nothing of the user's own settings.
 func (s *stage) settle() error {
-	secret := make([]byte, 16)
-	if _, err := rand.Read(secret); err != nil {
-		return fmt.Errorf("make password: %w", err)
-	}
 	for name, text := range map[string]string{
-		"password": hex.EncodeToString(secret), "vcenter-password": s.lab.Password(), "config.yaml": "",
+		"vcenter-password": s.lab.Password(), "config.yaml": "",
 	} {
 		if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
-	s.shown = map[string]string{
+	s.reach = map[string]string{
 		"HOLDFAST_REPOSITORY":            s.path("repository"),
-		"HOLDFAST_PASSWORD_FILE":         s.path("password"),
 		"HOLDFAST_VCENTER_PASSWORD_FILE": s.path("vcenter-password"),
 	}
 	for name, value := range s.lab.Env() {
 		if name != "HOLDFAST_VCENTER_PASSWORD" {
-			s.shown[name] = value
+			s.reach[name] = value
 		}
 	}
 	s.environ = []string{"HOLDFAST_CACHE_DIR=" + s.path("cache"), "HOLDFAST_CONFIG=" + s.path("config.yaml")}
-	for _, name := range slices.Sorted(maps.Keys(s.shown)) {
-		s.environ = append(s.environ, name+"="+s.shown[name])
-	}
 	return nil
+}
+
+// export sets variables for the commands that follow, before the audience.
+func (s *stage) export(variables map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		s.environ = append(s.environ, name+"="+variables[name])
+	}
+	s.tell.variables(variables)
 }
 
 // close ends the laboratory and removes everything; with keep it leaves the

@@ -64,13 +64,17 @@ func (s *stage) opening(ctx context.Context) error {
 	s.tell.begin("A vCenter to practise on", fmt.Sprintf(`A laboratory in this process speaks vSphere's own protocols, on the loopback address only.
 In it runs %s. Its two disks of %s hold partition tables, FAT32 and ext4,
 and on them %d files of %s.`, vmName, ui.Bytes(s.opt.DiskBytes), len(s.files), ui.Bytes(s.files.bytes())))
-	s.tell.variables(s.shown)
+	s.export(s.reach)
 	if _, err := s.run(ctx, []string{"vm", "list"}); err != nil {
 		return err
 	}
-	s.tell.begin("A repository", "It will be encrypted and deduplicated, and carry enough parity to mend itself.")
-	_, err := s.run(ctx, []string{"init"})
-	return err
+	s.tell.begin("A repository", `It will be encrypted and deduplicated, and carry enough parity to mend itself.
+A key in a file opens this one; a password does as well.`)
+	if _, err := s.run(ctx, []string{"init", "--new-key-file", s.path("key")}); err != nil {
+		return err
+	}
+	s.export(map[string]string{"HOLDFAST_KEY_FILE": s.path("key")})
+	return nil
 }
 
 // backup backs the VM up and looks at the point.
@@ -244,7 +248,7 @@ func (s *stage) disaster(ctx context.Context) error {
 	}
 	s.tell.begin("The repository's own disk goes bad", fmt.Sprintf(`Behind the program's back every file of the repository is damaged now: %s in one piece of the
 largest, a sector in the middle of %d others, and the file %s is deleted.
-Healing takes no password: parity is enough. Its exit code is 3, not 0: a disk that does this
+Healing takes no key: parity is enough. Its exit code is 3, not 0: a disk that does this
 should not go unnoticed.`, ui.Bytes(h.burst), h.sectors, h.deleted))
 	// 3: the damage could be healed, and was.
 	took, err := s.run(ctx, []string{"scrub", "--heal"}, 3)
@@ -276,9 +280,7 @@ func (s *stage) ending(first *day) error {
 	}
 	s.tell.end(s.dir)
 	s.tell.say("The repository stays in %s. To go on:", s.dir)
-	s.tell.variables(map[string]string{
-		"HOLDFAST_REPOSITORY": s.shown["HOLDFAST_REPOSITORY"], "HOLDFAST_PASSWORD_FILE": s.shown["HOLDFAST_PASSWORD_FILE"],
-	})
+	s.tell.variables(map[string]string{"HOLDFAST_REPOSITORY": s.path("repository"), "HOLDFAST_KEY_FILE": s.path("key")})
 	s.tell.suggest("show", "latest:"+vmName)
 	s.tell.suggest("diff", first.point.ID[:8], "latest:"+vmName)
 	s.tell.suggest("restore", "disk", "latest:"+vmName, "--disk", workLabel, "-o", s.path("after.vmdk"), "--format", "vmdk")

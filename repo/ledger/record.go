@@ -34,11 +34,14 @@ type Entry struct {
 	Open       []Open      `json:"open"`       // sessions seen without a slot
 }
 
-// Condemned is a batch of packs condemned by one ledger entry.
+// Condemned is a batch of packs condemned by one ledger entry. It waits until
+// every session that may have reused its packs is settled; then it is going,
+// and its packs stay named until they are seen to be gone.
 type Condemned struct {
 	Since   uint32   `json:"since"`
 	Packs   []string `json:"packs"`
-	Covered []string `json:"covered"` // slots already examined when it was condemned
+	Covered []string `json:"covered"`         // slots at or above the horizon that were examined for it; those below all were
+	Going   bool     `json:"going,omitempty"` // its packs may be deleted by anybody at any time
 }
 
 // Open is a session without a slot, and how far its heartbeat had come.

@@ -51,10 +51,13 @@ func (e *Exporter) Open(ctx context.Context, d Device) (Reader, error) {
 	// The name goes at once where the system allows it; Close sees to the rest.
 	r := &exported{file: file, size: d.Bytes, gone: os.Remove(file.Name()) == nil}
 	again := func(err error) bool {
-		return ctx.Err() == nil && lease.Err() == nil && !errors.Is(err, vmdk.ErrFormat) && !errors.Is(err, errWriter)
+		return ctx.Err() == nil && lease.Check(ctx) == nil && !errors.Is(err, vmdk.ErrFormat) && !errors.Is(err, errWriter)
 	}
 	err = quick(e.Retry).Do(ctx, again, func(ctx context.Context) error { return e.fetch(ctx, lease, at.Url, r) })
 	if err != nil {
+		if lost := lease.Check(context.WithoutCancel(ctx)); lost != nil {
+			err = lost
+		}
 		return nil, errors.Join(fmt.Errorf("export disk %d: %w", d.Key, err), r.Close())
 	}
 	return r, nil

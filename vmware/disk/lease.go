@@ -142,16 +142,24 @@ func (l *Lease) keep(ctx context.Context, every time.Duration) {
 			continue
 		}
 		l.log.Warn("report progress of a transfer", "lease", l.Ref.Value, "error", err)
-		m, readErr := l.read(ctx)
-		switch {
-		case fault.Is(readErr, &types.ManagedObjectNotFound{}):
-			l.lose(fmt.Errorf("the server forgot it: %w", ErrLease))
-			return
-		case readErr == nil && m.State != types.HttpNfcLeaseStateReady && m.State != types.HttpNfcLeaseStateInitializing:
-			l.lose(leaseError(m))
+		if l.Check(ctx) != nil {
 			return
 		}
 	}
+}
+
+// Check asks the server whether the lease still stands, and returns why it does
+// not. It is to be asked when a transfer failed: then the end of the lease may be
+// the cause. Errors wrap ErrLease.
+func (l *Lease) Check(ctx context.Context) error {
+	m, err := l.read(ctx)
+	switch {
+	case fault.Is(err, &types.ManagedObjectNotFound{}):
+		l.lose(fmt.Errorf("the server forgot it: %w", ErrLease))
+	case err == nil && m.State != types.HttpNfcLeaseStateReady && m.State != types.HttpNfcLeaseStateInitializing:
+		l.lose(leaseError(m))
+	}
+	return l.Err()
 }
 
 // Percent is what the next sign of life tells.

@@ -34,10 +34,11 @@ const cleanupLimit = 10 * time.Minute
 
 // placed is a VM in the making.
 type placed struct {
-	target *Target
-	plan   Plan
-	point  *recovery.Point
-	todo   map[int32]bool // disks that WriteDisk is still to get
+	target   *Target
+	plan     Plan
+	point    *recovery.Point
+	manifest []types.HttpNfcLeaseManifestEntry // of the server, once all disks are there
+	todo     map[int32]bool                    // disks that WriteDisk is still to get
 
 	folders   []types.ManagedObjectReference // made by us, outermost first
 	lease     *disk.Lease
@@ -174,8 +175,11 @@ func (p *placed) send(ctx context.Context, t *transfer, item recovery.Item, src 
 	if e := <-made; err == nil || e != nil && !errors.Is(e, io.ErrClosedPipe) {
 		err = e
 	}
-	if lost := p.lease.Err(); lost != nil {
-		err = lost
+	if err != nil {
+		// The server's reason for ending the lease says more than a broken pipe.
+		if lost := p.lease.Check(context.WithoutCancel(ctx)); lost != nil {
+			err = lost
+		}
 	}
 	t.sha1, t.bytes = hex.EncodeToString(sum.hash.Sum(nil)), sum.n
 	return err
@@ -278,14 +282,27 @@ func (p *placed) checksum(ctx context.Context, t *transfer) (bool, error) {
 	if p.lease == nil {
 		return false, nil
 	}
-	res, err := methods.HttpNfcLeaseGetManifest(ctx, p.client(), &types.HttpNfcLeaseGetManifest{This: p.lease.Ref})
-	if err != nil {
-		if ctx.Err() != nil {
-			return false, context.Cause(ctx)
+	// The answer is kept: a lease that is complete may not be asked any more,
+	// and the first disk to be verified completes it.
+	if p.manifest == nil {
+		res, err := methods.HttpNfcLeaseGetManifest(ctx, p.client(), &types.HttpNfcLeaseGetManifest{This: p.lease.Ref})
+		if err != nil {
+			if ctx.Err() != nil {
+				return false, context.Cause(ctx)
+			}
+			return false, nil
 		}
-		return false, nil
+		if len(p.todo) == 0 {
+			p.manifest = res.Returnval
+		}
+		return match(res.Returnval, t)
 	}
-	for _, e := range res.Returnval {
+	return match(p.manifest, t)
+}
+
+// match finds a disk in the server's manifest and compares it with what was sent.
+func match(manifest []types.HttpNfcLeaseManifestEntry, t *transfer) (bool, error) {
+	for _, e := range manifest {
 		if e.Key != t.url.Key || e.Sha1 == "" {
 			continue
 		}

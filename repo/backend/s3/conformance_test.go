@@ -1,23 +1,36 @@
 package s3
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/backendtest"
+	"holdfast/repo/backend/retry"
 )
 
 func TestConformanceOverFake(t *testing.T) {
 	endpoint := fake(t, false, nil)
 	next := numbered("fake")
 	backendtest.Run(t, func(t *testing.T) backend.Backend { return open(t, endpoint, in(bucket, next())) })
+}
+
+// almostAll of the contract, for servers that have versions. Two tests are
+// missing, for two servers' own faults: gofakes3 gives no marker for the next
+// page of versions (ListOfManyObjects), and versitygw's posix store reads the
+// version's name and its bytes in two steps, so that a reader may get the bytes
+// of the version after (ReadersDuringReplaceSeeNoMix).
+var almostAll = []string{
+	"PutReplaces", "Empty", "Large", "Ranges", "Bytes", "Missing", "Folder", "BadNames", "LongestName", "Stat", "ListIs", "ListPrefix",
+	"ListStops", "ListFn", "Delete", "PutIfAbsent", "ManyWriters", "Sync", "Cancelled", "Location",
 }
 
 // TestConformanceOverFakeWithVersions: the rules for versions change nothing
@@ -31,7 +44,7 @@ func TestConformanceOverFakeWithVersions(t *testing.T) {
 			t.Fatalf("versions not noticed: %v", err)
 		}
 		return b
-	})
+	}, append(almostAll, "Readers")...)
 }
 
 // TestConformanceOverServerWithoutPutIfAbsent: one process alone still gets all
@@ -68,35 +81,42 @@ func TestConformanceOverVersitygwWithVersions(t *testing.T) {
 	endpoint := gateway(t)
 	makeBucket(t, endpoint, bucket, minio.MakeBucketOptions{}, true)
 	next := numbered("real")
-	backendtest.Run(t, func(t *testing.T) backend.Backend { return open(t, endpoint, in(bucket, next())) })
+	backendtest.Run(t, func(t *testing.T) backend.Backend {
+		// It answers 500 when objects go while it lists them: that is for retry.
+		return retry.New(open(t, endpoint, in(bucket, next())), retry.Options{Sleep: noWait})
+	}, append(almostAll, "ListOfMany")...)
 }
+
+// noWait is a Sleep for tests of everything but time.
+func noWait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 // TestListBeyondOnePage: 2,500 keys are three pages, and no name is lost or
 // doubled where they meet.
 func TestListBeyondOnePage(t *testing.T) {
-	for _, versioned := range []bool{false, true} {
-		t.Run(fmt.Sprintf("versioned=%v", versioned), func(t *testing.T) {
-			var pages atomic.Int64
-			endpoint := fake(t, versioned, func(next http.Handler) http.Handler {
-				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if r.URL.Query().Has("prefix") {
-						pages.Add(1)
-					}
-					next.ServeHTTP(w, r)
-				})
-			})
-			listPages(t, open(t, endpoint))
-			if n := pages.Load(); n != 3 {
-				t.Errorf("%d pages, want 3", n)
+	var pages atomic.Int64
+	endpoint := fake(t, false, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("prefix") {
+				pages.Add(1)
 			}
+			next.ServeHTTP(w, r)
 		})
+	})
+	listPages(t, open(t, endpoint))
+	if n := pages.Load(); n != 3 {
+		t.Errorf("%d pages, want 3", n)
 	}
 }
 
 func TestListBeyondOnePageOfVersitygw(t *testing.T) {
 	endpoint := gateway(t)
-	makeBucket(t, endpoint, bucket, minio.MakeBucketOptions{}, false)
-	listPages(t, open(t, endpoint))
+	for _, versioned := range []bool{false, true} {
+		t.Run(fmt.Sprintf("versioned=%v", versioned), func(t *testing.T) {
+			name := fmt.Sprintf("pages-%v", versioned)
+			makeBucket(t, endpoint, name, minio.MakeBucketOptions{}, versioned)
+			listPages(t, open(t, endpoint, in(name, "p")))
+		})
+	}
 }
 
 func listPages(t *testing.T, b *Backend) {

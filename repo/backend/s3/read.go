@@ -39,7 +39,7 @@ func (b *Backend) Get(ctx context.Context, name string, offset, length int64) ([
 		data, saw, err := b.fetch(ctx, "get", name, version, offset, length)
 		switch {
 		case remembered && errors.Is(err, backend.ErrNotFound):
-			b.forget(name) // pruned elsewhere, and perhaps written anew
+			b.forget(name, version) // pruned elsewhere, and perhaps written anew
 		case err == nil && version == "" && b.sawVersion(saw):
 			// the first sign that there are versions: this may not be the oldest
 		default:
@@ -95,6 +95,9 @@ func (b *Backend) fetch(ctx context.Context, verb, name, version string, offset,
 		return nil, "", b.explain(ctx, verb, name, b.unveil(ctx, name, err))
 	}
 	defer body.Close()
+	if version != "" && info.VersionID != "" && info.VersionID != version {
+		return nil, "", fmt.Errorf("%s %s: %w: the server sent another version than it was asked for", verb, name, backend.ErrUnreachable)
+	}
 	part, size := partOf(header, info.Size, offset)
 	if !whole && size >= 0 && length > size-offset {
 		return nil, "", outside(name, offset, length, size)

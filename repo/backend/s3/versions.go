@@ -193,8 +193,19 @@ func (b *Backend) pick(ctx context.Context, verb, name string) (id string, remem
 	if err != nil {
 		return "", false, err
 	}
-	b.choose(name, all[0].ID)
-	return all[0].ID, false, nil
+	return b.chooseFirst(name, all[0].ID), false, nil
+}
+
+// chooseFirst is choose, unless a Put of this process has chosen meanwhile.
+func (b *Backend) chooseFirst(name, id string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if chosen, ok := b.chosen[name]; ok {
+		return chosen
+	}
+	bound(b.chosen)
+	b.chosen[name] = id
+	return id
 }
 
 // choose remembers the version that Get reads from now on.
@@ -208,10 +219,13 @@ func (b *Backend) choose(name, id string) {
 	b.chosen[name] = id
 }
 
-func (b *Backend) forget(name string) {
+// forget ends the choice of a version that is gone.
+func (b *Backend) forget(name, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.chosen, name)
+	if b.chosen[name] == id {
+		delete(b.chosen, name)
+	}
 }
 
 // bound makes room in a map that may forget anything: whatever comes first.
@@ -242,8 +256,8 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	b.forget(name)
 	for _, o := range all {
+		b.forget(name, o.VersionID)
 		if err := b.remove(ctx, "delete version", name, o.VersionID); err != nil {
 			return err
 		}

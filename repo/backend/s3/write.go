@@ -25,11 +25,15 @@ const (
 	ignores
 )
 
-// errTaken and errNoFeature are how put answers where that is no error yet.
+// These are how put answers where that is no error yet.
 var (
 	errTaken     = errors.New("name is taken")
 	errNoFeature = errors.New("not implemented by the server")
+	errNoAnswer  = errors.New("no answer came")
 )
+
+// probeBytes is the largest object that is sent twice to learn something.
+const probeBytes = 256 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -78,6 +82,8 @@ func (b *Backend) sent(ctx context.Context, verb, name string, info minio.Upload
 		return "", fmt.Errorf("%s %s: %w", verb, name, errTaken)
 	case noSuchFeature(minio.ToErrorResponse(err)):
 		return "", fmt.Errorf("%w: %w", b.explain(ctx, verb, name, err), errNoFeature)
+	case minio.ToErrorResponse(err).StatusCode == 0:
+		return "", fmt.Errorf("%w (%w)", b.explain(ctx, verb, name, err), errNoAnswer)
 	}
 	return "", b.explain(ctx, verb, name, err)
 }
@@ -138,16 +144,14 @@ func (b *Backend) PutIfAbsent(ctx context.Context, name string, data []byte) err
 	if b.absent.Load() == decides { // while this call waited
 		return b.putDecided(ctx, name, data)
 	}
-	got, err := b.Get(ctx, name, 0, -1)
+	err = b.holds(ctx, name, data)
 	switch {
-	case err == nil && !bytes.Equal(got, data):
-		return fmt.Errorf("put new %s: %w", name, backend.ErrExists)
 	case err == nil && b.absent.Load() == ignores:
 		return nil
 	case err == nil:
 		return b.probe(ctx, name, data)
 	case !errors.Is(err, backend.ErrNotFound):
-		return fmt.Errorf("put new %s: look whether it is there: %w", name, err)
+		return err
 	case b.absent.Load() == ignores:
 		return b.Put(ctx, name, data)
 	}
@@ -173,6 +177,19 @@ func (b *Backend) putDecided(ctx context.Context, name string, data []byte) erro
 	case errors.Is(err, errTaken):
 		return b.compare(ctx, name, data)
 	}
+	return b.lost(ctx, name, data, err)
+}
+
+// lost looks at once what became of a PutIfAbsent whose answer did not come. To
+// ask again would do in most cases, but a server that answers 412 without
+// reading a long body, and hangs up, breaks each attempt in the same way.
+func (b *Backend) lost(ctx context.Context, name string, data []byte, err error) error {
+	if !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+		return err
+	}
+	if found := b.holds(ctx, name, data); found == nil || errors.Is(found, backend.ErrExists) {
+		return found
+	}
 	return err
 }
 
@@ -188,7 +205,7 @@ func (b *Backend) putFirst(ctx context.Context, name string, data []byte) error 
 		b.ignored()
 		return b.Put(ctx, name, data)
 	case err != nil:
-		return err
+		return b.lost(ctx, name, data, err)
 	}
 	if err := b.own(ctx, name, version, data); err != nil {
 		return err
@@ -196,8 +213,12 @@ func (b *Backend) putFirst(ctx context.Context, name string, data []byte) error 
 	return b.probe(ctx, name, data)
 }
 
-// probe puts bytes over themselves, if absent.
+// probe puts bytes over themselves, if absent. Of long ones it learns nothing;
+// the question stays open, which is as safe, and slower.
 func (b *Backend) probe(ctx context.Context, name string, data []byte) error {
+	if len(data) > probeBytes {
+		return nil
+	}
 	_, err := b.put(ctx, "put new", name, data, true)
 	switch {
 	case errors.Is(err, errTaken):
@@ -239,16 +260,11 @@ func (b *Backend) own(ctx context.Context, name, version string, data []byte) er
 
 // compare tells whose object stands under a name that is taken.
 func (b *Backend) compare(ctx context.Context, name string, data []byte) error {
-	got, err := b.Get(ctx, name, 0, -1)
-	switch {
-	case errors.Is(err, backend.ErrNotFound):
+	err := b.holds(ctx, name, data)
+	if errors.Is(err, backend.ErrNotFound) {
 		return fmt.Errorf("put new %s: %w: the server says both taken and not there", name, backend.ErrUnreachable)
-	case err != nil:
-		return fmt.Errorf("put new %s: compare with what is there: %w", name, err)
-	case !bytes.Equal(got, data):
-		return fmt.Errorf("put new %s: %w", name, backend.ErrExists)
 	}
-	return nil
+	return err
 }
 
 // ProbePutIfAbsent finds out whether the server decides between writers, and
@@ -265,15 +281,16 @@ func (b *Backend) ProbePutIfAbsent(ctx context.Context, name string, data []byte
 	}
 	defer done()
 	if err := b.holds(ctx, name, data); err != nil {
-		return fmt.Errorf("probe %s: %w", name, err)
+		return err
 	}
 	return b.probe(ctx, name, data)
 }
 
+// holds is nil if name holds exactly data, ErrExists if it holds other bytes.
 func (b *Backend) holds(ctx context.Context, name string, data []byte) error {
 	got, err := b.Get(ctx, name, 0, -1)
 	if err == nil && !bytes.Equal(got, data) {
-		err = backend.ErrExists
+		err = fmt.Errorf("put new %s: %w", name, backend.ErrExists)
 	}
 	return err
 }
