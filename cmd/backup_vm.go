@@ -138,12 +138,38 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 			if len(vms) == 0 {
 				return usagef("holdfast vm list shows what there is", "backup vm: no VM fits")
 			}
+			if err := a.tellExcluded(ctx, s, vms, opts.selection); err != nil {
+				return err
+			}
 			if err := disksExist(vms, opts.excludeDisks); err != nil {
 				return err
 			}
 			return a.backupVMs(ctx, r, s, vms, opts)
 		})
 	})
+}
+
+// tellExcluded says which VMs were meant but for --exclude-vm: what has no
+// point is never left out without a word.
+func (a *app) tellExcluded(ctx context.Context, s *vmware.Session, chosen []vmware.VM, sel vmware.Selection) error {
+	if len(sel.Exclude) == 0 {
+		return nil
+	}
+	patterns := strings.Join(sel.Exclude, ",")
+	sel.Exclude = nil
+	all, err := s.Select(ctx, sel)
+	if err != nil {
+		return err
+	}
+	for _, vm := range all {
+		if slices.ContainsFunc(chosen, func(c vmware.VM) bool { return c.Ref == vm.Ref }) {
+			continue
+		}
+		left := skipped{Source: "vm/" + vm.Name, Rule: "EXCLUDED", Reason: "--exclude-vm " + patterns}
+		a.ui.Note("skipped %s: %s", left.Source, left.Reason)
+		a.ui.Event("skipped", left)
+	}
+	return nil
 }
 
 // disksExist refuses to leave out a disk that none of the VMs has: it would be

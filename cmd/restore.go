@@ -12,6 +12,8 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
+	"holdfast/vmware"
+	"holdfast/vmware/target"
 	"holdfast/vmware/vmdk"
 )
 
@@ -51,7 +53,7 @@ under its name only when it is complete and has been read back and compared.`,
 	f.StringVar(&opts.format, "format", "raw", "`FORMAT`: raw or vmdk")
 	f.BoolVar(&opts.sparse, "sparse", false, "leave holes where the disk holds zeros")
 	f.BoolVar(&opts.overwrite, "overwrite", false, "replace FILE if it exists")
-	f.StringVar(&opts.toVM, "to-vm", "", "add it to the VM `NAME` (not part of this version)")
+	f.StringVar(&opts.toVM, "to-vm", "", "instead of a file: attach it as a new disk to the VM `NAME`")
 	f.StringVar(&opts.datastore, "datastore", "", "with --to-vm: on this `DATASTORE`")
 	return c
 }
@@ -71,8 +73,10 @@ type restoreSummary struct {
 // check refuses flags that cannot be meant and targets that cannot be files.
 func (opts restoreDiskOptions) check() error {
 	switch {
+	case opts.toVM != "" && (opts.output != "" || opts.sparse || opts.overwrite || opts.format != "raw"):
+		return usagef("leave -o, --format, --sparse and --overwrite away", "--to-vm attaches a new disk to a VM, it makes no file here")
 	case opts.toVM != "":
-		return usagef("restore it with -o FILE --format vmdk and attach that", "--to-vm is not part of this version")
+		return nil
 	case opts.datastore != "":
 		return usagef("restore vm --datastore places whole VMs", "--datastore is for --to-vm")
 	case opts.output == "":
@@ -104,8 +108,29 @@ func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a
 	if err != nil {
 		return err
 	}
+	if opts.toVM != "" {
+		return a.attachDisk(ctx, r, e.Point, item, opts)
+	}
 	target := &restore.FileTarget{Path: opts.output, Format: format, Sparse: opts.sparse, Overwrite: opts.overwrite}
 	return a.restoreTo(ctx, r, e.Point, []recovery.Item{item}, target, opts.output)
+}
+
+// attachDisk restores a disk as a new one of an existing VM, whose own disks are
+// not touched.
+func (a *app) attachDisk(ctx context.Context, r *repo.Repository, p *recovery.Point, item recovery.Item, opts restoreDiskOptions) error {
+	return a.withVCenter(ctx, func(s *vmware.Session) error {
+		vm, err := s.FindVM(ctx, opts.toVM)
+		if err != nil {
+			return err
+		}
+		lock, err := a.newRun(r.Config().ID)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+		to := target.NewAttach(s, target.AttachOptions{VM: vm, Datastore: opts.datastore, Run: lock.run.ID, Log: a.log})
+		return a.restoreTo(ctx, r, p, []recovery.Item{item}, to, vm.Name)
+	})
 }
 
 // oneDisk finds the disk that was named, or the only one.

@@ -68,16 +68,15 @@ func (b *Backend) ExtendRetention(ctx context.Context, name string, until time.T
 	if err != nil {
 		return err
 	}
-	held, ends, err := b.core.GetObjectRetention(ctx, b.where.Bucket, b.key(name), version)
-	if err != nil && minio.ToErrorResponse(err).Code != "NoSuchObjectLockConfiguration" {
+	mode, ends, err := b.held(ctx, name, version)
+	if err != nil {
 		return b.explain(ctx, verb, name, err)
 	}
-	mode := b.lock.mode()
-	if err == nil && ends != nil && held != nil {
-		if !ends.Before(until) {
-			return nil
-		}
-		mode = *held // going from compliance to governance is refused, the other way is not ours to decide
+	if !ends.Before(until) {
+		return nil
+	}
+	if !mode.IsValid() {
+		mode = b.lock.mode() // a lock that is there keeps its own
 	}
 	until = until.Add(time.Second - 1).Truncate(time.Second).UTC()
 	opts := minio.PutObjectRetentionOptions{Mode: &mode, RetainUntilDate: &until, VersionID: version}
@@ -87,6 +86,24 @@ func (b *Backend) ExtendRetention(ctx context.Context, name string, until time.T
 	return nil
 }
 
+// held reads an object's lock from the headers of a HEAD; there is none if ends
+// is zero. (GetObjectRetention says the same in XML, whose root element is not
+// the same on all servers.)
+func (b *Backend) held(ctx context.Context, name, version string) (mode minio.RetentionMode, ends time.Time, err error) {
+	info, err := b.core.StatObject(ctx, b.where.Bucket, b.key(name), minio.StatObjectOptions{VersionID: version})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	text := info.Headers.Get("x-amz-object-lock-retain-until-date")
+	if text == "" {
+		return "", time.Time{}, nil
+	}
+	if ends, err = time.Parse(time.RFC3339, text); err != nil {
+		return "", time.Time{}, fmt.Errorf("read end of lock: %w", err)
+	}
+	return minio.RetentionMode(info.Headers.Get("x-amz-object-lock-mode")), ends, nil
+}
+
 // lockedUntil tells whether a refused Delete was refused because of a lock.
 // Servers have no common code for it: some name the lock, Amazon says no more
 // than AccessDenied, so the object is asked.
@@ -94,8 +111,8 @@ func (b *Backend) lockedUntil(ctx context.Context, name, version string, answer 
 	if answer.StatusCode != http.StatusForbidden && answer.StatusCode != http.StatusBadRequest && answer.StatusCode != http.StatusConflict {
 		return "", false
 	}
-	_, ends, err := b.core.GetObjectRetention(ctx, b.where.Bucket, b.key(name), version)
-	if now, unknown := b.wire.serverTime(); err == nil && unknown == nil && ends != nil && ends.After(now) {
+	_, ends, err := b.held(ctx, name, version)
+	if now, unknown := b.wire.serverTime(); err == nil && unknown == nil && ends.After(now) {
 		return " until " + ends.UTC().Format(time.RFC3339), true
 	}
 	text := strings.ToLower(answer.Code + " " + answer.Message)

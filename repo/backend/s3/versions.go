@@ -15,7 +15,8 @@ import (
 // What is known of the bucket's versioning.
 const (
 	unasked int32 = iota
-	single        // it has none, or we may not ask and have seen none
+	single        // it has none
+	guessed       // we may not ask, and have seen none
 	many
 )
 
@@ -72,6 +73,7 @@ func (b *Backend) versioned(ctx context.Context, verb, name string) (bool, error
 			state = many
 		}
 	case answer.Code == "AccessDenied", answer.StatusCode == http.StatusNotImplemented, answer.StatusCode == http.StatusMethodNotAllowed:
+		state = guessed
 	default:
 		return false, b.explain(ctx, verb, name, err)
 	}
@@ -82,30 +84,37 @@ func (b *Backend) versioned(ctx context.Context, verb, name string) (bool, error
 }
 
 // sawVersion takes an answer's version id as a sign that the bucket keeps
-// versions, and reports whether that is news.
+// versions, where nothing better is known, and reports whether that is news.
 func (b *Backend) sawVersion(id string) bool {
-	if id == "" || id == "null" || b.versions.Load() == many {
-		return false
-	}
-	return b.versions.Swap(many) != many
+	return id != "" && id != "null" && b.versions.CompareAndSwap(guessed, many)
 }
 
-// history lists the versions of one name, the oldest first. Servers list the
-// newest first (ListObjectVersions: "in the order in which they were stored,
-// returning the most recently stored object version first"); their order
-// counts, not their times, of which several may be equal.
-func (b *Backend) history(ctx context.Context, verb, name string) ([]Version, error) {
-	all, err := b.everything(ctx, verb, name)
-	if err != nil {
-		return nil, err
+// newestFirst puts the versions of one name in the order that the protocol asks
+// for ("returning the most recently stored object version first"). Their order
+// counts, not their times, of which several may be equal; of a server that has
+// it the wrong way round the mark on the current version tells.
+func newestFirst(all []minio.ObjectInfo) {
+	if n := len(all); n > 1 && all[n-1].IsLatest && !all[0].IsLatest {
+		slices.Reverse(all)
 	}
+}
+
+// stored are the versions among all that hold bytes, the oldest first.
+func stored(all []minio.ObjectInfo) []Version {
+	newestFirst(all)
 	var kept []Version
 	for _, o := range slices.Backward(all) {
 		if !o.IsDeleteMarker {
 			kept = append(kept, Version{ID: o.VersionID, Bytes: o.Size, Modified: o.LastModified})
 		}
 	}
-	return kept, nil
+	return kept
+}
+
+// history lists the versions of one name, the oldest first.
+func (b *Backend) history(ctx context.Context, verb, name string) ([]Version, error) {
+	all, err := b.everything(ctx, verb, name)
+	return stored(all), err
 }
 
 // everything lists versions and delete markers of one name, the newest first.
@@ -127,18 +136,19 @@ func (b *Backend) everything(ctx context.Context, verb, name string) ([]minio.Ob
 	if err := ctx.Err(); err != nil { // the client ends such a listing as if it were whole
 		return nil, fmt.Errorf("%s %s: %w", verb, name, err)
 	}
+	newestFirst(all)
 	return all, nil
 }
 
 // oldest lists, of each name under prefix that has a version, the one that Get
 // would read.
 func (b *Backend) oldest(ctx context.Context, prefix string, yield func(backend.Info, error) bool) {
-	key, versions := "", []Version(nil)
+	key, all := "", []minio.ObjectInfo(nil)
 	flush := func() bool {
+		versions := stored(all)
 		if len(versions) == 0 {
 			return true
 		}
-		slices.Reverse(versions)
 		name := b.nameOf(key)
 		return yield(b.preferred(name, versions).info(name), nil)
 	}
@@ -152,11 +162,9 @@ func (b *Backend) oldest(ctx context.Context, prefix string, yield func(backend.
 			if !flush() {
 				return
 			}
-			key, versions = o.Key, versions[:0]
+			key, all = o.Key, all[:0]
 		}
-		if !o.IsDeleteMarker {
-			versions = append(versions, Version{ID: o.VersionID, Bytes: o.Size, Modified: o.LastModified})
-		}
+		all = append(all, o)
 	}
 	if ctx.Err() == nil { // else the last name may not be whole
 		flush()

@@ -217,8 +217,8 @@ func wantUntil(t *testing.T, b *Backend, name, mode string, want time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, until, err := b.core.GetObjectRetention(t.Context(), bucket, b.key(name), all[0].ID)
-	if err != nil || held.String() != string(ObjectLock{Mode: mode}.mode()) || until.Sub(want).Abs() > time.Minute {
+	held, until, err := b.held(t.Context(), name, all[0].ID)
+	if err != nil || held != (ObjectLock{Mode: mode}).mode() || until.Sub(want).Abs() > time.Minute {
 		t.Errorf("lock of %s: %v until %v, want %s until %v; %v", name, held, until, mode, want, err)
 	}
 }
