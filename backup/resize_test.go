@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -14,6 +15,7 @@ import (
 	"holdfast/backup"
 	"holdfast/repo"
 	"holdfast/repo/backend/mem"
+	"holdfast/repo/blob"
 	"holdfast/repo/image"
 	"holdfast/repo/recovery"
 )
@@ -22,7 +24,7 @@ import (
 type sparseDisk struct {
 	bytes   int64
 	patches map[int64][]byte
-	read    int64
+	read    atomic.Int64
 }
 
 func (d *sparseDisk) ReadAt(p []byte, off int64) (int, error) {
@@ -34,7 +36,7 @@ func (d *sparseDisk) ReadAt(p []byte, off int64) (int, error) {
 			copy(p[from-off:to-off], data[from-at:])
 		}
 	}
-	d.read += int64(n)
+	d.read.Add(int64(n))
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -99,8 +101,8 @@ func TestResizeAcrossEveryEdge(t *testing.T) {
 			if whole := p.ReadMode == recovery.ReadFull; whole == (p.Parent == first.ID) || to != from && !strings.HasPrefix(p.Items[0].Reason, "the disk had") {
 				t.Errorf("%s: mode %s, parent %q, reason %q", label, p.ReadMode, p.Parent, p.Items[0].Reason)
 			}
-			if limit := max(0, to-from) + 2*crashChunk; d.read > limit || from == to && d.read != 0 {
-				t.Errorf("%s: %d bytes were read", label, d.read)
+			if got, limit := d.read.Load(), max(0, to-from)+2*crashChunk; got > limit || from == to && got != 0 {
+				t.Errorf("%s: %d bytes were read", label, got)
 			}
 		}
 	}
@@ -153,6 +155,29 @@ func TestAnyExtentListGivesTheMapOfAFullRead(t *testing.T) {
 			t.Fatalf("mode %s, %d bytes read of %d", partly.ReadMode, partly.BytesRead, size)
 		}
 	})
+}
+
+// TestPaddingOfTheLastChunkIsZeros: a buffer that was used before must not leave
+// its bytes behind the end of the disk, or equal disks get different maps.
+func TestPaddingOfTheLastChunkIsZeros(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, crashChunk)
+	data := bytes.Repeat([]byte{0xff}, 9<<20+100)
+	padded := append(bytes.Clone(data[9<<20:]), make([]byte, crashChunk-100)...)
+	pipe := &backup.ImageSource{Label: "pipe", Time: c.Now(), Bytes: -1, OpenStream: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}}
+	for _, src := range []backup.Source{source(c, "disk", data), pipe} {
+		p := mustRun(t, r, src, backup.Options{Now: c.Now, Reads: 1}).Point
+		var last blob.ID
+		err := image.Walk(t.Context(), r, *p.Items[0].Disk, 0, 1<<40, func(_ int64, id blob.ID) error {
+			last = id
+			return nil
+		})
+		if err != nil || last != r.IDOf(blob.DiskChunk, padded) {
+			t.Errorf("%s: the last chunk is %v, %v", p.Source, last, err)
+		}
+	}
 }
 
 // TestExtentsThatCannotBeUnderstoodAreAFullRead, with the reason in the point.

@@ -59,8 +59,14 @@ type backupRun struct {
 
 	mu       sync.Mutex // guards the rest, and keeps one source's lines together
 	done     int
-	failed   []error
+	failed   []failedSource
 	lessThan []string // what is missing of those that are done
+}
+
+// failedSource is a source without a point.
+type failedSource struct {
+	name string
+	err  error
 }
 
 // one backs up one source and shows what became of it.
@@ -81,7 +87,7 @@ func pickPercent(percent float64) bool { return rand.Float64()*100 < percent }
 func (b *backupRun) fail(source string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed = append(b.failed, fmt.Errorf("%s: %w", source, err))
+	b.failed = append(b.failed, failedSource{source, err})
 	b.a.log.Error("backup failed", "source", source, "error", err)
 }
 
@@ -109,25 +115,30 @@ func (b *backupRun) show(res *backup.Result) {
 }
 
 // all is every error there was.
-func (b *backupRun) all() error { return errors.Join(b.failed...) }
+func (b *backupRun) all() error {
+	var all []error
+	for _, f := range b.failed {
+		all = append(all, fmt.Errorf("%s: %w", f.name, f.err))
+	}
+	return errors.Join(all...)
+}
 
 // end is the error of the whole run: nil, incomplete (3), or what went wrong
 // where nothing went well.
 func (b *backupRun) end() error {
-	if len(b.failed) > 0 && b.done == 0 {
-		return errors.Join(b.failed...)
-	}
 	var reasons []string
-	for _, err := range b.failed {
-		var released error
-		if errors.Is(err, backup.ErrRelease) || errors.Is(err, context.Canceled) {
-			released = err
+	grave := len(b.failed) > 0 && b.done == 0
+	for _, f := range b.failed {
+		if b.done+len(b.failed) > 1 { // a single one is what the run ends with
+			b.a.ui.Problem(f.name, f.err)
 		}
-		if released != nil {
-			return errors.Join(b.failed...)
+		if errors.Is(f.err, backup.ErrRelease) || errors.Is(f.err, context.Canceled) {
+			grave = true
 		}
-		b.a.ui.Problem("", err)
-		reasons = append(reasons, err.Error())
+		reasons = append(reasons, fmt.Sprintf("%s: %v", f.name, f.err))
+	}
+	if grave {
+		return b.all()
 	}
 	for _, source := range b.lessThan {
 		reasons = append(reasons, source+": less than asked, see its warnings")

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/backup"
+	"holdfast/cmd/diskfile"
 	"holdfast/repo"
 	"holdfast/repo/image"
 	"holdfast/repo/recovery"
@@ -158,7 +159,7 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 // imageParent finds the point that changed extents are against. It may be of
 // another source, since an image may have got another name; that is worth a word.
 func (a *app) imageParent(ctx context.Context, r *repo.Repository, opts imageOptions, path string) (*recovery.Point, error) {
-	e, err := r.Find(ctx, opts.parent)
+	e, err := a.find(ctx, r, opts.parent)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +227,7 @@ func (a *app) imageSource(ctx context.Context, path string, opts imageOptions, a
 	}
 	if err := a.rawSource(src, f); err != nil {
 		f.Close()
-		return nil, nil, fmt.Errorf("open image %s: %w", path, err)
+		return nil, nil, fmt.Errorf("open image: %w", err)
 	}
 	return src, func() { f.Close() }, nil
 }
@@ -237,8 +238,11 @@ func (a *app) rawSource(src *backup.ImageSource, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if info.IsDir() {
+	switch mode := info.Mode(); {
+	case mode.IsDir():
 		return usagef("name a disk image or block device", "it is a directory")
+	case mode&(os.ModeNamedPipe|os.ModeSocket|os.ModeCharDevice) != 0:
+		return usagef("a stream goes to standard input: backup image - --name NAME", "it is neither a file nor a block device")
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -272,22 +276,12 @@ func (a *app) stdinSource(ctx context.Context, src *backup.ImageSource, format s
 		src.OpenStream = func(context.Context) (io.ReadCloser, error) { return io.NopCloser(in), nil }
 		return src, func() {}, nil
 	}
-	f, err := os.CreateTemp("", "holdfast-vmdk-*")
+	f, err := diskfile.UnpackVMDK(ctx, in)
 	if err != nil {
 		return nil, nil, fmt.Errorf("unpack standard input: %w", err)
 	}
 	closeFile := func() { f.Close(); os.Remove(f.Name()) }
-	size, err := vmdk.ReadStream(ctx, in, func(off int64, grain []byte) error {
-		_, err := f.WriteAt(grain, off)
-		return err
-	})
-	if err == nil {
-		err = f.Truncate(size)
-	}
-	if err == nil {
-		err = a.rawSource(src, f)
-	}
-	if err != nil {
+	if err := a.rawSource(src, f); err != nil {
 		closeFile()
 		return nil, nil, fmt.Errorf("unpack standard input: %w", err)
 	}
@@ -296,61 +290,13 @@ func (a *app) stdinSource(ctx context.Context, src *backup.ImageSource, format s
 
 // openVMDK fills in a source that is the disk inside a VMDK.
 func openVMDK(src *backup.ImageSource, path string) error {
-	disk, err := openVMDKFile(path)
+	disk, err := diskfile.OpenVMDK(path)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
 	src.Bytes = disk.Size()
-	allocated, err := disk.Allocated(0, disk.Size())
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	src.Allocated = make([]image.Extent, len(allocated))
-	for i, e := range allocated {
-		src.Allocated[i] = image.Extent(e)
-	}
-	src.Open = func(context.Context) (backup.RandomAccess, error) { return openVMDKFile(path) }
-	return nil
-}
-
-// vmdkFile is a VMDK with all the files that it consists of.
-type vmdkFile struct {
-	*vmdk.Image
-	files []*os.File
-}
-
-func (v *vmdkFile) Close() error {
-	for _, f := range v.files {
-		f.Close()
-	}
-	return nil
-}
-
-// openVMDKFile opens a VMDK and the extents and parents beside it.
-func openVMDKFile(path string) (*vmdkFile, error) {
-	v := &vmdkFile{}
-	open := func(path string) (io.ReaderAt, int64, error) {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, 0, err
-		}
-		v.files = append(v.files, f)
-		info, err := f.Stat()
-		if err != nil {
-			return nil, 0, err
-		}
-		return f, info.Size(), nil
-	}
-	r, size, err := open(path)
-	if err == nil {
-		v.Image, err = vmdk.OpenChain(r, size, func(name string) (io.ReaderAt, int64, error) {
-			return open(filepath.Join(filepath.Dir(path), name))
-		})
-	}
-	if err != nil {
-		v.Close()
-		return nil, fmt.Errorf("open %s as VMDK: %w", path, err)
-	}
-	return v, nil
+	src.Open = func(context.Context) (backup.RandomAccess, error) { return diskfile.OpenVMDK(path) }
+	src.Allocated, err = disk.Extents()
+	return err
 }

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -131,7 +132,8 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 	a.ui.Stream()
 	return a.withWriter(ctx, func(r *repo.Repository) error {
 		return a.withVCenter(ctx, func(s *vmware.Session) error {
-			vms, err := s.Select(ctx, opts.selection)
+			run := &backupRun{a: a, r: r}
+			vms, err := selectVMs(ctx, s, &opts.selection, run)
 			if err != nil {
 				return err
 			}
@@ -144,9 +146,32 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 			if err := disksExist(vms, opts.excludeDisks); err != nil {
 				return err
 			}
-			return a.backupVMs(ctx, r, s, vms, opts)
+			return a.backupVMs(ctx, run, s, vms, opts)
 		})
 	})
+}
+
+// selectVMs finds the VMs to back up. Of several names one that fits no VM, or
+// too many, does not keep the others from being backed up: it has failed, and
+// is taken out of sel.
+func selectVMs(ctx context.Context, s *vmware.Session, sel *vmware.Selection, run *backupRun) ([]vmware.VM, error) {
+	vms, err := s.Select(ctx, *sel)
+	if !errors.Is(err, vmware.ErrNotFound) && !errors.Is(err, vmware.ErrAmbiguous) || len(sel.Names) < 2 {
+		return vms, err
+	}
+	var good []string
+	for _, name := range sel.Names {
+		if _, err := s.FindVM(ctx, name); err != nil {
+			run.fail("vm/"+name, err)
+			continue
+		}
+		good = append(good, name)
+	}
+	sel.Names = good
+	if len(good) == 0 {
+		return nil, run.all()
+	}
+	return s.Select(ctx, *sel)
 }
 
 // tellExcluded says which VMs were meant but for --exclude-vm: what has no
@@ -193,15 +218,14 @@ func disksExist(vms []vmware.VM, excluded []string) error {
 }
 
 // backupVMs backs up VMs, some at once; one that fails does not stop the others.
-func (a *app) backupVMs(ctx context.Context, r *repo.Repository, s *vmware.Session, vms []vmware.VM, opts backupVMOptions) error {
-	lock, err := a.newRun(r.Config().ID)
+func (a *app) backupVMs(ctx context.Context, run *backupRun, s *vmware.Session, vms []vmware.VM, opts backupVMOptions) error {
+	lock, err := a.newRun(run.r.Config().ID)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	progress := a.ui.Progress()
 	defer progress.Done()
-	run := &backupRun{a: a, r: r}
 	var group errgroup.Group
 	group.SetLimit(opts.parallel)
 	for _, vm := range vms {

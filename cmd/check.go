@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,7 +123,23 @@ func (a *app) showReport(what string, rep *repo.Report, sources map[string]strin
 		*repo.Report
 		Findings []repo.Finding `json:"findings"`
 	}{rep, orEmpty(rep.Findings)})
-	return rep.Verdict()
+	err := rep.Verdict()
+	switch {
+	case err == nil:
+		return nil
+	case rep.Errors == 0 && rep.Healed == rep.Damaged:
+		return &advised{err, "all of it is mended; look at the health of the disks"}
+	case rep.Errors > 0 && onlyIndex(rep):
+		return &advised{err, "nothing is lost: holdfast repair index makes it anew from the packs"}
+	case rep.Errors > 0 && what == "check":
+		return &advised{err, "what is named above cannot be restored whole, all else can; back up those sources again"}
+	}
+	return err
+}
+
+// onlyIndex reports whether all that is lost are lists of what stands elsewhere.
+func onlyIndex(rep *repo.Report) bool {
+	return !slices.ContainsFunc(rep.Findings, func(f repo.Finding) bool { return f.Lost && !strings.HasPrefix(f.Object, "index/") })
 }
 
 type scrubOptions struct{ heal bool }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"syscall"
 
 	"holdfast/backup"
 	"holdfast/cmd/settings"
@@ -121,11 +122,21 @@ var exitTable = []exitRow{
 	{seal.ErrKeyFile, exitWrongKey, "a key file is made by holdfast init --new-key-file or holdfast key add --new-key-file"},
 	{backend.ErrUnreachable, exitUnreachable, "check the address, the network and the credentials of the repository"},
 	{backend.ErrNoSpace, exitFailed, "free space in the repository's place; nothing that was stored is lost"},
+	{syscall.ENOSPC, exitFailed, "free space there, or choose another place"},
 	{backend.ErrDurability, exitFailed, "the disk or file system under the repository reports write errors; check it before the next run"},
 }
 
 // Hinter is an error that knows better than the table what to do about it.
 type Hinter interface{ Hint() string }
+
+// advised is an error with advice that fits the moment better than the table's.
+type advised struct {
+	error
+	hint string
+}
+
+func (e *advised) Hint() string  { return e.hint }
+func (e *advised) Unwrap() error { return e.error }
 
 // usagef makes the error of a mistake on the command line.
 func usagef(hint, format string, args ...any) error {

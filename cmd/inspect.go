@@ -51,7 +51,7 @@ type diffExtent struct {
 func runDiff(ctx context.Context, words []string, a *app, r *repo.Repository) error {
 	var points [2]repo.Entry
 	for i, word := range words {
-		e, err := r.Find(ctx, word)
+		e, err := a.find(ctx, r, word)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func runDump(ctx context.Context, words []string, a *app, r *repo.Repository) er
 	if a.json {
 		return usagef("leave --json away, or ask for: holdfast show POINT --json", "dump writes an item's bytes, not JSON")
 	}
-	e, err := r.Find(ctx, words[0])
+	e, err := a.find(ctx, r, words[0])
 	if err != nil {
 		return err
 	}

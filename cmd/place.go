@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"holdfast/repo"
@@ -20,11 +21,17 @@ type place struct {
 	lockWriter func(ctx context.Context) (unlock func() error, err error)
 }
 
+// schemePattern is the beginning of a URL; a drive letter is none.
+var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
+
 // openPlace opens the store behind a repository's URL. With create an empty
 // directory is made where there is none; a place that holds anything is refused.
 func (a *app) openPlace(ctx context.Context, url string, create bool) (*place, error) {
 	if strings.HasPrefix(url, "s3:") {
 		return nil, usagef("a path on a disk or a mounted share works today", "open %s: buckets are not supported by this version", url)
+	}
+	if scheme := schemePattern.FindString(url); scheme != "" {
+		return nil, usagef("a path on a disk or a mounted share; write ./NAME for one with a colon in it", "open repository: %s is no kind of place", scheme)
 	}
 	open := local.Open
 	if create {

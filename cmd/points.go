@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -111,6 +112,33 @@ func unreadable(problems []*repo.PointError) error {
 	return fmt.Errorf("%d points cannot be read, the first: %w", len(problems), first)
 }
 
+// find resolves what an operator typed. Where that is the newest point, one
+// that cannot be read may be newer still: that is never passed over in silence.
+func (a *app) find(ctx context.Context, r *repo.Repository, spec string) (repo.Entry, error) {
+	if spec != "latest" && !strings.HasPrefix(spec, "latest:") {
+		return r.Find(ctx, spec)
+	}
+	if spec == "latest:" {
+		return repo.Entry{}, usagef("latest:SOURCE, or latest alone for the newest of all", "%q names no source", spec)
+	}
+	entries, problems, err := r.Points(ctx)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	points := make([]*recovery.Point, len(entries))
+	for i, e := range entries {
+		points[i] = e.Point
+	}
+	p, err := recovery.Find(points, spec)
+	if err != nil {
+		return repo.Entry{}, errors.Join(err, unreadable(problems))
+	}
+	for _, problem := range problems {
+		a.ui.Warn("point %s cannot be read and may be newer than %s: %v", problem.ID, p.ID, problem.Err)
+	}
+	return entries[slices.Index(points, p)], nil
+}
+
 // selectPoints applies the filters; entries are oldest first and stay so.
 func selectPoints(entries []repo.Entry, opts pointsOptions) ([]repo.Entry, error) {
 	if opts.source != "" {
@@ -153,7 +181,7 @@ func newShowCommand(a *app) *cobra.Command {
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {
 			return a.withRepository(c.Context(), func(r *repo.Repository) error {
-				e, err := r.Find(c.Context(), words[0])
+				e, err := a.find(c.Context(), r, words[0])
 				if err != nil {
 					return err
 				}
@@ -306,7 +334,7 @@ func (a *app) label(ctx context.Context, words []string, change func(*ledger.Lab
 	return a.withWriter(ctx, func(r *repo.Repository) error {
 		var found []repo.Entry
 		for _, word := range words {
-			e, err := r.Find(ctx, word)
+			e, err := a.find(ctx, r, word)
 			if err != nil {
 				return err
 			}

@@ -3,18 +3,18 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/diskfile"
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
 	"holdfast/vmware"
 	"holdfast/vmware/target"
-	"holdfast/vmware/vmdk"
 )
 
 func newRestoreCommand(a *app) *cobra.Command {
@@ -100,7 +100,7 @@ func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a
 		return err
 	}
 	a.ui.Stream()
-	e, err := r.Find(ctx, spec)
+	e, err := a.find(ctx, r, spec)
 	if err != nil {
 		return err
 	}
@@ -160,9 +160,20 @@ func (a *app) restoreTo(ctx context.Context, r *repo.Repository, p *recovery.Poi
 	a.ui.Say("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
 	a.ui.Event("summary", restoreSummary{
 		Point: p.ID, Source: p.Source, Target: name, Items: res.Items, BytesWritten: res.BytesWritten,
-		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: []string{},
+		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: a.warnings(),
 	})
 	return nil
+}
+
+// warnings are what a summary says about damage that was healed on the way.
+func (a *app) warnings() []string {
+	list := []string{}
+	a.healed.Range(func(name, _ any) bool {
+		list = append(list, fmt.Sprintf("%s is damaged; parity brought its bytes back", name))
+		return true
+	})
+	slices.Sort(list)
+	return list
 }
 
 // diskFormat joins the VMDK code to the restore of files.
@@ -171,35 +182,7 @@ func diskFormat(name string) (*restore.Format, error) {
 	case "raw":
 		return nil, nil
 	case "vmdk":
-		return &restore.Format{Name: "vmdk", Encode: encodeVMDK, Decode: decodeVMDK}, nil
+		return diskfile.Format(), nil
 	}
 	return nil, usagef("raw or vmdk", "--format %q is unknown", name)
-}
-
-func encodeVMDK(ctx context.Context, w io.Writer, src restore.Disk) error {
-	allocated := []vmdk.Extent{}
-	err := src.Extents(ctx, func(start, length int64) error {
-		allocated = append(allocated, vmdk.Extent{Start: start, Length: length})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	ahead, stop, err := src.Sequential(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	_, err = vmdk.WriteStream(ctx, w, ahead, vmdk.CapacityFor(src.Size()), vmdk.StreamOptions{Allocated: allocated})
-	return err
-}
-
-func decodeVMDK(f *os.File, size int64) (io.ReaderAt, int64, error) {
-	img, err := vmdk.Open(f, size, func(name string) (io.ReaderAt, int64, error) {
-		return nil, 0, fmt.Errorf("the disk refers to %s: %w", name, vmdk.ErrFormat)
-	})
-	if err != nil {
-		return nil, 0, err
-	}
-	return img, img.Size(), nil
 }

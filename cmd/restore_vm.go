@@ -94,7 +94,7 @@ func runRestoreVM(ctx context.Context, spec string, opts restoreVMOptions, a *ap
 		a.ui.Stream()
 	}
 	return a.withRepository(ctx, func(r *repo.Repository) error {
-		e, err := r.Find(ctx, spec)
+		e, err := a.find(ctx, r, spec)
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func (a *app) showPlan(plan target.Plan) {
 		a.ui.Printf("%-12s%s\n", name, ui.Clean(fmt.Sprintf(format, args...)))
 	}
 	line("point", "%s", plan.Point)
-	line("VM", "%s in %s%s", plan.Name, plan.Datacenter, plan.Folder)
+	line("VM", "%s in %s", plan.Name, plan.Folder)
 	for _, f := range plan.NewFolders {
 		line("folder", "%s will be made", f)
 	}

@@ -2,7 +2,9 @@ package repo
 
 import (
 	"context"
+	"slices"
 
+	"holdfast/repo/index"
 	"holdfast/repo/parity"
 )
 
@@ -11,6 +13,14 @@ import (
 func (r *Repository) WriteRecord(ctx context.Context, name string, kind parity.Kind, v any) error {
 	return r.writeRecord(ctx, name, kind, v)
 }
+
+// WriteSegment publishes an index segment, true or not.
+func (r *Repository) WriteSegment(ctx context.Context, name string, segment []byte) error {
+	return r.writePayload(ctx, name, parity.Index, segment)
+}
+
+// Indexed are the packs that the index lists.
+func (r *Repository) Indexed() []index.Pack { return slices.Collect(r.index.Packs()) }
 
 // HashOf is the hash of the manifest behind an entry.
 func (e Entry) HashOf() string { return e.hash }

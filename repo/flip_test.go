@@ -88,7 +88,7 @@ func (m *museum) visit(t testing.TB) error {
 
 // bitsWorthFlipping are a bit of each byte of the header's fields at both ends,
 // of each page's check, and of the first and last sealed bytes, and of every
-// 256th byte of the rest. (Package pack flips every single bit; here the
+// 1024th byte of the rest. (Package pack flips every single bit; here the
 // question is what a whole repository makes of it.)
 func bitsWorthFlipping(object []byte) []int {
 	var bits []int
@@ -98,8 +98,8 @@ func bitsWorthFlipping(object []byte) []int {
 			at >= parity.PageBytes && at < parity.PageBytes+24 || at >= 2*parity.PageBytes-40 && at < 2*parity.PageBytes
 	}
 	for at := range object {
-		if dense(at) || at%256 == 0 {
-			bits = append(bits, at*8+(at+at/256)%8)
+		if dense(at) || at%1024 == 0 {
+			bits = append(bits, at*8+(at+at/1024)%8)
 		}
 	}
 	return bits

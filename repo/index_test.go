@@ -15,6 +15,8 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/fault"
 	"holdfast/repo/backend/mem"
+	"holdfast/repo/blob"
+	"holdfast/repo/index"
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
@@ -161,6 +163,32 @@ func TestDamagedSegmentAndPackOfOneSession(t *testing.T) {
 	done, err := r.RepairIndex(t.Context(), nil)
 	if err != nil || !slices.Equal(done.Unreadable, []string{lost}) || done.Packs != 1 {
 		t.Errorf("repair: %+v %v", done, err)
+	}
+}
+
+// TestSegmentThatSaysOtherThingsThanThePackIsFound: it obeys the conservation
+// law in itself, but leaves out what the pack's own table lists.
+func TestSegmentThatSaysOtherThingsThanThePackIsFound(t *testing.T) {
+	r, be, secret := newRepo(t)
+	makePoint(t, r, "image/a", noise(1, 3*testChunk))
+	pack0 := r.Indexed()[0]
+	entry := index.Entry{ID: r.IDOf(blob.DiskChunk, []byte("never stored")), Offset: 4096, Stored: 100}
+	pack0.Count, pack0.Sum = 1, index.EntryHash(entry.ID, entry.Offset, entry.Stored)
+	var b index.Builder
+	b.Add(pack0, []index.Entry{entry})
+	segment, err := b.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := names(t, be, "index/")[0]
+	damage(t, be, name, remove)
+	if err := r.WriteSegment(t.Context(), name, segment); err != nil {
+		t.Fatal(err)
+	}
+	rep := check(t, openAt(t, be, secret))
+	wantVerdict(t, rep, pack.ErrDamaged)
+	if !slices.ContainsFunc(rep.Findings, func(f repo.Finding) bool { return f.Object == pack0.Name() && f.Lost }) {
+		t.Errorf("findings: %+v", rep.Findings)
 	}
 }
 

@@ -87,6 +87,20 @@ func TestInitThatFailsLeavesThePlaceEmpty(t *testing.T) {
 	}
 }
 
+// TestInitWhoseLastAnswerIsLostKeepsItsKeys: when nobody can tell whether the
+// repository was made, nothing is taken from it.
+func TestInitWhoseLastAnswerIsLostKeepsItsKeys(t *testing.T) {
+	store, secret := mem.New(), keyFile(t)
+	be := fault.New(store, fault.Options{Rules: []fault.Rule{
+		{Op: fault.PutIfAbsent, Prefix: "config", Err: backend.ErrUnreachable, Mode: fault.DoneButLost},
+		{Op: fault.Get, Prefix: "ledger/", Err: backend.ErrUnreachable},
+	}})
+	if _, err := repo.Init(t.Context(), be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, options()); !errors.Is(err, backend.ErrUnreachable) {
+		t.Fatalf("init: %v", err)
+	}
+	wantVerdict(t, check(t, openAt(t, store, secret)), nil)
+}
+
 func TestInitRefuses(t *testing.T) {
 	key := []repo.NewKey{{Secret: keyFile(t)}}
 	for what, p := range map[string]repo.InitParams{

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"holdfast/repo/backend"
@@ -67,23 +66,4 @@ func TestContentThatIsNotItsIDNeverLeavesMemory(t *testing.T) {
 		}
 		r.Close()
 	}
-}
-
-// TestOpenSessionBeatsOncePerHour until it ends.
-func TestOpenSessionBeatsOncePerHour(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newInternal(t, mem.New(), false)
-		defer r.Close()
-		s, err := r.Begin(t.Context(), "image/a", "a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(3*time.Hour + time.Minute)
-		s.Abort()
-		time.Sleep(5 * time.Hour)
-		beats, err := r.list(t.Context(), ledger.Sessions)
-		if err != nil || len(beats) != 4 {
-			t.Errorf("records %v, %v", beats, err)
-		}
-	})
 }

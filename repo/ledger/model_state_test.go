@@ -118,12 +118,12 @@ type plan struct {
 }
 
 type planKey struct {
-	g, own                                                 uint8
-	entry                                                  uint16
-	gen                                                    [modelSIDs]uint8
-	sess, slotP, slotR, tomb, seg, run, pack, dead         mask
-	runPacks                                               [modelPruners]mask
-	merge                                                  bool
+	g, own                                         uint8
+	entry                                          uint16
+	gen                                            [modelSIDs]uint8
+	sess, slotP, slotR, tomb, seg, run, pack, dead mask
+	runPacks                                       [modelPruners]mask
+	merge                                          bool
 }
 
 // rules remembers what the real functions answered.

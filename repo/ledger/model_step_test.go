@@ -125,9 +125,10 @@ func (m *model) stepWriter(s *state, i int, out emit) {
 		}
 		to(wSegment)
 	case wSegment: // W6
-		t.seg, t.sentSeg, t.pack, t.sentPack = t.seg|bit, t.sentSeg|bit, t.pack|bit, t.sentPack|bit
-		if m.mut != segmentBeforePack {
-			t.pack = s.pack
+		if m.mut == segmentBeforePack {
+			t.pack, t.sentPack = t.pack|bit, t.sentPack|bit
+		} else {
+			t.seg, t.sentSeg = t.seg|bit, t.sentSeg|bit
 		}
 		to(wSlot)
 	case wSlot: // W7
@@ -198,6 +199,9 @@ func (m *model) stepLists(s *state, i int, out emit) {
 		w.pc = wParents
 		out(&t, writerNames[i])
 	case wParents:
+		if m.mut == ledgerBeforeTombs {
+			entry = s.led[s.newest()]
+		}
 		void := m.those(s, entry, s.slotP, bitVoid)
 		for p := range modelSIDs {
 			if has(s.slotP&^void, p) && p != sid {
@@ -210,17 +214,14 @@ func (m *model) stepLists(s *state, i int, out emit) {
 		switch {
 		case has(s.tomb, int(w.parent)):
 			done(needsPack)
-		case m.mut == parentsOfAnOldLedger:
-			done(reuses)
-		case m.mut == ledgerBeforeTombs:
-			done(reuses)
 		default:
 			w.pc = wLedger
 			out(&t, writerNames[i])
 		}
 	case wLedger:
 		p := int(w.parent)
-		if m.ask(s.led[s.newest()], p, s.gen[p], bitVoid) {
+		old := m.mut == parentsOfAnOldLedger || m.mut == ledgerBeforeTombs
+		if old && !has(s.slotP, p) || !old && m.ask(s.led[s.newest()], p, s.gen[p], bitVoid) {
 			done(needsPack)
 			return
 		}

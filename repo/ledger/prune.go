@@ -10,7 +10,7 @@ import (
 // entry has that number the plan is void and the round starts over.
 type Plan struct {
 	Next     *Entry
-	Changed  bool     // Next says more than the entry before: it is worth writing
+	Changed  bool     // Next is worth writing: it says more than the entry before, or its number lets the horizon pass what is settled
 	Condemn  []string // packs (P2)
 	Rescue   []string // packs (P4)
 	Go       []string // packs (P3, P5)

@@ -111,7 +111,7 @@ func (p *Plan) WithRuns(names []string) {
 		}
 	}
 	slices.Sort(p.Next.Superseded)
-	p.Changed = !sameEntry(p.Next, p.survey.listing.Ledger.Entry)
+	p.Changed = p.survey.litter || !sameEntry(p.Next, p.survey.listing.Ledger.Entry)
 }
 
 func sameEntry(a, b *Entry) bool {

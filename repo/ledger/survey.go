@@ -67,6 +67,7 @@ type Survey struct {
 	Blocked []Reason // if not empty, the round may decide nothing
 
 	listing *Listing
+	litter  bool         // a settled session left something that only a higher horizon lets go
 	settled map[SID]bool // has a slot
 	openGen uint32       // the lowest of open sessions, or the ledger's number
 	exists  map[string]bool
@@ -136,9 +137,11 @@ func (s *Survey) sortPoints() {
 	}
 	covers := s.coverage()
 	for _, slot := range s.listing.Slots {
+		live := slot.Kind != RevokedSlot && !forgotten[slot.SID]
+		s.litter = s.litter || !live && slot.SID.Gen == s.Horizon && s.Horizon == s.listing.Ledger.Number
 		switch {
 		case slot.Kind == RevokedSlot || s.listing.Ledger.IsVoid(slot.SID):
-		case !forgotten[slot.SID]:
+		case live:
 			s.Live = append(s.Live, slot.SID)
 		case !covers(slot.SID):
 			s.Remark = append(s.Remark, slot.SID)

@@ -113,9 +113,11 @@ func (b *Backend) fetch(ctx context.Context, verb, name, version string, offset,
 		return nil, "", b.explain(ctx, verb, name, err)
 	}
 	if whole {
-		err = b.verify(verb, name, version, header, data)
+		if err := b.verify(verb, name, version, header, data); err != nil {
+			return nil, "", err
+		}
 	}
-	return data, info.VersionID, err
+	return data, info.VersionID, nil
 }
 
 // unveil turns "access denied" into "no such key" where that is what it means:

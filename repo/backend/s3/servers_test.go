@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net"
@@ -72,11 +73,14 @@ func fake(t *testing.T, versioned bool, around func(http.Handler) http.Handler) 
 func serve(t *testing.T, handler http.Handler) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
-	server.Config.ErrorLog = log.New(&bytes.Buffer{}, "", 0) // broken connections are meant
+	server.Config.ErrorLog = quiet()
 	server.Start()
 	t.Cleanup(server.Close)
 	return server.URL
 }
+
+// quiet takes what an HTTP server says of connections that break on purpose.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // hear returns a logger and what it has heard.
 func hear() (*slog.Logger, func() string) {

@@ -146,10 +146,9 @@ func (b *Backend) PutIfAbsent(ctx context.Context, name string, data []byte) err
 	}
 	err = b.holds(ctx, name, data)
 	switch {
-	case err == nil && b.absent.Load() == ignores:
-		return nil
 	case err == nil:
-		return b.probe(ctx, name, data)
+		b.learn(ctx, name, data)
+		return nil
 	case !errors.Is(err, backend.ErrNotFound):
 		return err
 	case b.absent.Load() == ignores:
@@ -210,7 +209,19 @@ func (b *Backend) putFirst(ctx context.Context, name string, data []byte) error 
 	if err := b.own(ctx, name, version, data); err != nil {
 		return err
 	}
-	return b.probe(ctx, name, data)
+	b.learn(ctx, name, data)
+	return nil
+}
+
+// learn probes if that is still of use. The object is where it belongs, so that
+// a probe that fails only leaves the question open.
+func (b *Backend) learn(ctx context.Context, name string, data []byte) {
+	if b.absent.Load() != undecided {
+		return
+	}
+	if err := b.probe(ctx, name, data); err != nil {
+		b.log.Debug("probe for put-if-absent brought no answer", "err", err)
+	}
 }
 
 // probe puts bytes over themselves, if absent. Of long ones it learns nothing;
