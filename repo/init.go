@@ -108,8 +108,8 @@ func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Con
 		if r.slot, err = randomHex(r.opts.Rand, slotIDBytes); err != nil {
 			return made, err
 		}
-		name := prefixKeys + r.slot
-		made = append(made, name, spare(name))
+		name := ledger.Keys + r.slot
+		made = append(made, name, ledger.Spare(name))
 		if err := r.writeSlot(ctx, name, key); err != nil {
 			return made, err
 		}
@@ -117,7 +117,7 @@ func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Con
 	if err := r.writeRecord(ctx, ledger.LedgerName(0), parity.Ledger, ledger.Entry{Version: ledger.Version}); err != nil {
 		return made, err
 	}
-	return made, r.writeRecord(ctx, nameConfig, parity.Config, config)
+	return made, r.writeRecord(ctx, ledger.ConfigObject, parity.Config, config)
 }
 
 // undo takes back what a failed init has written, so that the next one finds

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/seal"
 )
@@ -36,11 +37,11 @@ func (r *Repository) AddKey(ctx context.Context, key NewKey) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := prefixKeys + id
+	name := ledger.Keys + id
 	if err := r.writeSlot(ctx, name, key); err != nil {
 		// A key that was not added must open nothing.
 		ctx = context.WithoutCancel(ctx)
-		for _, place := range []string{name, spare(name)} {
+		for _, place := range []string{name, ledger.Spare(name)} {
 			if undoErr := r.be.Delete(ctx, place); undoErr != nil {
 				err = errors.Join(err, fmt.Errorf("take back %s: %w", place, undoErr))
 			}
@@ -60,7 +61,7 @@ func (r *Repository) writeSlot(ctx context.Context, name string, key NewKey) err
 	if err != nil {
 		return fmt.Errorf("make key slot: %w", err)
 	}
-	for _, place := range []string{spare(name), name} {
+	for _, place := range []string{ledger.Spare(name), name} {
 		if err := r.be.PutIfAbsent(ctx, place, object); err != nil {
 			return fmt.Errorf("write %s: %w", place, err)
 		}
@@ -106,7 +107,7 @@ func (r *Repository) RemoveKey(ctx context.Context, id string) (removed string, 
 	if others == 0 {
 		return "", fmt.Errorf("remove key %s: %w", found, ErrLastKey)
 	}
-	for _, place := range []string{prefixKeys + found, spare(prefixKeys + found)} {
+	for _, place := range []string{ledger.Keys + found, ledger.Spare(ledger.Keys + found)} {
 		if err := r.be.Delete(ctx, place); err != nil {
 			return "", fmt.Errorf("remove %s: %w", place, err)
 		}
@@ -123,7 +124,7 @@ func (r *Repository) Keys(ctx context.Context) ([]Key, error) {
 	var keys []Key
 	for _, id := range ids {
 		key := Key{ID: id, Current: id == r.slot, Damaged: true}
-		eachCopy(ctx, r.be, prefixKeys+id, func(payload []byte) bool {
+		eachCopy(ctx, r.be, ledger.Keys+id, func(payload []byte) bool {
 			info, err := seal.ReadSlotInfo(payload)
 			if err != nil {
 				return false
@@ -144,7 +145,7 @@ func (r *Repository) Keys(ctx context.Context) ([]Key, error) {
 func slotIDs(ctx context.Context, be backend.Backend) ([]string, error) {
 	seen := map[string]bool{}
 	var ids []string
-	for _, prefix := range []string{prefixKeys, spare(prefixKeys)} {
+	for _, prefix := range []string{ledger.Keys, ledger.Spare(ledger.Keys)} {
 		err := be.List(ctx, prefix, func(info backend.Info) error {
 			id := strings.TrimPrefix(info.Name, prefix)
 			if !seen[id] && !strings.Contains(id, "/") {
@@ -164,8 +165,8 @@ func slotIDs(ctx context.Context, be backend.Backend) ([]string, error) {
 // content, and returns the last error met.
 func eachCopy(ctx context.Context, be backend.Backend, name string, fn func(payload []byte) bool) error {
 	var last error
-	for _, place := range []string{name, spare(name)} {
-		object, err := fetch(ctx, be, place)
+	for _, place := range []string{name, ledger.Spare(name)} {
+		object, err := backend.Whole(ctx, be, place)
 		if err != nil {
 			last = err
 			continue
@@ -191,7 +192,7 @@ func openRing(ctx context.Context, be backend.Backend, secret seal.Secret) (*sea
 	}
 	var wrong, damaged error
 	for _, id := range ids {
-		name := prefixKeys + id
+		name := ledger.Keys + id
 		var ring *seal.Ring
 		err := eachCopy(ctx, be, name, func(payload []byte) bool {
 			opened, err := seal.OpenSlot(payload, name, secret)

@@ -5,27 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 )
-
-const (
-	nameConfig  = "config"
-	prefixKeys  = "keys/"
-	prefixSpare = "spare/"
-	quarantine  = "quarantine/"
-)
-
-// spare is the name of the copy of a precious object.
-func spare(name string) string { return prefixSpare + name }
-
-// hasSpare reports whether objects of that name are stored twice.
-func hasSpare(name string) bool {
-	return name == nameConfig || strings.HasPrefix(name, prefixKeys)
-}
 
 // writeRecord seals v as a record object and takes its name for ever. It
 // returns backend.ErrExists if another record has the name. Precious records
@@ -43,9 +28,9 @@ func (r *Repository) writePayload(ctx context.Context, name string, kind parity.
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", name, err)
 	}
-	if hasSpare(name) {
-		if err := r.be.PutIfAbsent(ctx, spare(name), object.Bytes); err != nil {
-			return fmt.Errorf("write %s: %w", spare(name), err)
+	if ledger.HasSpare(name) {
+		if err := r.be.PutIfAbsent(ctx, ledger.Spare(name), object.Bytes); err != nil {
+			return fmt.Errorf("write %s: %w", ledger.Spare(name), err)
 		}
 	}
 	if err := r.be.PutIfAbsent(ctx, name, object.Bytes); err != nil {
@@ -70,10 +55,10 @@ func (r *Repository) params(kind parity.Kind, name string) pack.Params {
 // and turns to the spare where there is one.
 func (r *Repository) readRecord(ctx context.Context, name string, kind parity.Kind) ([]byte, error) {
 	payload, err := r.readCopy(ctx, name, name, kind)
-	if err == nil || !hasSpare(name) || ctx.Err() != nil {
+	if err == nil || !ledger.HasSpare(name) || ctx.Err() != nil {
 		return payload, err
 	}
-	payload, spareErr := r.readCopy(ctx, spare(name), name, kind)
+	payload, spareErr := r.readCopy(ctx, ledger.Spare(name), name, kind)
 	if spareErr != nil {
 		return nil, err // the original's error tells more
 	}
@@ -83,7 +68,7 @@ func (r *Repository) readRecord(ctx context.Context, name string, kind parity.Ki
 
 // readCopy reads the record that lies at place under its true name.
 func (r *Repository) readCopy(ctx context.Context, place, name string, kind parity.Kind) ([]byte, error) {
-	object, err := fetch(ctx, r.be, place)
+	object, err := backend.Whole(ctx, r.be, place)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", place, err)
 	}

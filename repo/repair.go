@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/check"
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
@@ -57,7 +58,7 @@ func (r *Repository) addFromTable(ctx context.Context, b *index.Builder, name st
 	if err != nil {
 		return err
 	}
-	object, err := fetch(ctx, r.be, name)
+	object, err := backend.Whole(ctx, r.be, name)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
@@ -132,7 +133,7 @@ func (r *Repository) readableSegments(ctx context.Context, listed map[string]boo
 		payload, err := r.readRecord(ctx, name, parity.Index)
 		if err == nil {
 			var packs []index.Pack
-			if packs, err = segmentPacks(payload); err == nil {
+			if packs, err = check.SegmentPacks(payload); err == nil {
 				for _, p := range packs {
 					listed[p.Name()] = true
 				}

@@ -20,6 +20,7 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
+	"holdfast/repo/load"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/seal"
@@ -59,6 +60,7 @@ type Repository struct {
 	opts    Options
 	log     *slog.Logger
 	index   *index.Local
+	load    *load.Loader
 
 	mu     sync.Mutex
 	newest uint32 // number of the ledger entry below
@@ -91,7 +93,7 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Opti
 		return nil, err
 	}
 	r := newRepository(be, ring, slot, opts)
-	payload, err := r.readRecord(ctx, nameConfig, parity.Config)
+	payload, err := r.readRecord(ctx, ledger.ConfigObject, parity.Config)
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}
@@ -129,7 +131,7 @@ func (r *Repository) apply(config ledger.Config) error {
 // Exists tells whether there is a repository at all, without any secret:
 // ErrNoRepository if there is none.
 func Exists(ctx context.Context, be backend.Backend) error {
-	for _, name := range []string{nameConfig, spare(nameConfig)} {
+	for _, name := range []string{ledger.ConfigObject, ledger.Spare(ledger.ConfigObject)} {
 		_, err := be.Stat(ctx, name)
 		if err == nil {
 			return nil
@@ -156,6 +158,7 @@ func (r *Repository) openIndex(ctx context.Context) error {
 		return fmt.Errorf("open local index: %w", err)
 	}
 	r.index = local
+	r.load = &load.Loader{Backend: r.be, Keys: r.keys, Index: local, Refresh: r.refresh, Healed: r.noteHealed}
 	if err := r.refresh(ctx); err != nil {
 		local.Close()
 		return err

@@ -216,7 +216,7 @@ func (s *Session) count(stored, chunks int64) {
 
 // reusable reports whether a pack that nobody has condemned holds id.
 func (r *Repository) reusable(ctx context.Context, id blob.ID) (bool, error) {
-	locations, err := r.lookup(ctx, id)
+	locations, err := r.load.Lookup(ctx, id)
 	if err != nil {
 		return false, err
 	}

@@ -33,12 +33,12 @@ func (m *model) stepPruner(s *state, q int, out emit) {
 		to(qTombs)
 	case qTombs:
 		p.tomb = t.tomb
-		to(qIndex)
-	case qIndex:
-		p.seg, p.run = t.seg, t.run
 		if m.mut == packsBeforeIndex {
 			p.pack = t.pack
 		}
+		to(qIndex)
+	case qIndex:
+		p.seg, p.run = t.seg, t.run
 		if m.cfg.fine || m.mut == packsBeforeIndex {
 			to(qPacks)
 			return

@@ -150,8 +150,13 @@ func zombie(m *model, s *state) {
 	s.slotR, s.sentR = s.slotR|2, s.sentR|2
 }
 
-// threeParties: writer 1 has reused the old pack, which entry 2 condemned
-// since; writer 2 is open, between the two.
+// reused: writer 1 has reused the old pack, which entry 1 condemned since.
+func reused(m *model, s *state) {
+	m.condemnedOld(s, 1)
+	s.begun(0, 0, wSlot)
+}
+
+// threeParties: the same, two entries later; writer 2 is open, between the two.
 func threeParties(m *model, s *state) {
 	m.condemnedOld(s, 2)
 	s.begun(0, 0, wSlot)

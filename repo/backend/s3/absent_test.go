@@ -146,16 +146,17 @@ func TestConflictIsAskedAgain(t *testing.T) {
 // and without the right to put nothing is learnt.
 func TestProbeIsHarmless(t *testing.T) {
 	var puts atomic.Int64
-	mayPut := true
+	var mayPut atomic.Bool
+	mayPut.Store(true)
 	endpoint, liar := before(t, false, func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if r.Method != http.MethodPut {
 			return false
 		}
 		puts.Add(1)
-		if !mayPut {
+		if !mayPut.Load() {
 			answer(w, http.StatusForbidden, "AccessDenied", "Access Denied.")
 		}
-		return !mayPut
+		return !mayPut.Load()
 	})
 	b := open(t, endpoint)
 	mustPut(t, b, "config", "config")
@@ -166,11 +167,11 @@ func TestProbeIsHarmless(t *testing.T) {
 	if err := b.ProbePutIfAbsent(t.Context(), "gone", []byte("other")); !errors.Is(err, backend.ErrNotFound) || puts.Load() != 0 {
 		t.Errorf("probe of nothing: %v, %d puts", err, puts.Load())
 	}
-	mayPut = false
+	mayPut.Store(false)
 	if err := b.ProbePutIfAbsent(t.Context(), "config", []byte("config")); !errors.Is(err, ErrAccess) || b.absent.Load() != undecided {
 		t.Errorf("probe without rights: %v", err)
 	}
-	mayPut = true
+	mayPut.Store(true)
 	if err := b.ProbePutIfAbsent(t.Context(), "config", []byte("config")); err != nil || b.absent.Load() != decides || b.SingleWriter() != "" {
 		t.Errorf("probe: %v, single writer %q", err, b.SingleWriter())
 	}

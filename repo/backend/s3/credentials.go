@@ -136,17 +136,18 @@ func fromFile(ctx context.Context, env func(string) string, hidden *veil) (crede
 	return nil, fmt.Errorf("%w: profile %q in %s", ErrCredentials, profile, file)
 }
 
-// renewed asks a function for credentials whenever the last ones end.
+// renewed asks a function for credentials whenever the last ones are about to
+// end. The client calls it under a lock.
 type renewed struct {
-	credentials.Expiry
-	keys func(context.Context) (Keys, error)
-	now  func() time.Time
-	veil *veil
-
-	mu     sync.Mutex
-	asked  bool
-	always bool // the last ones never end
+	keys  func(context.Context) (Keys, error)
+	now   func() time.Time
+	veil  *veil
+	asked bool
+	ends  time.Time
 }
+
+// renewEarly is how long before their end credentials are no longer used.
+const renewEarly = time.Minute
 
 // RetrieveWithCredContext implements credentials.Provider.
 func (r *renewed) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
@@ -158,13 +159,7 @@ func (r *renewed) RetrieveWithCredContext(cc *credentials.CredContext) (credenti
 	if err != nil {
 		return credentials.Value{}, fmt.Errorf("get credentials: %w", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.asked, r.always = true, keys.Expires.IsZero()
-	r.CurrentTime = r.now
-	if !r.always {
-		r.SetExpiration(keys.Expires, credentials.DefaultExpiryWindow)
-	}
+	r.asked, r.ends = true, keys.Expires
 	return keys.value(r.veil), nil
 }
 
@@ -173,9 +168,7 @@ func (r *renewed) Retrieve() (credentials.Value, error) { return r.RetrieveWithC
 
 // IsExpired implements credentials.Provider.
 func (r *renewed) IsExpired() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.asked || !r.always && r.Expiry.IsExpired()
+	return !r.asked || !r.ends.IsZero() && !r.now().Before(r.ends.Add(-renewEarly))
 }
 
 // veil blots secrets out of texts that come from outside: a debugging proxy may

@@ -120,10 +120,11 @@ func (b *Backend) elsewhere(a minio.ErrorResponse, say string) error {
 
 // skew says how far the clocks are apart, where that is known.
 func (b *Backend) skew() string {
-	if !b.wire.known.Load() {
+	ahead, err := b.wire.Ahead()
+	if err != nil {
 		return "by more than the server allows"
 	}
-	return fmt.Sprintf("the server is %v ahead", time.Duration(b.wire.ahead.Load()).Round(time.Second))
+	return fmt.Sprintf("the server is %v ahead", ahead.Round(time.Second))
 }
 
 // clean makes a foreign text fit for one line of an error, without secrets.

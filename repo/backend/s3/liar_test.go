@@ -159,13 +159,13 @@ func TestTruncatedBodyIsAnError(t *testing.T) {
 // TestOtherRangeThanAskedFor: a server that ignores ranges is borne with, one
 // that sends another is not.
 func TestOtherRangeThanAskedFor(t *testing.T) {
-	other := false
+	var other atomic.Bool
 	endpoint, liar := before(t, false, func(w http.ResponseWriter, r *http.Request, good http.Handler) bool {
 		if r.Method != http.MethodGet || r.Header.Get("Range") == "" {
 			return false
 		}
 		r.Header.Del("Range")
-		if other {
+		if other.Load() {
 			r.Header.Set("Range", "bytes=30-39")
 		}
 		good.ServeHTTP(w, r)
@@ -188,7 +188,7 @@ func TestOtherRangeThanAskedFor(t *testing.T) {
 	if _, err := b.Get(t.Context(), "a", 995, 10); !errors.Is(err, backend.ErrRange) {
 		t.Errorf("get beyond the end: %v", err)
 	}
-	other = true
+	other.Store(true)
 	if got, err := b.Get(t.Context(), "a", 20, 10); !errors.Is(err, backend.ErrUnreachable) {
 		t.Errorf("get of another range: %q, %v", got, err)
 	}
@@ -226,26 +226,27 @@ func TestWrongBytesOnTheWay(t *testing.T) {
 // TestListThatLies: out of order is an error, an overlapping page is not, and a
 // broken one is never taken for the end.
 func TestListThatLies(t *testing.T) {
-	body := ""
+	var body atomic.Value
 	endpoint, liar := before(t, false, func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if r.URL.Query().Get("list-type") == "" {
 			return false
 		}
-		io.WriteString(w, body)
+		io.WriteString(w, body.Load().(string))
 		return true
 	})
 	b := open(t, endpoint)
 	mustPut(t, b, "a", "x")
 	liar.on.Store(true)
 	list := func(names ...string) ([]string, error) {
-		body = "<ListBucketResult>"
+		text := "<ListBucketResult>"
 		for _, name := range names {
-			body += "<Contents><Key>site/one/" + name + "</Key><Size>1</Size><LastModified>2026-01-02T03:04:05Z</LastModified></Contents>"
+			text += "<Contents><Key>site/one/" + name + "</Key><Size>1</Size><LastModified>2026-01-02T03:04:05Z</LastModified></Contents>"
 		}
-		body += "</ListBucketResult>"
+		text += "</ListBucketResult>"
 		if slices.Contains(names, "cut") {
-			body = body[:len(body)-40]
+			text = text[:len(text)-40]
 		}
+		body.Store(text)
 		var got []string
 		err := b.List(t.Context(), "", func(info backend.Info) error {
 			got = append(got, info.Name)
@@ -262,7 +263,7 @@ func TestListThatLies(t *testing.T) {
 	if got, err := list("a", "b", "cut"); !errors.Is(err, backend.ErrUnreachable) {
 		t.Errorf("broken list: %q, %v", got, err)
 	}
-	body = ""
+	body.Store("")
 	if err := b.List(t.Context(), "", func(backend.Info) error { return nil }); err == nil {
 		t.Error("empty answer to a list: no error")
 	}
@@ -317,12 +318,13 @@ func (n nowhere) WriteHeader(int)             {}
 
 // TestLostAnswers: the request is done and the connection breaks.
 func TestLostAnswers(t *testing.T) {
-	done := true
+	var done atomic.Bool
+	done.Store(true)
 	endpoint, liar := before(t, false, func(_ http.ResponseWriter, r *http.Request, good http.Handler) bool {
 		if r.Method != http.MethodPut && r.Method != http.MethodDelete {
 			return false
 		}
-		if done {
+		if done.Load() {
 			good.ServeHTTP(nowhere{http.Header{}}, r)
 		} else {
 			io.Copy(io.Discard, r.Body)
@@ -348,7 +350,7 @@ func TestLostAnswers(t *testing.T) {
 	if err := b.Delete(t.Context(), "a"); !errors.Is(err, backend.ErrUnreachable) || !retry.Transient(err) {
 		t.Errorf("delete, done and lost: %v", err)
 	}
-	done = false
+	done.Store(false)
 	if err := b.PutIfAbsent(t.Context(), "commit/s/2", []byte("mine")); !errors.Is(err, backend.ErrUnreachable) {
 		t.Errorf("put new, not done and lost: %v", err)
 	}

@@ -46,9 +46,9 @@ func (l ObjectLock) mode() minio.RetentionMode {
 // lockUntil is the end of a lock that begins now by the server's clock, in
 // whole seconds, as retention dates are.
 func (b *Backend) lockUntil() (time.Time, error) {
-	now, err := b.wire.serverTime()
+	now, err := b.wire.ServerTime()
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %w", backend.ErrUnreachable, err)
+		return time.Time{}, fmt.Errorf("%w: %w", backend.ErrUnreachable, err) // and the next answer may tell
 	}
 	return now.AddDate(0, 0, b.lock.Days).Add(time.Second).Truncate(time.Second).UTC(), nil
 }
@@ -112,7 +112,7 @@ func (b *Backend) lockedUntil(ctx context.Context, name, version string, answer 
 		return "", false
 	}
 	_, ends, err := b.held(ctx, name, version)
-	if now, unknown := b.wire.serverTime(); err == nil && unknown == nil && ends.After(now) {
+	if now, unknown := b.wire.ServerTime(); err == nil && unknown == nil && ends.After(now) {
 		return " until " + ends.UTC().Format(time.RFC3339), true
 	}
 	text := strings.ToLower(answer.Code + " " + answer.Message)

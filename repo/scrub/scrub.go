@@ -1,4 +1,7 @@
-package repo
+// Package scrub finds and heals damage by checksums and parity alone: it needs
+// no key, so it can run on the machine that holds the disks. It also holds the
+// report that a scrub and a check share.
+package scrub
 
 import (
 	"context"
@@ -15,8 +18,8 @@ import (
 	"holdfast/repo/parity"
 )
 
-// ScrubOptions steer a scrub.
-type ScrubOptions struct {
+// Options steer a scrub.
+type Options struct {
 	Heal     bool                              // write healed bytes back
 	Progress func(doneBytes, totalBytes int64) // may be nil
 	Found    func(name string, what string)    // told of each damaged object; may be nil
@@ -59,7 +62,7 @@ var ErrHealable = errors.New("healable damage found")
 // scrubber carries one scrub.
 type scrubber struct {
 	be   backend.Backend
-	opts ScrubOptions
+	opts Options
 
 	names     map[string]bool // of all objects
 	published map[string]bool // sids with a slot or an index segment
@@ -70,17 +73,14 @@ type scrubber struct {
 	total int64
 }
 
-// Scrub reads every object and compares it with its checksums and parity. It
+// Run reads every object and compares it with its checksums and parity. It
 // needs no key. With Heal damaged objects are written anew, bit for bit what
 // they were; the damaged bytes stay in quarantine/ until the next clean scrub.
-func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report, error) {
-	if err := Exists(ctx, be); err != nil {
-		return nil, err
-	}
+func Run(ctx context.Context, be backend.Backend, opts Options) (*Report, error) {
 	s := &scrubber{be: be, opts: opts, names: map[string]bool{}, published: map[string]bool{}}
 	var infos []backend.Info
 	err := be.List(ctx, "", func(info backend.Info) error {
-		if isOurs(info.Name) {
+		if ledger.IsOurs(info.Name) {
 			infos = append(infos, info)
 			s.note(info.Name)
 			s.total += info.Bytes
@@ -119,7 +119,7 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	object, err := fetch(ctx, s.be, info.Name)
+	object, err := backend.Whole(ctx, s.be, info.Name)
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil // pruned meanwhile
 	}
@@ -145,8 +145,8 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 	case err == nil:
 		return s.mend(ctx, info.Name, damage.String(), object, fixed)
 	}
-	if hasSpare(trueName(info.Name)) {
-		if other, ok := s.intact(ctx, twin(info.Name)); ok {
+	if ledger.HasSpare(ledger.TrueName(info.Name)) {
+		if other, ok := s.intact(ctx, ledger.Twin(info.Name)); ok {
 			return s.mend(ctx, info.Name, err.Error(), object, other)
 		}
 	}
@@ -184,7 +184,7 @@ func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed [
 	}
 	write := s.be.PutIfAbsent // a copy that was missing
 	if damaged != nil {
-		if err := s.be.Put(ctx, quarantine+name, damaged); err != nil {
+		if err := s.be.Put(ctx, ledger.Quarantine+name, damaged); err != nil {
 			return fmt.Errorf("quarantine %s: %w", name, err)
 		}
 		write = s.be.Put
@@ -199,14 +199,14 @@ func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed [
 // spares brings back precious objects of which one copy is missing.
 func (s *scrubber) spares(ctx context.Context) error {
 	for name := range s.names {
-		if !hasSpare(trueName(name)) || s.names[twin(name)] {
+		if !ledger.HasSpare(ledger.TrueName(name)) || s.names[ledger.Twin(name)] {
 			continue
 		}
 		object, ok := s.intact(ctx, name)
 		if !ok {
 			continue // already reported as lost
 		}
-		if err := s.mend(ctx, twin(name), "missing; its copy is there", nil, object); err != nil {
+		if err := s.mend(ctx, ledger.Twin(name), "missing; its copy is there", nil, object); err != nil {
 			return err
 		}
 	}
@@ -215,7 +215,7 @@ func (s *scrubber) spares(ctx context.Context) error {
 
 // intact reads an object that is whole or can be made so.
 func (s *scrubber) intact(ctx context.Context, name string) ([]byte, bool) {
-	object, err := fetch(ctx, s.be, name)
+	object, err := backend.Whole(ctx, s.be, name)
 	if err != nil {
 		return nil, false
 	}
@@ -225,15 +225,15 @@ func (s *scrubber) intact(ctx context.Context, name string) ([]byte, bool) {
 
 func (s *scrubber) found(f Finding) {
 	s.mu.Lock()
-	s.rep.add(f)
+	s.rep.Add(f)
 	s.mu.Unlock()
 	if s.opts.Found != nil {
 		s.opts.Found(f.Object, f.What)
 	}
 }
 
-// add counts a finding.
-func (rep *Report) add(f Finding) {
+// Add counts a finding.
+func (rep *Report) Add(f Finding) {
 	rep.Findings = append(rep.Findings, f)
 	if f.Lost {
 		rep.Errors++
@@ -246,7 +246,7 @@ func (rep *Report) add(f Finding) {
 
 func (s *scrubber) emptyQuarantine(ctx context.Context) error {
 	var names []string
-	err := s.be.List(ctx, quarantine, func(info backend.Info) error {
+	err := s.be.List(ctx, ledger.Quarantine, func(info backend.Info) error {
 		names = append(names, info.Name)
 		return nil
 	})
@@ -259,15 +259,4 @@ func (s *scrubber) emptyQuarantine(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// trueName is the name under which a copy's bytes were sealed.
-func trueName(name string) string { return strings.TrimPrefix(name, prefixSpare) }
-
-// twin is the name of the other copy of a precious object.
-func twin(name string) string {
-	if strings.HasPrefix(name, prefixSpare) {
-		return trueName(name)
-	}
-	return spare(name)
 }

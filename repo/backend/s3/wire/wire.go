@@ -1,10 +1,17 @@
-package s3
+// Package wire is the HTTP transport of an S3 client: connections that are given
+// up when nothing moves on them, a pool of them, the proxy that the environment
+// names, and the server's clock as its answers tell it.
+//
+// Nothing bounds a whole call: how long 35 MB take is the line's affair. What is
+// bounded is silence.
+package wire
 
 import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"fmt"
+	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,8 +22,9 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// Limits of the HTTP client. Nothing bounds a whole call: how long 35 MB take
-// is the line's affair. What is bounded is silence.
+// ErrNoClock: no answer of the server has carried a date yet.
+var ErrNoClock = errors.New("server's clock is not known")
+
 const (
 	dialTimeout   = 15 * time.Second
 	headerTimeout = time.Minute // from the last byte sent to the answer
@@ -29,8 +37,27 @@ const (
 // Servers refuse requests from 15 minutes on.
 const skewWorthAWord = 5 * time.Minute
 
-// wire carries requests and notes how far the server's clock is ahead.
-type wire struct {
+// Options of New; the zero value goes by TCP to servers that the system trusts.
+type Options struct {
+	// Env looks up the proxy's variables, HTTPS_PROXY and its like. nil: there is no proxy.
+	Env func(name string) string
+	// RootCAs are the certificate authorities to believe; nil means the system's.
+	RootCAs *x509.CertPool
+	// DialContext opens connections; nil means TCP.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// StallTimeout ends a connection on which no byte moved for so long. 0 means 2 min.
+	StallTimeout time.Duration
+	// Transport replaces all of the above.
+	Transport http.RoundTripper
+	// Now measures the time since the server's last date. nil means time.Now.
+	Now func() time.Time
+	// Log hears, once, that the clocks differ. nil discards.
+	Log *slog.Logger
+}
+
+// Wire carries requests and notes how far the server's clock is ahead. It is an
+// http.RoundTripper for many goroutines.
+type Wire struct {
 	next  http.RoundTripper
 	now   func() time.Time
 	log   *slog.Logger
@@ -39,15 +66,30 @@ type wire struct {
 	told  atomic.Bool
 }
 
-func newWire(opts Options) (*wire, error) {
-	w := &wire{next: opts.Transport, now: opts.Now, log: opts.Log}
-	if w.next != nil {
-		return w, nil
+// New makes a Wire.
+func New(opts Options) *Wire {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	next := opts.Transport
+	if next == nil {
+		next = transport(opts)
+	}
+	return &Wire{next: next, now: opts.Now, log: opts.Log}
+}
+
+func transport(opts Options) *http.Transport {
+	env := opts.Env
+	if env == nil {
+		env = func(string) string { return "" }
 	}
 	proxy := (&httpproxy.Config{
-		HTTPProxy:  cmp.Or(opts.Env("HTTP_PROXY"), opts.Env("http_proxy")),
-		HTTPSProxy: cmp.Or(opts.Env("HTTPS_PROXY"), opts.Env("https_proxy")),
-		NoProxy:    cmp.Or(opts.Env("NO_PROXY"), opts.Env("no_proxy")),
+		HTTPProxy:  cmp.Or(env("HTTP_PROXY"), env("http_proxy")),
+		HTTPSProxy: cmp.Or(env("HTTPS_PROXY"), env("https_proxy")),
+		NoProxy:    cmp.Or(env("NO_PROXY"), env("no_proxy")),
 	}).ProxyFunc()
 	dial := opts.DialContext
 	if dial == nil {
@@ -56,7 +98,7 @@ func newWire(opts Options) (*wire, error) {
 	stall := cmp.Or(opts.StallTimeout, stallTimeout)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // one connection a request: HTTP/2 would share one window among all packs
-	w.next = &http.Transport{
+	return &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dial(ctx, network, address)
@@ -76,11 +118,10 @@ func newWire(opts Options) (*wire, error) {
 		DisableCompression:    true, // an object's bytes as they are
 		Protocols:             &protocols,
 	}
-	return w, nil
 }
 
 // RoundTrip implements http.RoundTripper.
-func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w *Wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := w.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -96,15 +137,22 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// serverTime is the server's clock now, or an error if no answer has told it.
-func (w *wire) serverTime() (time.Time, error) {
+// Ahead is how far the server's clock was ahead at its last answer, or ErrNoClock.
+func (w *Wire) Ahead() (time.Duration, error) {
 	if !w.known.Load() {
-		return time.Time{}, fmt.Errorf("read the server's clock: no answer carried a date")
+		return 0, ErrNoClock
 	}
-	return w.now().Add(time.Duration(w.ahead.Load())), nil
+	return time.Duration(w.ahead.Load()), nil
 }
 
-func (w *wire) closeIdle() {
+// ServerTime is the server's clock now, or ErrNoClock.
+func (w *Wire) ServerTime() (time.Time, error) {
+	ahead, err := w.Ahead()
+	return w.now().Add(ahead), err
+}
+
+// CloseIdleConnections lets go of what no request uses.
+func (w *Wire) CloseIdleConnections() {
 	if c, ok := w.next.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}

@@ -1,4 +1,5 @@
-package repo
+// Package check tells whether every recovery point can be restored.
+package check
 
 import (
 	"bytes"
@@ -13,14 +14,16 @@ import (
 	"holdfast/repo/image"
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
+	"holdfast/repo/load"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/recovery"
+	"holdfast/repo/scrub"
 	"holdfast/repo/stream"
 )
 
-// CheckOptions steer a check.
-type CheckOptions struct {
+// Options steer a check.
+type Options struct {
 	// ReadData also opens every chunk of every pack; ReadBytes > 0 stops after
 	// so many bytes, ReadPercent after that share, of packs taken in random order.
 	ReadData    bool
@@ -30,11 +33,24 @@ type CheckOptions struct {
 	Shuffle     func(n int, swap func(i, j int))
 }
 
+// Subject is the repository to be checked.
+type Subject struct {
+	*load.Loader
+	Points func(ctx context.Context) ([]*recovery.Point, []Unreadable, error)
+}
+
+// Unreadable is a point whose manifest or label cannot be read.
+type Unreadable struct {
+	ID     string
+	Object string
+	Err    error
+}
+
 // checker carries one check.
 type checker struct {
-	r     *Repository
-	opts  CheckOptions
-	rep   Report
+	r     Subject
+	opts  Options
+	rep   scrub.Report
 	sizes map[string]int64 // every object there is
 	lost  map[string]bool  // packs that are missing or cannot be read whole
 	seen  map[blob.ID]bool // content known to be there, and all below it
@@ -45,19 +61,19 @@ type checker struct {
 	broken map[string]string   // copies of precious objects that do not open, and why
 }
 
-// Check tells whether every point can be restored: all records open, the index
+// Run tells whether every point can be restored: all records open, the index
 // obeys its law and agrees with the packs that exist, every map and stream is
 // whole, every chunk they name is in a pack that is there. With ReadData the
 // packs are opened and every chunk re-hashed. Findings name the points and
 // items they hit.
-func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
+func Run(ctx context.Context, r Subject, opts Options) (*scrub.Report, error) {
 	c := &checker{
 		r: r, opts: opts, sizes: map[string]int64{}, lost: map[string]bool{},
 		seen: map[blob.ID]bool{}, known: map[string]index.Pack{},
 		opened: map[string]bool{}, saved: map[string]blob.Set{}, broken: map[string]string{},
 	}
-	err := r.be.List(ctx, "", func(info backend.Info) error {
-		if !strings.HasPrefix(info.Name, quarantine) {
+	err := r.Backend.List(ctx, "", func(info backend.Info) error {
+		if !strings.HasPrefix(info.Name, ledger.Quarantine) {
 			c.sizes[info.Name] = info.Bytes
 		}
 		return nil
@@ -65,7 +81,7 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 	if err != nil {
 		return nil, fmt.Errorf("list objects: %w", err)
 	}
-	if err := r.refresh(ctx); err != nil {
+	if err := r.Refresh(ctx); err != nil {
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{c.records, c.packs, c.data, c.points} {
@@ -91,15 +107,7 @@ func kindOf(name string) (parity.Kind, bool) {
 			return kind, true
 		}
 	}
-	return parity.Config, name == nameConfig
-}
-
-// isOurs reports whether an object of that name belongs to a repository. What
-// else lies at the place, and quarantine, is nobody's business.
-func isOurs(name string) bool {
-	name = trueName(name)
-	_, record := kindOf(name)
-	return record || strings.HasPrefix(name, prefixKeys) || strings.HasPrefix(name, ledger.Data) || strings.HasPrefix(name, ledger.Meta)
+	return parity.Config, name == ledger.ConfigObject
 }
 
 // records opens every record object, both copies of the precious ones.
@@ -124,30 +132,30 @@ func (c *checker) records(ctx context.Context) error {
 // copies judges each precious object by what is left of its two copies.
 func (c *checker) copies(names []string) {
 	for _, name := range names {
-		if !hasSpare(trueName(name)) {
+		if !ledger.HasSpare(ledger.TrueName(name)) {
 			continue
 		}
 		why, bad := c.broken[name]
-		_, otherThere := c.sizes[twin(name)]
-		_, otherBad := c.broken[twin(name)]
+		_, otherThere := c.sizes[ledger.Twin(name)]
+		_, otherBad := c.broken[ledger.Twin(name)]
 		switch {
 		case bad && (otherBad || !otherThere):
-			c.rep.add(Finding{Object: name, What: why, Lost: true})
+			c.rep.Add(scrub.Finding{Object: name, What: why, Lost: true})
 		case bad:
-			c.rep.add(Finding{Object: name, What: why + "; its copy is there"})
+			c.rep.Add(scrub.Finding{Object: name, What: why + "; its copy is there"})
 		case !otherThere:
-			c.rep.add(Finding{Object: twin(name), What: "missing; its copy is there"})
+			c.rep.Add(scrub.Finding{Object: ledger.Twin(name), What: "missing; its copy is there"})
 		}
 	}
 }
 
 func (c *checker) record(ctx context.Context, name string) error {
-	kind, ours := kindOf(trueName(name))
-	slot := strings.HasPrefix(trueName(name), prefixKeys)
+	kind, ours := kindOf(ledger.TrueName(name))
+	slot := strings.HasPrefix(ledger.TrueName(name), ledger.Keys)
 	if !ours && !slot {
 		return nil
 	}
-	object, err := fetch(ctx, c.r.be, name)
+	object, err := backend.Whole(ctx, c.r.Backend, name)
 	if errors.Is(err, backend.ErrNotFound) {
 		delete(c.sizes, name) // pruned meanwhile
 		return nil
@@ -163,12 +171,12 @@ func (c *checker) record(ctx context.Context, name string) error {
 		err = c.openRecord(name, kind, slot, object)
 	}
 	switch {
-	case err != nil && hasSpare(trueName(name)):
+	case err != nil && ledger.HasSpare(ledger.TrueName(name)):
 		c.broken[name] = err.Error()
 	case err != nil:
-		c.rep.add(Finding{Object: name, What: err.Error(), Lost: true})
+		c.rep.Add(scrub.Finding{Object: name, What: err.Error(), Lost: true})
 	case !damage.Clean():
-		c.rep.add(Finding{Object: name, What: damage.String() + "; parity brings it back"})
+		c.rep.Add(scrub.Finding{Object: name, What: damage.String() + "; parity brings it back"})
 	}
 	return nil
 }
@@ -188,16 +196,16 @@ func (c *checker) openRecord(name string, kind parity.Kind, slot bool, object []
 		_, err := pack.DecodeSlot(object)
 		return err
 	}
-	payload, _, err := pack.OpenRecord(c.r.keys, trueName(name), kind, object)
+	payload, _, err := pack.OpenRecord(c.r.Keys, ledger.TrueName(name), kind, object)
 	if err != nil || kind != parity.Index {
 		return err
 	}
-	_, err = segmentPacks(payload)
+	_, err = SegmentPacks(payload)
 	return err
 }
 
-// segmentPacks lists the packs of a segment that obeys the conservation law.
-func segmentPacks(payload []byte) ([]index.Pack, error) {
+// SegmentPacks lists the packs of a segment that obeys the conservation law.
+func SegmentPacks(payload []byte) ([]index.Pack, error) {
 	segment, err := index.Open(bytes.NewReader(payload), int64(len(payload)))
 	if err != nil {
 		return nil, err
@@ -207,7 +215,7 @@ func segmentPacks(payload []byte) ([]index.Pack, error) {
 
 // packs compares the index with the packs that exist.
 func (c *checker) packs(ctx context.Context) error {
-	for p := range c.r.index.Packs() {
+	for p := range c.r.Index.Packs() {
 		name := p.Name()
 		c.known[name] = p
 		size, there := c.sizes[name]
@@ -229,16 +237,16 @@ func (c *checker) packs(ctx context.Context) error {
 // missing reports a pack that was not listed, unless it was written after the
 // listing, by a backup that runs beside the check.
 func (c *checker) missing(ctx context.Context, name string) error {
-	info, err := c.r.be.Stat(ctx, name)
+	info, err := c.r.Backend.Stat(ctx, name)
 	if err == nil {
 		c.sizes[name] = info.Bytes
 		return nil
 	}
-	if !isGone(err) {
+	if !errors.Is(err, backend.ErrNotFound) {
 		return fmt.Errorf("check %s: %w", name, err)
 	}
 	c.lost[name] = true
-	c.rep.add(Finding{Object: name, What: "missing", Lost: true})
+	c.rep.Add(scrub.Finding{Object: name, What: "missing", Lost: true})
 	return nil
 }
 
@@ -286,10 +294,10 @@ func (c *checker) data(ctx context.Context) error {
 
 // readPack opens every chunk of a pack and compares it with the index.
 func (c *checker) readPack(ctx context.Context, name string) error {
-	object, err := fetch(ctx, c.r.be, name)
+	object, err := backend.Whole(ctx, c.r.Backend, name)
 	if errors.Is(err, backend.ErrNotFound) {
 		c.lost[name] = true
-		c.rep.add(Finding{Object: name, What: "missing", Lost: true})
+		c.rep.Add(scrub.Finding{Object: name, What: "missing", Lost: true})
 		return nil
 	}
 	if err := c.noAnswer(ctx, name, err); err != nil {
@@ -306,7 +314,7 @@ func (c *checker) readPack(ctx context.Context, name string) error {
 		return nil
 	}
 	c.lost[name] = c.lost[name] || lost
-	c.rep.add(Finding{Object: name, What: what, Lost: lost})
+	c.rep.Add(scrub.Finding{Object: name, What: what, Lost: lost})
 	return nil
 }
 
@@ -317,7 +325,7 @@ func (c *checker) openPack(name string, object []byte) (what string, lost bool) 
 		return healErr.Error(), true
 	}
 	c.saved[name] = blob.Set{}
-	err := pack.VerifyAll(c.r.keys, name, fixed, func(e pack.Entry, _ []byte, err error) error {
+	err := pack.VerifyAll(c.r.Keys, name, fixed, func(e pack.Entry, _ []byte, err error) error {
 		if err == nil {
 			c.saved[name].Add(e.ID)
 		}
@@ -330,7 +338,7 @@ func (c *checker) openPack(name string, object []byte) (what string, lost bool) 
 		return err.Error(), true
 	}
 	delete(c.saved, name) // all of it
-	_, entries, err := pack.OpenTable(c.r.keys, name, fixed)
+	_, entries, err := pack.OpenTable(c.r.Keys, name, fixed)
 	if err != nil {
 		return err.Error(), true
 	}
@@ -354,7 +362,7 @@ func (c *checker) points(ctx context.Context) error {
 		return err
 	}
 	// Again, for points that were made meanwhile: their segments came before them.
-	if err := c.r.refresh(ctx); err != nil {
+	if err := c.r.Refresh(ctx); err != nil {
 		return err
 	}
 	for _, p := range problems {
@@ -362,7 +370,7 @@ func (c *checker) points(ctx context.Context) error {
 	}
 	for _, e := range entries {
 		for i := range e.Items {
-			if err := c.item(ctx, e.Point, &e.Items[i]); err != nil {
+			if err := c.item(ctx, e, &e.Items[i]); err != nil {
 				return err
 			}
 		}
@@ -394,7 +402,7 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 	case it.Stream != nil:
 		err = stream.Nodes(ctx, c.r, *it.Stream, visit, skip)
 	}
-	var damage *DamageError
+	var damage *load.DamageError
 	switch {
 	case err == nil:
 		return nil
@@ -403,7 +411,7 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 	case errors.Is(err, errHurt):
 	case errors.As(err, &damage):
 		where = damage.Object
-	case errors.Is(err, ErrMissing), errors.Is(err, image.ErrMap), errors.Is(err, stream.ErrStream):
+	case errors.Is(err, load.ErrMissing), errors.Is(err, image.ErrMap), errors.Is(err, stream.ErrStream):
 		where = "the index"
 	default:
 		return err
@@ -419,7 +427,7 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 
 // holder says which object is to blame if content is lost, "" if it is there.
 func (c *checker) holder(ctx context.Context, id blob.ID) string {
-	found, err := c.r.lookup(ctx, id)
+	found, err := c.r.Lookup(ctx, id)
 	if err != nil || len(found) == 0 {
 		return "the index"
 	}
@@ -440,5 +448,5 @@ func (c *checker) hit(object, what, who string) {
 			return
 		}
 	}
-	c.rep.add(Finding{Object: object, What: what, Lost: true, Hits: []string{who}})
+	c.rep.Add(scrub.Finding{Object: object, What: what, Lost: true, Hits: []string{who}})
 }

@@ -1,0 +1,77 @@
+package repo
+
+import (
+	"context"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/blob"
+	"holdfast/repo/check"
+	"holdfast/repo/load"
+	"holdfast/repo/recovery"
+	"holdfast/repo/scrub"
+)
+
+// What the folders below say of a repository's state, under the names by which
+// callers know it.
+type (
+	// CheckOptions steer Check.
+	CheckOptions = check.Options
+	// ScrubOptions steer Scrub.
+	ScrubOptions = scrub.Options
+	// Report is what a check or a scrub found.
+	Report = scrub.Report
+	// Finding is one thing that is wrong.
+	Finding = scrub.Finding
+	// DamageError says which object keeps a chunk from being read.
+	DamageError = load.DamageError
+)
+
+var (
+	// ErrMissing: no segment of the index knows the chunk.
+	ErrMissing = load.ErrMissing
+	// ErrHealable: damage was found that parity brings back, or has brought back.
+	ErrHealable = scrub.ErrHealable
+)
+
+// Load brings chunks of one kind back: fn is called once for each index of
+// ids, in any order, never twice at once. What it is given is authenticated
+// and has the id asked for.
+func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn func(i int, plain []byte) error) error {
+	return r.load.Load(ctx, kind, ids, fn)
+}
+
+// Get brings one chunk back.
+func (r *Repository) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byte, error) {
+	return r.load.Get(ctx, kind, id)
+}
+
+// Check tells whether every point can be restored; see check.Run.
+func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
+	return check.Run(ctx, check.Subject{Loader: r.load, Points: r.checkable}, opts)
+}
+
+// checkable lists the points for a check.
+func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.Unreadable, error) {
+	entries, problems, err := r.Points(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var points []*recovery.Point
+	for _, e := range entries {
+		points = append(points, e.Point)
+	}
+	var unreadable []check.Unreadable
+	for _, p := range problems {
+		unreadable = append(unreadable, check.Unreadable{ID: p.ID, Object: p.Object, Err: p.Err})
+	}
+	return points, unreadable, nil
+}
+
+// Scrub finds, and heals if asked, damage without any key; see scrub.Run. A
+// place without a repository is ErrNoRepository.
+func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report, error) {
+	if err := Exists(ctx, be); err != nil {
+		return nil, err
+	}
+	return scrub.Run(ctx, be, opts)
+}
