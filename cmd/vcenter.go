@@ -107,7 +107,7 @@ func newVMCBTCommand(a *app) *cobra.Command {
 						return err
 					}
 					if run != nil {
-						if err := run(c.Context(), s, vm); err != nil {
+						if err := run(c.Context(), s, vm); err != nil || a.quiet && !a.json {
 							return err
 						}
 					}
@@ -199,7 +199,7 @@ func runCleanup(ctx context.Context, age time.Duration, dryRun bool, a *app, s *
 		if !c.Removed {
 			state = "kept"
 		}
-		a.ui.Printf("%s: %s %s (%s): %s\n", c.VM, c.Snapshot, state, c.Created.Format(time.RFC3339), c.Reason)
+		a.ui.Say("%s: %s %s (%s): %s\n", c.VM, c.Snapshot, state, c.Created.Format(time.RFC3339), c.Reason)
 	}
 	if len(cleaned) == 0 {
 		a.ui.Note("no snapshot of ours anywhere")

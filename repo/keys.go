@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/seal"
+	"holdfast/repo/slot"
 )
 
 // ErrLastKey: the last key of a repository cannot be removed.
@@ -117,14 +117,14 @@ func (r *Repository) RemoveKey(ctx context.Context, id string) (removed string, 
 
 // Keys lists the key slots.
 func (r *Repository) Keys(ctx context.Context) ([]Key, error) {
-	ids, err := slotIDs(ctx, r.be)
+	ids, err := slot.IDs(ctx, r.be)
 	if err != nil {
 		return nil, err
 	}
 	var keys []Key
 	for _, id := range ids {
 		key := Key{ID: id, Current: id == r.slot, Damaged: true}
-		eachCopy(ctx, r.be, ledger.Keys+id, func(payload []byte) bool {
+		slot.EachCopy(ctx, r.be, ledger.Keys+id, func(payload []byte) bool {
 			info, err := seal.ReadSlotInfo(payload)
 			if err != nil {
 				return false
@@ -139,94 +139,4 @@ func (r *Repository) Keys(ctx context.Context) ([]Key, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
-}
-
-// slotIDs finds the ids of all slots of which a copy exists.
-func slotIDs(ctx context.Context, be backend.Backend) ([]string, error) {
-	seen := map[string]bool{}
-	var ids []string
-	for _, prefix := range []string{ledger.Keys, ledger.Spare(ledger.Keys)} {
-		err := be.List(ctx, prefix, func(info backend.Info) error {
-			id := strings.TrimPrefix(info.Name, prefix)
-			if !seen[id] && !strings.Contains(id, "/") {
-				seen[id] = true
-				ids = append(ids, id)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
-		}
-	}
-	return ids, nil
-}
-
-// eachCopy gives the payload of each readable copy of a slot to fn until fn is
-// content, and returns the last error met.
-func eachCopy(ctx context.Context, be backend.Backend, name string, fn func(payload []byte) bool) error {
-	var last error
-	for _, place := range []string{name, ledger.Spare(name)} {
-		object, err := backend.Whole(ctx, be, place)
-		if err != nil {
-			last = err
-			continue
-		}
-		payload, err := pack.DecodeSlot(object)
-		if err != nil {
-			last = err
-			continue
-		}
-		if fn(payload) {
-			return nil
-		}
-	}
-	return last
-}
-
-// openRing tries the secret on every slot. A wrong secret and a damaged slot
-// are told apart: seal.ErrWrongKey needs at least one slot that could be read.
-func openRing(ctx context.Context, be backend.Backend, secret seal.Secret) (*seal.Ring, string, error) {
-	ids, err := slotIDs(ctx, be)
-	if err != nil {
-		return nil, "", err
-	}
-	var wrong, damaged error
-	for _, id := range ids {
-		name := ledger.Keys + id
-		var ring *seal.Ring
-		err := eachCopy(ctx, be, name, func(payload []byte) bool {
-			opened, err := seal.OpenSlot(payload, name, secret)
-			switch {
-			case err == nil:
-				ring = opened
-			case errors.Is(err, seal.ErrWrongKey):
-				wrong = err
-			default:
-				damaged = err
-			}
-			return err == nil || errors.Is(err, seal.ErrWrongKey)
-		})
-		if ring != nil {
-			return ring, id, nil
-		}
-		if ctx.Err() != nil {
-			return nil, "", ctx.Err()
-		}
-		if errors.Is(err, backend.ErrUnreachable) {
-			return nil, "", fmt.Errorf("read key slot: %w", err)
-		}
-		if err != nil {
-			damaged = err
-		}
-	}
-	if wrong != nil && damaged != nil {
-		return nil, "", fmt.Errorf("open repository: %w; there is also a key slot that cannot be read: %s", seal.ErrWrongKey, damaged.Error())
-	}
-	if wrong != nil {
-		return nil, "", fmt.Errorf("open repository: %w", seal.ErrWrongKey)
-	}
-	if damaged == nil {
-		return nil, "", fmt.Errorf("open repository: no key slot: %w", pack.ErrDamaged)
-	}
-	return nil, "", fmt.Errorf("open repository: no key slot can be read (%w): %w", damaged, pack.ErrDamaged)
 }

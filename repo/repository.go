@@ -24,6 +24,7 @@ import (
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/seal"
+	"holdfast/repo/slot"
 )
 
 // ErrNoRepository: there is neither a config nor its spare at the place.
@@ -88,11 +89,11 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Opti
 	if err := Exists(ctx, be); err != nil {
 		return nil, err
 	}
-	ring, slot, err := openRing(ctx, be, secret)
+	ring, id, err := slot.Open(ctx, be, secret)
 	if err != nil {
 		return nil, err
 	}
-	r := newRepository(be, ring, slot, opts)
+	r := newRepository(be, ring, id, opts)
 	payload, err := r.readRecord(ctx, ledger.ConfigObject, parity.Config)
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)

@@ -399,8 +399,8 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 		<-release
 		return true
 	})
-	b := open(t, endpoint, func(o *Options) { o.StallTimeout = 50 * time.Millisecond })
-	mustPut(t, b, "a", "x")
+	mustPut(t, open(t, endpoint), "a", "x")
+	b := open(t, endpoint, func(o *Options) { o.StallTimeout = 100 * time.Millisecond })
 	liar.on.Store(true)
 	_, err := b.Get(t.Context(), "a", 0, -1)
 	close(release)

@@ -49,6 +49,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -175,7 +176,7 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 	}
 	b := &Backend{
 		where: where, lock: opts.ObjectLock, redact: redact, now: opts.Now, log: opts.Log,
-		region:   regionOf(opts),
+		region:   cmp.Or(opts.Region, opts.Env("AWS_REGION"), opts.Env("AWS_DEFAULT_REGION")), // "": the server is asked, once
 		deciding: make(chan struct{}, 1),
 		chosen:   map[string]string{},
 		doubts:   map[string]string{},
@@ -199,23 +200,7 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 // endpointOf is the server's URL: the location's, else the environment's as the
 // SDKs read it, else Amazon's.
 func endpointOf(where Location, env func(string) string) (*url.URL, error) {
-	for _, text := range []string{where.Endpoint, env("AWS_ENDPOINT_URL_S3"), env("AWS_ENDPOINT_URL"), "https://s3.amazonaws.com"} {
-		if text == "" {
-			continue
-		}
-		return parseEndpoint(text)
-	}
-	panic("unreachable: the last one is not empty")
-}
-
-// regionOf is "" where the server is to be asked.
-func regionOf(opts Options) string {
-	for _, region := range []string{opts.Region, opts.Env("AWS_REGION"), opts.Env("AWS_DEFAULT_REGION")} {
-		if region != "" {
-			return region
-		}
-	}
-	return "" // a question for the bucket's region comes first, once
+	return parseEndpoint(cmp.Or(where.Endpoint, env("AWS_ENDPOINT_URL_S3"), env("AWS_ENDPOINT_URL"), "https://s3.amazonaws.com"))
 }
 
 // Location names the place as ParseURL reads it.

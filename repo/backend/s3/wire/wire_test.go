@@ -70,8 +70,8 @@ func TestSlowUploadIsNotSilence(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	client := http.Client{Transport: New(Options{StallTimeout: 400 * time.Millisecond})}
-	resp, err := client.Post(server.URL, "text/plain", &dripping{left: 40, tick: time.NewTicker(20 * time.Millisecond)})
+	client := http.Client{Transport: New(Options{StallTimeout: time.Second})}
+	resp, err := client.Post(server.URL, "text/plain", &dripping{left: 40, tick: time.NewTicker(35 * time.Millisecond)})
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("post: %v, %v", resp, err)
 	}
@@ -101,7 +101,9 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	var asked string
 	proxy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.URL.String() }))
 	t.Cleanup(proxy.Close)
-	env := func(name string) string { return map[string]string{"HTTP_PROXY": proxy.URL, "NO_PROXY": "direct.invalid"}[name] }
+	env := func(name string) string {
+		return map[string]string{"HTTP_PROXY": proxy.URL, "NO_PROXY": "direct.invalid"}[name]
+	}
 	client := http.Client{Transport: New(Options{Env: env})}
 	resp, err := client.Get("http://s3.invalid/bucket")
 	if err != nil {
