@@ -146,8 +146,8 @@ func TestPanicIsExit2AndTellsNoValues(t *testing.T) {
 		t.Errorf("the thrown value is shown:\n%s", got.err)
 	}
 	got = try(Std{}, probe(func(_ context.Context, a *app) error {
-		var none []int
-		_ = none[len(a.stdinFor)]
+		few := make([]int, len(a.stdinFor))
+		_ = few[len(a.stdinFor)]
 		return nil
 	}), "probe")
 	if got.code != 2 || !strings.Contains(got.err, "index out of range") || !strings.Contains(got.err, "main_test.go") {

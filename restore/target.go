@@ -61,7 +61,14 @@ type Progress interface {
 // NoProgress tells nobody.
 type NoProgress struct{}
 
+// Begin does nothing.
 func (NoProgress) Begin(string, int64) {}
-func (NoProgress) Read(int64)          {}
-func (NoProgress) Note(string)         {}
-func (NoProgress) End(string)          {}
+
+// Read does nothing.
+func (NoProgress) Read(int64) {}
+
+// Note does nothing.
+func (NoProgress) Note(string) {}
+
+// End does nothing.
+func (NoProgress) End(string) {}

@@ -22,8 +22,10 @@ type Table struct {
 // NewTable makes a table; without columns' heads it has no head line.
 func NewTable(columns ...Column) *Table { return &Table{columns: columns} }
 
-// Left and Right make the columns of a table.
-func Left(head string) Column  { return Column{Head: head} }
+// Left makes a column whose cells line up at their beginning.
+func Left(head string) Column { return Column{Head: head} }
+
+// Right makes a column whose cells line up at their end.
 func Right(head string) Column { return Column{Head: head, Right: true} }
 
 // Row adds a row. Missing cells are empty, those beyond the columns are dropped.

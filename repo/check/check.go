@@ -1,4 +1,10 @@
 // Package check tells whether every recovery point can be restored.
+//
+// It goes from what is cheap to what is sure: every record is opened, the index
+// is held against the packs that exist, packs are opened if asked, and every
+// point is walked down to the last chunk it names. What it finds it reports by
+// object, with the points and items that need it; what only the way to the
+// store is to blame for is an error, never a finding.
 package check
 
 import (

@@ -31,10 +31,11 @@ import (
 const (
 	// Fanout is the number of ids in a full map node.
 	Fanout = 128
-	// MinChunkBytes and MaxChunkBytes bound the chunk size, a power of two.
-	// What a repository may be told to use is narrower and checked where that
-	// is configured.
+	// MinChunkBytes is the least chunk size, which is a power of two. What a
+	// repository may be told to use is narrower and checked where that is
+	// configured.
 	MinChunkBytes = 512
+	// MaxChunkBytes is the largest chunk size.
 	MaxChunkBytes = 4 << 20
 
 	fanoutBits  = 7                     // Fanout = 1 << fanoutBits

@@ -46,7 +46,6 @@ func TestAuthenticNonsenseIsRefused(t *testing.T) {
 		kind    parity.Kind
 		entries []Entry
 		foot    footer
-		table   []byte
 	}
 	base := func() spec {
 		return spec{kind: parity.Data, entries: []Entry{good}, foot: footer{tableAt(1), 1, Sum([]Entry{good})}}

@@ -243,5 +243,3 @@ func (m *memFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	return copy(m.b[off:], p), nil
 }
-
-func (m *memFile) size() int64 { return int64(len(m.b)) }

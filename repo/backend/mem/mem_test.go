@@ -88,7 +88,7 @@ func TestCrashOutcomesCoverEveryChoiceAndRepeatBySeed(t *testing.T) {
 	for seed := range uint64(200) {
 		whole[outcome(seed, false)] = true
 		torn[outcome(seed, true)] = true
-		if outcome(seed, true) != outcome(seed, true) {
+		if again := outcome(seed, true); again != outcome(seed, true) {
 			t.Fatalf("seed %d does not repeat", seed)
 		}
 	}

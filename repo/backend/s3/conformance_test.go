@@ -18,6 +18,7 @@ import (
 )
 
 func TestConformanceOverFake(t *testing.T) {
+	t.Parallel()
 	endpoint := fake(t, false, nil)
 	next := numbered("fake")
 	backendtest.Run(t, func(t *testing.T) backend.Backend { return open(t, endpoint, in(bucket, next())) })
@@ -71,6 +72,7 @@ func TestConformanceOverWholeBucket(t *testing.T) {
 }
 
 func TestConformanceOverVersitygw(t *testing.T) {
+	t.Parallel()
 	endpoint := gateway(t)
 	makeBucket(t, endpoint, bucket, minio.MakeBucketOptions{}, false)
 	next := numbered("real")
@@ -78,6 +80,7 @@ func TestConformanceOverVersitygw(t *testing.T) {
 }
 
 func TestConformanceOverVersitygwWithVersions(t *testing.T) {
+	t.Parallel()
 	endpoint := gateway(t)
 	makeBucket(t, endpoint, bucket, minio.MakeBucketOptions{}, true)
 	next := numbered("real")
@@ -109,6 +112,7 @@ func TestListBeyondOnePage(t *testing.T) {
 }
 
 func TestListBeyondOnePageOfVersitygw(t *testing.T) {
+	t.Parallel()
 	endpoint := gateway(t)
 	for _, versioned := range []bool{false, true} {
 		t.Run(fmt.Sprintf("versioned=%v", versioned), func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ func hangUp() { panic(http.ErrAbortHandler) }
 // TestAnswersOfServers: what the caller sees of each, whether it may pass (then
 // package retry asks again), and what the operator reads.
 func TestAnswersOfServers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		status        int
 		code, message string
@@ -363,6 +365,7 @@ func TestLostAnswers(t *testing.T) {
 // TestConformanceOverAnUnsteadyServer: of six requests one is refused for now
 // and one done with its answer lost; with retry the contract holds.
 func TestConformanceOverAnUnsteadyServer(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	dice := rand.New(rand.NewPCG(1, 2))
 	endpoint, liar := before(t, false, func(w http.ResponseWriter, r *http.Request, good http.Handler) bool {
@@ -417,6 +420,23 @@ func TestNobodyListens(t *testing.T) {
 	}
 	if b.SingleWriter() != "" {
 		t.Errorf("single writer: %s", b.SingleWriter())
+	}
+}
+
+// TestTimeoutOfTheClientIsNoEndedContext: the HTTP client's own timeouts say
+// that they are context.DeadlineExceeded, and must be tried again all the same.
+func TestTimeoutOfTheClientIsNoEndedContext(t *testing.T) {
+	b := open(t, "http://127.0.0.1:1", func(o *Options) {
+		o.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, fmt.Errorf("dial: %w", context.DeadlineExceeded)
+		}
+	})
+	_, gerr := b.Get(t.Context(), "a", 0, -1)
+	lerr := b.List(t.Context(), "", func(backend.Info) error { return nil })
+	for _, err := range []error{gerr, lerr, b.Put(t.Context(), "a", nil), b.PutIfAbsent(t.Context(), "a", nil), b.Delete(t.Context(), "a")} {
+		if !errors.Is(err, backend.ErrUnreachable) || !retry.Transient(err) {
+			t.Errorf("timeout inside the client: %v", err)
+		}
 	}
 }
 

@@ -42,7 +42,6 @@ type Operations struct {
 	mu        sync.Mutex
 	processes map[string]map[int64]*process // by guest
 	transfers map[string]transfer
-	temps     int
 }
 
 // New makes guest operations. Close ends all programs.
