@@ -81,13 +81,19 @@ const ImageItem = "disk-0"
 // decide chooses between the changed extents and a full read.
 func (s *ImageSource) decide(d *Disk, parent *recovery.Point) {
 	switch {
+	case s.OpenStream != nil:
+		d.ReadMode, d.Rule, d.Reason = recovery.ReadStream, "IMG-STREAM", "a stream is read from its first byte to its last"
 	case !s.UseChanged && s.Allocated != nil:
 		d.Extents, d.ReadMode, d.Rule = s.Allocated, recovery.ReadAllocated, "IMG-ALLOCATED"
 		d.Reason = "no list of changed extents; holes of the file are zeros"
 	case !s.UseChanged:
 		d.ReadMode, d.Rule, d.Reason = recovery.ReadFull, "IMG-FULL", "no list of changed extents"
 	case parent == nil || parent.Item(ImageItem) == nil || parent.Item(ImageItem).Disk == nil:
-		d.ReadMode, d.Rule, d.Reason = recovery.ReadFull, "IMG-PARENT", "there is no parent that the changed extents could refer to"
+		d.Extents, d.ReadMode, d.Rule = s.Allocated, recovery.ReadFull, "IMG-PARENT"
+		d.Reason = "there is no parent that the changed extents could refer to"
+		if s.Allocated != nil {
+			d.ReadMode = recovery.ReadAllocated
+		}
 	default:
 		d.Incremental, d.Extents = true, s.Changed
 		d.ReadMode, d.Rule, d.Reason = recovery.ReadExtents, "IMG-EXTENTS", "only the listed extents changed since "+parent.ID

@@ -196,11 +196,14 @@ func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	a.ui.Say("listed %d packs in %d new segments; removed %d damaged segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
+	a.ui.Say("listed %d packs in %d new segments; removed %d old segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
 	for _, name := range rep.Unreadable {
 		a.ui.Warn("%s cannot be read; check tells which points need it", name)
 	}
-	rep.Segments, rep.Removed, rep.Unreadable = orEmpty(rep.Segments), orEmpty(rep.Removed), orEmpty(rep.Unreadable)
+	for _, name := range rep.Lost {
+		a.ui.Warn("%s is gone; what it held and the sources still have, their next full backup stores anew", name)
+	}
+	rep.Segments, rep.Removed, rep.Unreadable, rep.Lost = orEmpty(rep.Segments), orEmpty(rep.Removed), orEmpty(rep.Unreadable), orEmpty(rep.Lost)
 	a.ui.Event("summary", rep)
 	if len(rep.Unreadable) > 0 {
 		return incomplete(fmt.Sprintf("%d packs cannot be read", len(rep.Unreadable)))

@@ -124,12 +124,18 @@ func TestForeignFilesDisturbNobody(t *testing.T) {
 	}
 }
 
-// TestLedgerThatIsGoneIsSaid and nothing is guessed in its place.
+// TestLedgerThatIsGoneIsSaid by check, and a writer refuses to guess.
 func TestLedgerThatIsGoneIsSaid(t *testing.T) {
 	_, be, secret := newRepo(t)
 	damage(t, be, "ledger/00000000", remove)
-	if _, err := repo.Open(t.Context(), be, secret, options()); !errors.Is(err, pack.ErrDamaged) || !strings.Contains(err.Error(), "ledger") {
-		t.Errorf("open: %v", err)
+	r := openAt(t, be, secret)
+	rep := check(t, r)
+	wantVerdict(t, rep, pack.ErrDamaged)
+	if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].Object, "ledger") {
+		t.Errorf("check: %+v", rep.Findings)
+	}
+	if _, err := r.Begin(t.Context(), "image/a", "a"); !errors.Is(err, pack.ErrDamaged) || !strings.Contains(err.Error(), "ledger") {
+		t.Errorf("begin: %v", err)
 	}
 }
 

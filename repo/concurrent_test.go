@@ -158,7 +158,7 @@ func TestPutFromManyGoroutinesStoresOnce(t *testing.T) {
 	if err := s.Commit(t.Context(), points[5]); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Stats().ChunksNew; got != 10+1+1+1 { // disk, stream, map node, stream node
+	if got := s.Stats().ChunksNew; got != 10+1 { // of the disk and of the stream; nodes are not counted
 		t.Errorf("%d chunks were stored", got)
 	}
 	wantContent(t, openAt(t, be, secret), points[5], data)

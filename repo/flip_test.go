@@ -165,7 +165,7 @@ func TestFlipWithoutParityIsNeverWrongBytes(t *testing.T) {
 				}
 				damage(t, m.be, name, func([]byte) []byte { return bytes.Clone(whole) })
 			}
-			read := map[string]bool{"commit": true, "ledger": true, "data": true, "meta": true, "label": true}
+			read := map[string]bool{"commit": true, "data": true, "meta": true, "label": true}
 			if (refused > 0) != read[kind] {
 				t.Errorf("%d flips were refused", refused)
 			}

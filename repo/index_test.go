@@ -388,3 +388,36 @@ func TestCrashAtEveryWriteOfAHeal(t *testing.T) {
 		}
 	})
 }
+
+// TestBackupAfterALostPackStoresItAnew: an index that goes on listing a pack
+// that is gone would let every later backup lean on it. Repair takes it out, and
+// what the source still has is stored again.
+func TestBackupAfterALostPackStoresItAnew(t *testing.T) {
+	r, be, secret := newRepo(t)
+	data, other := noise(5, 400_000), noise(6, 300_000)
+	makePoint(t, r, "image/a", data)
+	lost := names(t, be, "data/")
+	makePoint(t, r, "image/b", other)
+	for _, name := range lost {
+		damage(t, be, name, remove)
+	}
+	r = openAt(t, be, secret)
+	rep, err := r.RepairIndex(t.Context(), nil)
+	if err != nil || len(rep.Lost) != len(lost) || len(rep.Removed) != 1 || rep.Packs != 1 {
+		t.Fatalf("repair: %+v, %v", rep, err)
+	}
+	wantContent(t, r, makePoint(t, r, "image/a", data), data)
+	fresh := openAt(t, be, secret)
+	points, _, err := fresh.Points(t.Context())
+	if err != nil || len(points) != 3 {
+		t.Fatal(points, err)
+	}
+	for _, p := range points { // the first point of a is whole again, too
+		want := data
+		if p.Source == "image/b" {
+			want = other
+		}
+		wantContent(t, fresh, p.Point, want)
+	}
+	wantVerdict(t, check(t, fresh), nil)
+}

@@ -300,3 +300,28 @@ func TestLostWayIsNotTakenForLostData(t *testing.T) {
 		}
 	}
 }
+
+// TestLostLedgerStopsWritersOnly: what was saved comes back although the record
+// of maintenance is gone; a writer must not guess what it said.
+func TestLostLedgerStopsWritersOnly(t *testing.T) {
+	for what, change := range map[string]func([]byte) []byte{"ruined": ruin, "missing": remove} {
+		t.Run(what, func(t *testing.T) {
+			r, be, secret := newRepo(t)
+			data := noise(3, 300_000)
+			makePoint(t, r, "image/a", data)
+			damage(t, be, "ledger/00000000", change)
+			again := openAt(t, be, secret)
+			points, problems, err := again.Points(t.Context())
+			if err != nil || len(problems) != 0 || len(points) != 1 {
+				t.Fatalf("points %v, %v, %v", points, problems, err)
+			}
+			wantContent(t, again, points[0].Point, data)
+			if _, err := tryPoint(t.Context(), again, "image/a", data); !errors.Is(err, pack.ErrDamaged) {
+				t.Errorf("a backup without a ledger: %v", err)
+			}
+			if what == "ruined" {
+				wantVerdict(t, check(t, again), pack.ErrDamaged)
+			}
+		})
+	}
+}

@@ -110,7 +110,11 @@ func (p *packer) write(ctx context.Context, chunks []pack.Chunk) error {
 		entries[i] = index.Entry{ID: e.ID, Offset: e.Offset, Stored: e.Stored}
 		stored += int64(e.Stored)
 	}
-	p.s.count(stored, int64(len(entries)))
+	told := int64(len(entries))
+	if p.kind == parity.Meta {
+		told = 0 // nodes of maps are no chunks to an operator
+	}
+	p.s.count(stored, told)
 	return p.s.segment.add(ctx, index.Pack{
 		SID: p.s.sid.String(), Kind: uint8(p.kind), ID: object.Header.ID, Epoch: object.Header.Epoch,
 		Bytes: uint32(len(object.Bytes)), Count: object.Count, Sum: object.Sum,

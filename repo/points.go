@@ -58,7 +58,7 @@ func (r *Repository) pointsOf(ctx context.Context, src string) ([]Entry, []*Poin
 		return nil, nil, err
 	}
 	// And before the ledger: a slot that it calls void by now counts for nothing.
-	if _, err := r.readLedger(ctx); err != nil {
+	if err := r.lookLedger(ctx); err != nil {
 		return nil, nil, err
 	}
 	forgotten, err := r.sidsOf(ctx, ledger.Forgets+src)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/check"
@@ -84,36 +86,42 @@ func (r *Repository) addFromTable(ctx context.Context, b *index.Builder, name st
 type RepairReport struct {
 	Packs      int      `json:"packs"`      // read and listed anew
 	Segments   []string `json:"segments"`   // written
-	Removed    []string `json:"removed"`    // damaged segments whose packs are listed again
+	Removed    []string `json:"removed"`    // segments that were damaged or listed lost packs; the others' packs are listed again
+	Lost       []string `json:"lost"`       // packs that are gone: the next backup stores their content anew if it still exists
 	Unreadable []string `json:"unreadable"` // packs whose table cannot be read
 }
 
-// RepairIndex lists every pack that no readable segment lists, from the packs'
-// own tables, in new segments, and then removes segments that are damaged
-// beyond repair. It never removes a pack.
+// RepairIndex lists every pack that no good segment lists, from the packs' own
+// tables, in new segments, and then removes segments that are damaged beyond
+// repair or list packs that are gone. It never removes a pack.
 func (r *Repository) RepairIndex(ctx context.Context, progress func(done, total int)) (*RepairReport, error) {
 	rep := &RepairReport{}
-	listed := map[string]bool{}
-	damaged, err := r.readableSegments(ctx, listed)
+	// Segments before packs: whatever a listed segment names was there before.
+	segments, err := r.list(ctx, ledger.Indexes)
 	if err != nil {
 		return nil, err
 	}
-	var missing []string
+	unlisted := map[string]bool{}
 	for _, prefix := range []string{ledger.Data, ledger.Meta} {
 		names, err := r.list(ctx, prefix)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			if !listed[name] {
-				missing = append(missing, name)
-			}
+			unlisted[name] = true
 		}
 	}
-	if err := r.relist(ctx, missing, rep, progress); err != nil {
+	bad, err := r.badSegments(ctx, segments, unlisted, rep)
+	if err != nil {
 		return nil, err
 	}
-	for _, name := range damaged {
+	if err := r.relist(ctx, slices.Sorted(maps.Keys(unlisted)), rep, progress); err != nil {
+		return nil, err
+	}
+	if err := r.be.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("make new segments durable: %w", err)
+	}
+	for _, name := range bad {
 		if err := r.be.Delete(ctx, name); err != nil {
 			return nil, fmt.Errorf("remove %s: %w", name, err)
 		}
@@ -122,32 +130,50 @@ func (r *Repository) RepairIndex(ctx context.Context, progress func(done, total 
 	return rep, errors.Join(r.be.Sync(ctx), r.refresh(ctx))
 }
 
-// readableSegments notes all packs that whole segments list, and returns the
-// names of segments that cannot be read.
-func (r *Repository) readableSegments(ctx context.Context, listed map[string]bool) (damaged []string, err error) {
-	names, err := r.list(ctx, ledger.Indexes)
-	if err != nil {
-		return nil, err
-	}
+// badSegments returns the segments that must be replaced: those that cannot be
+// read, and those that list a pack that is gone, by which new backups would
+// believe lost chunks to be stored. It takes from packs, all that exist, those
+// that some good segment lists.
+func (r *Repository) badSegments(ctx context.Context, names []string, packs map[string]bool, rep *RepairReport) (bad []string, err error) {
+	listed := map[string]bool{}
+	lost := map[string]bool{}
 	for _, name := range names {
-		payload, err := r.readRecord(ctx, name, parity.Index)
-		if err == nil {
-			var packs []index.Pack
-			if packs, err = check.SegmentPacks(payload); err == nil {
-				for _, p := range packs {
-					listed[p.Name()] = true
-				}
-				continue
-			}
-		}
+		in, err := r.segmentPacks(ctx, name)
 		if ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
 			return nil, err
 		}
-		if !isGone(err) {
-			damaged = append(damaged, name)
+		if err != nil {
+			if !isGone(err) {
+				bad = append(bad, name)
+			}
+			continue
+		}
+		whole := true
+		for _, p := range in {
+			if !packs[p.Name()] {
+				whole, lost[p.Name()] = false, true
+			}
+		}
+		if !whole {
+			bad = append(bad, name)
+			continue
+		}
+		for _, p := range in {
+			listed[p.Name()] = true
 		}
 	}
-	return damaged, nil
+	maps.DeleteFunc(packs, func(name string, _ bool) bool { return listed[name] })
+	rep.Lost = slices.Sorted(maps.Keys(lost))
+	return bad, nil
+}
+
+// segmentPacks reads a segment and lists its packs.
+func (r *Repository) segmentPacks(ctx context.Context, name string) ([]index.Pack, error) {
+	payload, err := r.readRecord(ctx, name, parity.Index)
+	if err != nil {
+		return nil, err
+	}
+	return check.SegmentPacks(payload)
 }
 
 // relist writes segments for packs, as many packs in each as a session would.

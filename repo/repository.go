@@ -169,7 +169,7 @@ func (r *Repository) openIndex(ctx context.Context) error {
 
 // refresh reads the newest ledger entry and then the list of segments.
 func (r *Repository) refresh(ctx context.Context) error {
-	if _, err := r.readLedger(ctx); err != nil {
+	if err := r.lookLedger(ctx); err != nil {
 		return err
 	}
 	names, err := r.list(ctx, ledger.Indexes)
@@ -250,6 +250,27 @@ func (r *Repository) readLedger(ctx context.Context) (uint32, error) {
 	r.mu.Unlock()
 	return newest, nil
 }
+
+// lookLedger is readLedger for readers. A ledger that is damaged beyond its
+// parity keeps no point from being restored: then no session counts as void and
+// no pack as condemned. Writers use readLedger, and refuse.
+func (r *Repository) lookLedger(ctx context.Context) error {
+	_, err := r.readLedger(ctx)
+	if err == nil || !definite(err) {
+		return err
+	}
+	r.log.Warn("the ledger cannot be read; points that were given up may be listed", "error", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.entry == nil {
+		r.entry = &ledger.Entry{Version: ledger.Version}
+		r.newest = unreadLedger
+	}
+	return nil
+}
+
+// unreadLedger is no ledger's number: what comes next is read anew.
+const unreadLedger = 1<<32 - 1
 
 // ledgerEntry is the newest entry read so far.
 func (r *Repository) ledgerEntry() *ledger.Entry {

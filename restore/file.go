@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"holdfast/repo/recovery"
 )
@@ -163,11 +164,28 @@ func (p *placedFile) Commit(context.Context) error {
 			return fmt.Errorf("finish %s: %w", p.t.Path, ErrFileExists)
 		}
 		if err == nil {
-			return os.Remove(p.f.Name())
+			return errors.Join(os.Remove(p.f.Name()), syncFolder(p.t.Path))
 		}
 	}
 	if err := os.Rename(p.f.Name(), p.t.Path); err != nil {
 		return fmt.Errorf("finish %s: %w", p.t.Path, err)
+	}
+	return syncFolder(p.t.Path)
+}
+
+// syncFolder makes a file's name durable. Windows has no such call, and its
+// file systems keep names in a journal.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("finish %s: %w", path, err)
+	}
+	defer folder.Close()
+	if err := folder.Sync(); err != nil {
+		return fmt.Errorf("finish %s: %w", path, err)
 	}
 	return nil
 }

@@ -241,6 +241,8 @@ func dead(run snapshot.Run, age time.Duration, opt CleanupOptions) (bool, string
 	switch {
 	case here && opt.Alive != nil && opt.Alive(run):
 		return false, "its run is alive"
+	case here && opt.Alive != nil:
+		return true, "its run is dead" // known for certain, whatever its age
 	case age < opt.OlderThan:
 		return false, fmt.Sprintf("younger than %s", opt.OlderThan)
 	case here:

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -132,6 +133,9 @@ func (c *checker) records(ctx context.Context) error {
 		}
 	}
 	c.copies(names)
+	if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, ledger.Ledgers) }) {
+		c.rep.Add(scrub.Finding{Object: ledger.Ledgers, What: "missing: no backup can be made", Lost: true})
+	}
 	return nil
 }
 

@@ -67,8 +67,12 @@ func (m *Marker) Live(stored int64, holders []string) {
 // Again tells a chunk that only a forgotten point of Survey.Remark needs. It
 // makes nothing live; it rescues from the waiting batches what no other pack
 // holds. (A pack outside them that this very round condemns waits for those
-// who may need it.)
-func (m *Marker) Again(holders []string) { m.keep(holders) }
+// who may need it.) If none holds it, that is as in Lost.
+func (m *Marker) Again(holders []string) {
+	if _, ok := m.keep(holders); !ok {
+		m.Lost(false)
+	}
+}
 
 // Lost tells that the map of a point cannot be followed to its end. Of a live
 // point: the round decides nothing. Of a forgotten one, nobody can say what

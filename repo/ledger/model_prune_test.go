@@ -134,11 +134,6 @@ func (m *model) stepOwnSession(s *state, q int, out emit) {
 		p.pc = pc
 		out(&t, prunerNames[q])
 	}
-	settle := func() {
-		if t.slotP&bit == 0 {
-			t.slotR, t.sentR = t.slotR|bit, t.sentR|bit
-		}
-	}
 	switch p.pc {
 	case qRunSession, qCopySession:
 		p.used, t.gen[sid] = 1, p.g
@@ -149,7 +144,7 @@ func (m *model) stepOwnSession(s *state, q int, out emit) {
 			to(p.pc + 1)
 			return
 		}
-		settle()
+		t.settle(bit)
 		m.endRound(&t, q, out)
 	case qRunWrite:
 		list := m.plans[p.plan].run
@@ -166,8 +161,30 @@ func (m *model) stepOwnSession(s *state, q int, out emit) {
 		p.wroteRun = 1
 		to(qRunSettle)
 	case qRunSettle:
-		settle()
+		t.settle(bit)
 		to(qLedger)
+	default:
+		m.stepCopy(s, q, out)
+	}
+}
+
+// settle takes the slot of a session that makes no point.
+func (s *state) settle(bit mask) {
+	if s.slotP&bit == 0 {
+		s.slotR, s.sentR = s.slotR|bit, s.sentR|bit
+	}
+}
+
+// stepCopy is the repack of one pack.
+func (m *model) stepCopy(s *state, q int, out emit) {
+	t := *s
+	p := &t.q[q]
+	bit := mask(1) << (1 + modelWriters + q)
+	to := func(pc uint8) {
+		p.pc = pc
+		out(&t, prunerNames[q])
+	}
+	switch p.pc {
 	case qCopyWrite:
 		switch {
 		case !has(t.pack, int(p.from)):
@@ -189,7 +206,7 @@ func (m *model) stepOwnSession(s *state, q int, out emit) {
 		}
 		to(qCopySettle)
 	case qCopySettle:
-		settle()
+		t.settle(bit)
 		p.from, p.plan, p.pc = 0, 0, qStart // look again: the copy wins
 		out(&t, prunerNames[q])
 	}

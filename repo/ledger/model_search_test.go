@@ -17,6 +17,7 @@ type config struct {
 	fine             bool // segments and packs are listed one after the other
 	repack, merge    bool
 	reader           bool
+	newestLedger     bool // W5 asks the newest entry instead of the one the session began with
 	aged             bool // the old point lies below the horizon, in a run
 	sober            bool // lonely prunes are not tried: what counts is loss
 	start            func(m *model, s *state)

@@ -84,9 +84,6 @@ func (m *model) stepWriter(s *state, i int, out emit) {
 	w := &t.w[i]
 	to := func(pc uint8) {
 		w.pc = pc
-		if pc == wFailed || pc == wSuccess {
-			w.parent = 0
-		}
 		out(&t, writerNames[i])
 	}
 	switch w.pc {
@@ -117,6 +114,22 @@ func (m *model) stepWriter(s *state, i int, out emit) {
 		to(wIndex)
 	case wIndex, wParents, wTombs, wLedger:
 		m.stepLists(s, i, out)
+	default:
+		m.stepStore(s, i, out)
+	}
+}
+
+// stepStore is what comes after the lists: pack, segment, slot, the last look.
+func (m *model) stepStore(s *state, i int, out emit) {
+	sid := i + 1
+	bit := mask(1) << sid
+	t := *s
+	w := &t.w[i]
+	to := func(pc uint8) {
+		w.pc = pc
+		out(&t, writerNames[i])
+	}
+	switch w.pc {
 	case wPack: // W5
 		if m.mut == segmentBeforePack {
 			t.seg, t.sentSeg = t.seg|bit, t.sentSeg|bit
@@ -192,6 +205,9 @@ func (m *model) stepLists(s *state, i int, out emit) {
 	entry := s.led[s.gen[sid]]
 	switch w.pc {
 	case wIndex:
+		if m.cfg.newestLedger {
+			entry = s.led[s.newest()]
+		}
 		if m.reusable(s, entry, s.seg, s.run) != 0 {
 			done(reuses)
 			t = *s

@@ -53,6 +53,8 @@ var everyDay = []config{
 	{name: "1 writer, 2 pruners, repack, compaction", writers: 1, pruners: 2, rounds: 1, forgets: 1, repack: true, merge: true, aged: true},
 	{name: "a zombie, 1 writer, 1 pruner, a late duplicate", writers: 2, pruners: 1, rounds: 3, dups: 1, fine: true, lost: true, start: zombie},
 	{name: "reuse of what is condemned, 1 pruner", writers: 2, pruners: 1, rounds: 2, dups: 1, forgets: 1, revokes: 1, lost: true, start: reused},
+	{name: "a zombie, the newest entry asked", writers: 2, pruners: 1, rounds: 4, newestLedger: true, start: zombie},
+	{name: "2 writers, 1 pruner, the newest entry asked", writers: 2, pruners: 1, rounds: 2, forgets: 1, revokes: 1, newestLedger: true},
 	{name: "reuse of what was reused, 2 pruners", writers: 2, pruners: 2, rounds: 1, dups: 1, revokes: 1, merge: true, start: reusedAgain},
 }
 
@@ -66,7 +68,7 @@ var nightly = []config{
 	{name: "a zombie, 1 writer, 2 pruners", writers: 2, pruners: 2, rounds: 2, dups: 1, forgets: 1, fine: true, start: zombie},
 }
 
-const longStates = 50_000_000
+const longStates = 30_000_000
 
 // TestProtocolModel (T3): no state breaks a promise. HOLDFAST_LONG=1 adds the
 // nightly configurations.

@@ -36,7 +36,7 @@ func (m *Marker) Decide(merge []string) *Plan {
 	}
 	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Points: s.pointsBelow(), Open: s.openList()}
 	for _, run := range s.listing.Ledger.Entry.Runs {
-		if !p.merged[run] {
+		if !p.merged[run] && s.present[run] {
 			p.Next.Runs = append(p.Next.Runs, run)
 		}
 	}

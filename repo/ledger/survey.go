@@ -71,16 +71,18 @@ type Survey struct {
 	settled map[SID]bool // has a slot
 	openGen uint32       // the lowest of open sessions, or the ledger's number
 	exists  map[string]bool
-	listed  map[string]bool // by any segment
+	present map[string]bool // segments
+	listed  map[string]bool // packs that any segment lists
 }
 
 // Look is the first half of a round of prune.
 func Look(l *Listing) *Survey {
-	s := &Survey{listing: l, settled: map[SID]bool{}, exists: set(l.Packs), listed: map[string]bool{}}
+	s := &Survey{listing: l, settled: map[SID]bool{}, exists: set(l.Packs), present: map[string]bool{}, listed: map[string]bool{}}
 	for _, slot := range l.Slots {
 		s.settled[slot.SID] = true
 	}
 	for _, segment := range l.Segments {
+		s.present[segment.Name] = true
 		for _, pack := range segment.Packs {
 			s.listed[pack] = true
 		}
@@ -131,10 +133,7 @@ func compareSIDs(a, b SID) int {
 // an open session may have reused what only its map names (P4: forgotten or
 // not), and once the horizon has passed it the slot will be gone.
 func (s *Survey) sortPoints() {
-	forgotten := make(map[SID]bool, len(s.listing.Forgets))
-	for _, sid := range s.listing.Forgets {
-		forgotten[sid] = true
-	}
+	forgotten := s.forgotten()
 	covers := s.coverage()
 	for _, slot := range s.listing.Slots {
 		live := slot.Kind != RevokedSlot && !forgotten[slot.SID]
@@ -149,6 +148,14 @@ func (s *Survey) sortPoints() {
 	}
 	slices.SortFunc(s.Live, compareSIDs)
 	slices.SortFunc(s.Remark, compareSIDs)
+}
+
+func (s *Survey) forgotten() map[SID]bool {
+	sids := make(map[SID]bool, len(s.listing.Forgets))
+	for _, sid := range s.listing.Forgets {
+		sids[sid] = true
+	}
+	return sids
 }
 
 // coverage tells whether every waiting batch covers a slot. Slots below the
@@ -178,35 +185,36 @@ func (s *Survey) coverage() func(SID) bool {
 
 // checkWhole blocks a round that does not see everything it must mark: a live
 // point that cannot be read, one that the ledger names but whose slot is gone,
-// a run that is not there.
+// a run that is not there (once a repair has listed every pack anew, the ledger
+// may forget that run).
 func (s *Survey) checkWhole() {
-	kind := map[SID]SlotKind{}
+	forgotten := s.forgotten()
 	for _, slot := range s.listing.Slots {
-		kind[slot.SID] = slot.Kind
-	}
-	for _, sid := range s.Live {
-		if kind[sid] == UnreadableSlot {
-			s.block("P1", CommitName(sid), "its manifest cannot be read: repair it, or forget the point")
+		if slot.Kind == UnreadableSlot && !forgotten[slot.SID] && !s.listing.Ledger.IsVoid(slot.SID) {
+			s.block("P1", CommitName(slot.SID), "its manifest cannot be read: repair it, or forget the point")
 		}
-	}
-	forgotten := map[SID]bool{}
-	for _, sid := range s.listing.Forgets {
-		forgotten[sid] = true
 	}
 	for _, text := range s.listing.Ledger.Entry.Points {
 		if sid, err := ParseSID(text); err == nil && !s.settled[sid] && !forgotten[sid] {
 			s.block("P1", CommitName(sid), "the ledger names the point and its slot is gone: bring it back, or forget the point")
 		}
 	}
-	present := map[string]bool{}
-	for _, segment := range s.listing.Segments {
-		present[segment.Name] = true
-	}
 	for _, run := range s.listing.Ledger.Entry.Runs {
-		if !present[run] {
-			s.block("P1", run, "a run that the ledger names is gone: repair the index")
+		if pack, found := s.unlistedPack(); found && !s.present[run] {
+			s.block("P1", run, "a run that the ledger names is gone, and no segment lists "+pack+": repair the index")
+			break
 		}
 	}
+}
+
+// unlistedPack finds a pack of a settled session that no segment lists.
+func (s *Survey) unlistedPack() (string, bool) {
+	for _, pack := range s.listing.Packs {
+		if owner, _, err := ParsePack(pack); err == nil && !s.listed[pack] && s.isSettled(owner) {
+			return pack, true
+		}
+	}
+	return "", false
 }
 
 func (s *Survey) block(rule, object, why string) {

@@ -460,6 +460,28 @@ func TestCancelInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestCancelBetweenPages: half a listing is never taken for a whole one.
+func TestCancelBetweenPages(t *testing.T) {
+	for _, versioned := range []bool{false, true} {
+		b := open(t, fake(t, versioned, nil))
+		for i := range 1001 {
+			mustPut(t, b, fmt.Sprintf("data/%04d", i), "x")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		n := 0
+		err := b.List(ctx, "data/", func(backend.Info) error {
+			if n++; n == 1000 {
+				cancel()
+			}
+			return nil
+		})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("versioned %v: list: %v after %d names", versioned, err, n)
+		}
+	}
+}
+
 // TestRedirectIsNotFollowed: a signed request goes to nobody who was not named.
 func TestRedirectIsNotFollowed(t *testing.T) {
 	var visits atomic.Int64

@@ -231,7 +231,7 @@ func (b *Backend) choose(name, id string) {
 func (b *Backend) forget(name, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if false {
+	if b.chosen[name] == id {
 		delete(b.chosen, name)
 	}
 }

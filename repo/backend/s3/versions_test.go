@@ -67,6 +67,9 @@ func TestOldestVersionIsTheObject(t *testing.T) {
 			t.Errorf("list: %q, %v", listed, err)
 		}
 		wantText(t, thief, "commit/s/1", "a forgery, longer") // who replaces reads what he wrote
+		if info, err := thief.Stat(t.Context(), "commit/s/1"); err != nil || info.Bytes != 17 {
+			t.Errorf("stat of the own version: %+v, %v", info, err)
+		}
 	})
 }
 
@@ -94,6 +97,46 @@ func TestPutIfAbsentOverDeleteMarkerLoses(t *testing.T) {
 			}
 		}
 		wantText(t, open(t, endpoint), "commit/s/1", "revoked")
+	})
+}
+
+// TestMarkerAloneIsNothing: a delete marker is no version, neither alone nor as
+// the oldest.
+func TestMarkerAloneIsNothing(t *testing.T) {
+	versionedPlaces(t, func(t *testing.T, endpoint string) {
+		b := open(t, endpoint)
+		mustPut(t, b, "a", "gone")
+		if err := b.core.RemoveObject(t.Context(), bucket, b.key("a"), minio.RemoveObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		all, err := b.Versions(t.Context(), "a")
+		if err != nil || len(all) != 1 {
+			t.Fatalf("versions: %+v, %v", all, err)
+		}
+		if err := b.remove(t.Context(), "delete version", "a", all[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := b.everything(t.Context(), "list", "a"); err != nil || len(left) != 1 || !left[0].IsDeleteMarker {
+			t.Fatalf("left: %+v, %v; want a marker", left, err)
+		}
+		fresh := open(t, endpoint)
+		if _, err := fresh.Get(t.Context(), "a", 0, -1); !errors.Is(err, backend.ErrNotFound) {
+			t.Errorf("get: %v", err)
+		}
+		if _, err := fresh.Stat(t.Context(), "a"); !errors.Is(err, backend.ErrNotFound) {
+			t.Errorf("stat: %v", err)
+		}
+		err = fresh.List(t.Context(), "", func(info backend.Info) error { return fmt.Errorf("listed %s", info.Name) })
+		if err != nil {
+			t.Error(err)
+		}
+		err = fresh.PutIfAbsent(t.Context(), "a", []byte("anew"))
+		switch {
+		case err == nil:
+			wantText(t, open(t, endpoint), "a", "anew")
+		case !errors.Is(err, backend.ErrUnreachable) || !strings.Contains(err.Error(), "both taken and not there"): // versitygw: a marker is in the way
+			t.Errorf("put new: %v", err)
+		}
 	})
 }
 
