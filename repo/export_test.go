@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"holdfast/repo/blob"
 	"holdfast/repo/index"
 	"holdfast/repo/parity"
 )
@@ -24,3 +25,12 @@ func (r *Repository) Indexed() []index.Pack { return slices.Collect(r.index.Pack
 
 // HashOf is the hash of the manifest behind an entry.
 func (e Entry) HashOf() string { return e.hash }
+
+// Get brings one chunk back.
+func (r *Repository) Get(ctx context.Context, kind blob.Kind, id blob.ID) (plain []byte, err error) {
+	err = r.Load(ctx, kind, []blob.ID{id}, func(_ int, p []byte) error {
+		plain = append([]byte(nil), p...)
+		return nil
+	})
+	return plain, err
+}

@@ -40,11 +40,6 @@ func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn
 	return r.load.Load(ctx, kind, ids, fn)
 }
 
-// Get brings one chunk back.
-func (r *Repository) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byte, error) {
-	return r.load.Get(ctx, kind, id)
-}
-
 // Check tells whether every point can be restored; see check.Run.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	return check.Run(ctx, check.Subject{Loader: r.load, Points: r.checkable}, opts)

@@ -33,7 +33,7 @@ func (r *rules) listing(k *planKey) *Listing {
 
 // decide runs the real decision on a listing. Every point needs the chunk, and
 // every pack holds it.
-func (r *rules) decide(k planKey) uint16 {
+func (r *rules) decide(k planKey) uint32 {
 	if id, ok := r.byKey[k]; ok {
 		return id
 	}
@@ -75,7 +75,7 @@ func (r *rules) decide(k planKey) uint16 {
 		p.withRun = r.intern(decision.Next, number)
 	}
 	r.plans = append(r.plans, p)
-	id := uint16(len(r.plans) - 1)
+	id := uint32(len(r.plans) - 1)
 	r.byKey[k] = id
 	return id
 }

@@ -51,7 +51,7 @@ type pruner struct {
 	sess, slotP, slotR, tomb, seg, run, pack   mask // listings
 	dead                                       mask // taken for dead without a revocation (a mutation)
 	used, wroteRun, from, phantomPack, phantom uint8
-	plan                                       uint16
+	plan                                       uint32
 }
 
 type reader struct {
@@ -133,13 +133,13 @@ type rules struct {
 	entries []*entryInfo
 	byText  map[string]uint16
 	plans   []plan
-	byKey   map[planKey]uint16
+	byKey   map[planKey]uint32
 	packSID map[string]int
 	segSID  map[string]int
 }
 
 func newRules(mut mutation) *rules {
-	r := &rules{mut: mut, byText: map[string]uint16{}, byKey: map[planKey]uint16{}, packSID: map[string]int{}}
+	r := &rules{mut: mut, byText: map[string]uint16{}, byKey: map[planKey]uint32{}, packSID: map[string]int{}}
 	for i := range modelSIDs {
 		for g := range modelLedgers {
 			sid := SID{Gen: uint32(g), Src: "00000000000000aa", Rand: fmt.Sprintf("%016x", i)}
@@ -168,6 +168,9 @@ func (r *rules) intern(e *Entry, number uint8) uint16 {
 		panic(err)
 	}
 	r.entries = append(r.entries, &entryInfo{view: view})
+	if len(r.entries) > 1<<16 {
+		panic("more ledger entries than the model can number")
+	}
 	id := uint16(len(r.entries) - 1)
 	r.byText[key] = id
 	return id

@@ -34,7 +34,8 @@ func (m *Marker) Decide(merge []string) *Plan {
 	if len(s.Blocked) > 0 {
 		return p.decideNothing()
 	}
-	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Points: s.pointsBelow(), Open: s.openList()}
+	// P2: all slots below the horizon but those of live points are void from now on.
+	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Points: s.below, Open: s.openList()}
 	for _, run := range s.listing.Ledger.Entry.Runs {
 		if !p.merged[run] && s.present[run] {
 			p.Next.Runs = append(p.Next.Runs, run)
@@ -56,19 +57,6 @@ func (p *Plan) decideNothing() *Plan {
 	p.Next, p.Reasons, p.Live = &next, p.survey.Blocked, nil
 	p.Changed = !slices.Equal(next.Open, p.survey.listing.Ledger.Entry.Open)
 	return p
-}
-
-// pointsBelow are the live points that the horizon has passed (P2). All other
-// slots below it are void from now on.
-func (s *Survey) pointsBelow() []string {
-	var points []string
-	for _, sid := range s.Live {
-		if sid.Gen < s.Horizon {
-			points = append(points, sid.String())
-		}
-	}
-	slices.Sort(points)
-	return points
 }
 
 func (s *Survey) openList() []Open {

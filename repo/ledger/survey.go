@@ -68,7 +68,8 @@ type Survey struct {
 
 	listing *Listing
 	litter  bool         // a settled session left something that only a higher horizon lets go
-	settled map[SID]bool // has a slot
+	settled map[SID]bool // at or above the horizon, and has a slot
+	below   []string     // the live points that the next horizon has passed, sorted
 	openGen uint32       // the lowest of open sessions, or the ledger's number
 	exists  map[string]bool
 	present map[string]bool // segments
@@ -79,7 +80,9 @@ type Survey struct {
 func Look(l *Listing) *Survey {
 	s := &Survey{listing: l, settled: map[SID]bool{}, exists: set(l.Packs), present: map[string]bool{}, listed: map[string]bool{}}
 	for _, slot := range l.Slots {
-		s.settled[slot.SID] = true
+		if slot.SID.Gen >= l.Ledger.Entry.Horizon {
+			s.settled[slot.SID] = true
+		}
 	}
 	for _, segment := range l.Segments {
 		s.present[segment.Name] = true
@@ -148,6 +151,12 @@ func (s *Survey) sortPoints() {
 	}
 	slices.SortFunc(s.Live, compareSIDs)
 	slices.SortFunc(s.Remark, compareSIDs)
+	for _, sid := range s.Live {
+		if sid.Gen < s.Horizon {
+			s.below = append(s.below, sid.String())
+		}
+	}
+	slices.Sort(s.below)
 }
 
 func (s *Survey) forgotten() map[SID]bool {
@@ -195,7 +204,10 @@ func (s *Survey) checkWhole() {
 		}
 	}
 	for _, text := range s.listing.Ledger.Entry.Points {
-		if sid, err := ParseSID(text); err == nil && !s.settled[sid] && !forgotten[sid] {
+		if _, found := slices.BinarySearch(s.below, text); found {
+			continue
+		}
+		if sid, err := ParseSID(text); err == nil && !forgotten[sid] {
 			s.block("P1", CommitName(sid), "the ledger names the point and its slot is gone: bring it back, or forget the point")
 		}
 	}

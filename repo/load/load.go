@@ -94,16 +94,6 @@ func (l *Loader) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn fun
 	return group.Wait()
 }
 
-// Get brings one chunk back.
-func (l *Loader) Get(ctx context.Context, kind blob.Kind, id blob.ID) ([]byte, error) {
-	var plain []byte
-	err := l.Load(ctx, kind, []blob.ID{id}, func(_ int, p []byte) error {
-		plain = append([]byte(nil), p...)
-		return nil
-	})
-	return plain, err
-}
-
 // locate finds every id and groups what lies close together in one pack. If
 // the local index misses one it is refreshed once.
 func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
