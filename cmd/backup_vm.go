@@ -234,7 +234,7 @@ func (a *app) backupVMs(ctx context.Context, run *backupRun, s *vmware.Session, 
 		}
 		group.Go(func() error {
 			src := vmware.NewSource(s, vm, vmware.SourceOptions{
-				Run: lock.run, Alive: lock.Alive, Consistency: opts.level, MustQuiesce: opts.onQuiesce == "fail",
+				Run: lock.Run, Alive: lock.Alive, Consistency: opts.level, MustQuiesce: opts.onQuiesce == "fail",
 				QuiesceTimeout: opts.quiesceTimeout, Transport: opts.transport, CBT: cbt.Policy(opts.cbt),
 				Full: opts.full, ExcludeDisks: opts.excludeDisks, Log: a.log,
 			})

@@ -11,6 +11,7 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/local"
+	"holdfast/repo/backend/s3"
 	"holdfast/repo/image"
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
@@ -120,6 +121,12 @@ var exitTable = []exitRow{
 	{disk.ErrTransport, exitFailed, "--transport auto chooses one that works"},
 	{seal.ErrWrongKey, exitWrongKey, "try the other password, or the key file; holdfast key list tells which keys the repository has once it is open"},
 	{seal.ErrKeyFile, exitWrongKey, "a key file is made by holdfast init --new-key-file or holdfast key add --new-key-file"},
+	{s3.ErrAccess, exitUnreachable, "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that key"},
+	{s3.ErrCertificate, exitUnreachable, "give the server's CA with --tls-ca"},
+	{s3.ErrRegion, exitUnreachable, "set AWS_REGION"},
+	{s3.ErrClock, exitUnreachable, "set this machine's clock"},
+	{s3.ErrCredentials, exitUnreachable, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"},
+	{s3.ErrLocation, exitFailed, "s3:https://host[:port]/bucket[/prefix], or s3:bucket/prefix at Amazon"},
 	{backend.ErrUnreachable, exitUnreachable, "check the address, the network and the credentials of the repository"},
 	{backend.ErrNoSpace, exitFailed, "free space in the repository's place; nothing that was stored is lost"},
 	{syscall.ENOSPC, exitFailed, "free space there, or choose another place"},

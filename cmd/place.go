@@ -9,10 +9,13 @@ import (
 	"regexp"
 	"strings"
 
+	"holdfast/cmd/settings"
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/limit"
 	"holdfast/repo/backend/local"
+	"holdfast/repo/backend/retry"
+	"holdfast/repo/backend/s3"
 )
 
 // place is a store with the lock of the one writer where only one may write.
@@ -28,10 +31,10 @@ var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
 // directory is made where there is none; a place that holds anything is refused.
 func (a *app) openPlace(ctx context.Context, url string, create bool) (*place, error) {
 	if strings.HasPrefix(url, "s3:") {
-		return nil, usagef("a path on a disk or a mounted share works today", "open %s: buckets are not supported by this version", url)
+		return a.openBucket(ctx, url)
 	}
 	if scheme := schemePattern.FindString(url); scheme != "" {
-		return nil, usagef("a path on a disk or a mounted share; write ./NAME for one with a colon in it", "open repository: %s is no kind of place", scheme)
+		return nil, usagef("a path, s3:https://host/bucket/prefix or s3:bucket/prefix; write ./NAME for one with a colon in it", "open repository: %s is no kind of place", scheme)
 	}
 	open := local.Open
 	if create {
@@ -49,6 +52,34 @@ func (a *app) openPlace(ctx context.Context, url string, create bool) (*place, e
 	// No retries here: what a file system refuses once it refuses again.
 	up, down := a.settings.Limits()
 	return &place{Backend: limit.New(be, up, down), lockWriter: be.LockWriter}, nil
+}
+
+// openBucket opens a store in an S3 bucket. It is the same place whether a
+// repository is there or is to be made: init itself looks that it is empty.
+func (a *app) openBucket(ctx context.Context, url string) (*place, error) {
+	location, err := s3.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := a.rootCAs()
+	if err != nil {
+		return nil, err
+	}
+	opts := s3.Options{Location: location, Region: a.settings.Text("s3.region"), RootCAs: roots, Env: settings.Environment(a.std.Environ).Text, Now: a.now, Log: a.log}
+	if id := a.settings.Text("s3.access-key-id"); id != "" {
+		opts.AccessKey, opts.SecretKey = id, s3.NewSecret([]byte(a.settings.Text("s3.secret-access-key")))
+		if token := a.settings.Text("s3.session-token"); token != "" {
+			opts.SessionToken = s3.NewSecret([]byte(token))
+		}
+	}
+	be, err := s3.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	up, down := a.settings.Limits()
+	// A bucket has no lock that a dead process would give back.
+	unlocked := func(context.Context) (func() error, error) { return func() error { return nil }, nil }
+	return &place{Backend: limit.New(retry.New(be, retry.Options{Log: a.log}), up, down), lockWriter: unlocked}, nil
 }
 
 // notEmpty says what is in the way of a new repository.

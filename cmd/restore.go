@@ -128,7 +128,7 @@ func (a *app) attachDisk(ctx context.Context, r *repo.Repository, p *recovery.Po
 			return err
 		}
 		defer lock.Close()
-		to := target.NewAttach(s, target.AttachOptions{VM: vm, Datastore: opts.datastore, Run: lock.run.ID, Log: a.log})
+		to := target.NewAttach(s, target.AttachOptions{VM: vm, Datastore: opts.datastore, Run: lock.Run.ID, Log: a.log})
 		return a.restoreTo(ctx, r, p, []recovery.Item{item}, to, vm.Name)
 	})
 }

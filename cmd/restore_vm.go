@@ -111,7 +111,7 @@ func runRestoreVM(ctx context.Context, spec string, opts restoreVMOptions, a *ap
 				return err
 			}
 			defer lock.Close()
-			opts.target.Run, opts.target.Log = lock.run.ID, a.log
+			opts.target.Run, opts.target.Log = lock.Run.ID, a.log
 			opts.target.Read = func(ctx context.Context, item recovery.Item) (io.ReadCloser, error) {
 				return restore.OpenStream(ctx, r, item), nil
 			}

@@ -3,13 +3,17 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/runlock"
 	"holdfast/cmd/ui"
 	"holdfast/vmware"
+	"holdfast/vmware/snapshot"
 )
 
 // withVCenter runs fn with a session at the vCenter that the settings name.
@@ -123,7 +127,7 @@ func newVMCBTCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer lock.Close()
-			return do(ctx, s, vm, vmware.CBTOptions{Run: lock.run, Log: a.log})
+			return do(ctx, s, vm, vmware.CBTOptions{Run: lock.Run, Log: a.log})
 		}
 	}
 	return newGroup("cbt", "changed-block tracking of a virtual machine", "Cbt shows, enables and resets changed-block tracking. Enabling and resetting take a\nsnapshot that goes away at once.",
@@ -193,7 +197,7 @@ func runCleanup(ctx context.Context, age time.Duration, dryRun bool, a *app, s *
 		return err
 	}
 	defer lock.Close()
-	cleaned, err := s.Cleanup(ctx, vmware.CleanupOptions{Host: lock.run.Host, Alive: lock.Alive, OlderThan: age, DryRun: dryRun, Log: a.log})
+	cleaned, err := s.Cleanup(ctx, vmware.CleanupOptions{Host: lock.Run.Host, Alive: lock.Alive, OlderThan: age, DryRun: dryRun, Log: a.log})
 	for _, c := range cleaned {
 		state := "removed"
 		if !c.Removed {
@@ -208,7 +212,7 @@ func runCleanup(ctx context.Context, age time.Duration, dryRun bool, a *app, s *
 		err = resultErr
 	}
 	if err == nil && !dryRun {
-		lock.prune(a.now().Add(-age))
+		lock.Prune(a.now().Add(-age))
 	}
 	return err
 }
@@ -227,4 +231,13 @@ func parseAge(text string) (time.Duration, error) {
 		return 0, usagef("write it like 24h, 90m, 7d or 2w", "%q is no length of time", text)
 	}
 	return d * scale, nil
+}
+
+// newRun begins a run against a vCenter with a lock of its own.
+func (a *app) newRun(repository string) (*runlock.Lock, error) {
+	dir, err := a.settings.CacheDir()
+	if err != nil {
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("holdfast-%d", os.Getuid()))
+	}
+	return runlock.New(filepath.Join(dir, "runs"), snapshot.Run{Host: a.options().Host, Started: a.now(), Repository: repository})
 }

@@ -29,6 +29,9 @@ var ErrNoSpace = errors.New("no space left")
 // ErrUnreachable: the place did not answer, or refused the login.
 var ErrUnreachable = errors.New("storage unreachable")
 
+// ErrRefused: the place is there and says no: trying again is useless.
+var ErrRefused = errors.New("refused")
+
 // ErrRange: a Get asked for bytes outside the object.
 var ErrRange = errors.New("range outside object")
 

@@ -211,10 +211,10 @@ func (s *Survey) checkWhole() {
 			s.block("P1", CommitName(sid), "the ledger names the point and its slot is gone: bring it back, or forget the point")
 		}
 	}
+	pack, found := s.unlistedPack()
 	for _, run := range s.listing.Ledger.Entry.Runs {
-		if pack, found := s.unlistedPack(); found && !s.present[run] {
+		if found && !s.present[run] {
 			s.block("P1", run, "a run that the ledger names is gone, and no segment lists "+pack+": repair the index")
-			break
 		}
 	}
 }

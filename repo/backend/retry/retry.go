@@ -74,7 +74,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // final are the answers that asking again does not change. ErrDurability is
 // among them for a sharper reason: a second fsync would lie.
 var final = []error{
-	backend.ErrNotFound, backend.ErrExists, backend.ErrNoSpace, backend.ErrRange, backend.ErrDurability,
+	backend.ErrNotFound, backend.ErrExists, backend.ErrNoSpace, backend.ErrRange, backend.ErrDurability, backend.ErrRefused,
 	context.Canceled, context.DeadlineExceeded,
 }
 

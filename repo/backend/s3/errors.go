@@ -22,19 +22,19 @@ var ErrName = errors.New("bad object name")
 // These are kinds of backend.ErrUnreachable: the place is there, and refuses.
 var (
 	// ErrAccess: the credentials are wrong, or may not do this.
-	ErrAccess = fmt.Errorf("%w: access denied", backend.ErrUnreachable)
+	ErrAccess = fmt.Errorf("%w: access denied: %w", backend.ErrUnreachable, backend.ErrRefused)
 	// ErrRegion: the bucket lies in another region than the request was signed for.
 	ErrRegion = fmt.Errorf("%w: wrong region", backend.ErrUnreachable)
 	// ErrClock: this machine's clock is too far from the server's for signatures to hold.
-	ErrClock = fmt.Errorf("%w: clocks differ", backend.ErrUnreachable)
+	ErrClock = fmt.Errorf("%w: clocks differ: %w", backend.ErrUnreachable, backend.ErrRefused)
 	// ErrCertificate: the server's certificate is not trusted (--tls-ca names whom to trust).
-	ErrCertificate = fmt.Errorf("%w: certificate not trusted", backend.ErrUnreachable)
+	ErrCertificate = fmt.Errorf("%w: certificate not trusted: %w", backend.ErrUnreachable, backend.ErrRefused)
 	// ErrChecksum: the bytes that came do not have the checksum that the server stores.
 	ErrChecksum = fmt.Errorf("%w: object differs from its checksum", backend.ErrUnreachable)
 )
 
 // ErrLocked: the object may not be deleted before a time that its lock names.
-var ErrLocked = errors.New("object is locked")
+var ErrLocked = fmt.Errorf("object is locked: %w", backend.ErrRefused)
 
 // permission is what an operator has to allow for each verb.
 var permission = map[string]string{

@@ -1,6 +1,6 @@
 //go:build unix
 
-package cmd
+package runlock
 
 import (
 	"errors"
@@ -16,4 +16,13 @@ func tryLock(f *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// processExists reports whether a process has that number.
+func processExists(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	err := unix.Kill(pid, 0)
+	return err == nil || errors.Is(err, unix.EPERM)
 }

@@ -1,4 +1,4 @@
-package cmd
+package runlock
 
 import (
 	"errors"
@@ -14,4 +14,16 @@ func tryLock(f *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// processExists reports whether a process has that number.
+func processExists(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	p, err := os.FindProcess(pid) // opens the process, here
+	if err != nil {
+		return false
+	}
+	return p.Release() == nil
 }
