@@ -57,12 +57,13 @@ func (r *Repository) pointsOf(ctx context.Context, src string) ([]Entry, []*Poin
 	if err != nil {
 		return nil, nil, err
 	}
-	// And before the ledger: a slot that it calls void by now counts for nothing.
-	if err := r.lookLedger(ctx); err != nil {
-		return nil, nil, err
-	}
 	forgotten, err := r.sidsOf(ctx, ledger.Forgets+src)
 	if err != nil {
+		return nil, nil, err
+	}
+	// And the ledger last: a tombstone is collected only after the entry that
+	// makes its point void.
+	if err := r.lookLedger(ctx); err != nil {
 		return nil, nil, err
 	}
 	labels, err := r.newestLabels(ctx, src)
