@@ -135,7 +135,6 @@ type rules struct {
 	plans   []plan
 	byKey   map[planKey]uint32
 	packSID map[string]int
-	segSID  map[string]int
 }
 
 func newRules(mut mutation) *rules {

@@ -215,7 +215,7 @@ func TestMissingKeyHiddenAsAccessDenied(t *testing.T) {
 	if _, err := b.Get(t.Context(), "there", 0, -1); !errors.Is(err, ErrAccess) {
 		t.Errorf("get of a forbidden key: %v", err)
 	}
-	if _, err := b.Get(t.Context(), "ther", 0, -1); !errors.Is(err, backend.ErrNotFound) {
+	if _, err := b.Get(t.Context(), "else", 0, -1); !errors.Is(err, backend.ErrNotFound) {
 		t.Errorf("get of a missing key beside one: %v", err)
 	}
 }
