@@ -337,6 +337,12 @@ func (r *run) once(ctx context.Context, item Item, out saved) (saved, error) {
 	if err != nil {
 		return saved{}, fmt.Errorf("back up %s: %w", item.Name, err)
 	}
+	if size == 0 {
+		return saved{}, fmt.Errorf("back up %s: %w", item.Name, ErrEmpty)
+	}
+	if before := r.session.Parent().Item(item.Name); before != nil && size < before.Bytes {
+		r.shrunk = fmt.Sprintf("%s: %d bytes came, %d the time before: was the stream cut off?", item.Label, size, before.Bytes)
+	}
 	m, err := r.buildFrom(ctx, spool, size)
 	if err != nil {
 		return saved{}, fmt.Errorf("back up %s: %w", item.Name, err)

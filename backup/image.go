@@ -17,6 +17,9 @@ import (
 // ErrExtents: the list of changed extents cannot be understood.
 var ErrExtents = errors.New("changed extents are malformed")
 
+// ErrEmpty: standard input ended before its first byte.
+var ErrEmpty = errors.New("the stream is empty")
+
 // ErrChanged: the image changed its size while it was read.
 var ErrChanged = errors.New("the image changed while it was read")
 

@@ -84,7 +84,7 @@ func Run(ctx context.Context, r *repo.Repository, src Source, opts Options) (*Re
 	}
 	err = frozen.Committed(ctx, point)
 	err = errors.Join(err, release(ctx, frozen))
-	return &Result{Point: point, Downgraded: frozen.State().Downgraded || run.missed, Duration: opts.Now().Sub(began)}, err
+	return &Result{Point: point, Downgraded: frozen.State().Downgraded || run.missed || run.shrunk != "", Duration: opts.Now().Sub(began)}, err
 }
 
 // release frees the source under a context of its own: an interrupt must not
@@ -104,7 +104,8 @@ type run struct {
 	session *repo.Session
 	parent  *recovery.Point
 	opts    Options
-	missed  bool // tracking missed a change; the disk was read in full instead
+	shrunk  string // a stream that was shorter than the time before, in a sentence
+	missed  bool   // tracking missed a change; the disk was read in full instead
 }
 
 // saved is what storing one item gave.
@@ -185,6 +186,9 @@ func (r *run) point(src Source, state State, results []saved) *recovery.Point {
 		if s.missed {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: tracking missed a change; the disk was read in full", s.item.Label))
 		}
+	}
+	if r.shrunk != "" {
+		p.Warnings = append(p.Warnings, r.shrunk)
 	}
 	if p.ReadMode == "" {
 		p.ReadMode = recovery.ReadStream

@@ -251,3 +251,62 @@ func TestPacksOutliveTheReadThatFilledThem(t *testing.T) {
 		t.Error("a disk of several packs came back different")
 	}
 }
+
+// TestParentIsTheBackupMadeLastWhateverItsTime: a list of changed extents is
+// against the backup before, not against a point that an operator dated ahead.
+func TestParentIsTheBackupMadeLastWhateverItsTime(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, 64<<10)
+	day := content(8, 1<<20)
+	ahead := source(c, "d", day)
+	ahead.Time = c.Now().AddDate(4, 0, 0)
+	mustRun(t, r, ahead, backup.Options{Now: c.Now})
+	changed := bytes.Clone(day)
+	changed[5] ^= 1
+	second := source(c, "d", changed)
+	second.UseChanged, second.Changed = true, []image.Extent{{Start: 0, Length: 10}}
+	middle := mustRun(t, r, second, backup.Options{Now: c.Now})
+	third := source(c, "d", changed)
+	third.UseChanged = true // and nothing changed since
+	last := mustRun(t, r, third, backup.Options{Now: c.Now})
+	if last.Point.Parent != middle.Point.ID || !bytes.Equal(readBack(t, r, last.Point), changed) {
+		t.Errorf("parent %s, not %s; equal %v", last.Point.Parent, middle.Point.ID, bytes.Equal(readBack(t, r, last.Point), changed))
+	}
+}
+
+// TestInterruptedRunIsNotSentTwice: packs that were written before an interrupt
+// are known to the next run.
+func TestInterruptedRunIsNotSentTwice(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, 1<<20)
+	data := make([]byte, 80<<20)
+	mrand.NewChaCha8([32]byte{9}).Read(data)
+	src := source(c, "d", data)
+	src.Bytes += 1 << 20 // its end cannot be read: the run fails after two packs
+	if _, err := backup.Run(t.Context(), r, src, backup.Options{Now: c.Now, Reads: 1}); !errors.Is(err, backup.ErrChanged) {
+		t.Fatal(err)
+	}
+	res := mustRun(t, r, source(c, "d", data), backup.Options{Now: c.Now})
+	if res.Point.BytesAdded > 25<<20 || !bytes.Equal(readBack(t, r, res.Point), data) {
+		t.Errorf("%d bytes were sent again", res.Point.BytesAdded)
+	}
+}
+
+func TestEmptyStandardInputIsRefusedAndAShorterOneIsSaid(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, 64<<10)
+	pipe := func(data []byte) *backup.ImageSource {
+		return &backup.ImageSource{Label: "p", Time: c.Now(), Bytes: -1, OpenStream: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}}
+	}
+	if _, err := backup.Run(t.Context(), r, pipe(nil), backup.Options{Now: c.Now}); !errors.Is(err, backup.ErrEmpty) {
+		t.Errorf("an empty stream: %v", err)
+	}
+	if res := mustRun(t, r, pipe(make([]byte, 1000)), backup.Options{Now: c.Now}); res.Downgraded {
+		t.Error("the first of its kind is no downgrade")
+	}
+	if res := mustRun(t, r, pipe(make([]byte, 999)), backup.Options{Now: c.Now}); !res.Downgraded || len(res.Point.Warnings) != 1 {
+		t.Errorf("a shorter stream: downgraded %v, warnings %v", res.Downgraded, res.Point.Warnings)
+	}
+}

@@ -17,7 +17,7 @@ import (
 )
 
 func newBackupCommand(a *app) *cobra.Command {
-	return newGroup("backup", "back up virtual machines, disk images and databases",
+	return newGroup("backup", "back up virtual machines and disk images",
 		`Each backup leaves one recovery point a source. A point is complete in itself: what an
 incremental backup did not have to read again is shared, never chained.`,
 		newBackupVMCommand(a), newBackupImageCommand(a))

@@ -115,6 +115,9 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 	if err != nil {
 		return err
 	}
+	if at.After(a.now().Add(time.Minute)) {
+		a.ui.Warn("--time %s lies in the future: latest will mean this point until then", at.Format(time.RFC3339))
+	}
 	var changed []image.Extent
 	if opts.extents != "" {
 		if changed, err = backup.ReadExtents(opts.extents); err != nil {

@@ -22,7 +22,7 @@ the real protocols and enforces the real rules, but it is no vCenter: see its pa
 for what it does differently.`,
 		Example:     "holdfast lab serve\nholdfast lab serve --listen 127.0.0.1:8989 --json",
 		Args:        args(),
-		Annotations: map[string]string{offlineKey: ""},
+		Annotations: map[string]string{offlineKey: "", servesKey: ""},
 		RunE:        func(c *cobra.Command, _ []string) error { return runLabServe(c.Context(), listen, a) },
 	})
 	serve.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "listen on `ADDRESS`")

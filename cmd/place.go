@@ -113,7 +113,7 @@ func (a *app) options() repo.Options {
 // noteHealed tells the operator, once an object, that a read had to heal.
 func (a *app) noteHealed(name string) {
 	if _, told := a.healed.LoadOrStore(name, true); !told {
-		a.ui.Warn("%s is damaged; parity brought its bytes back. Mend it with: holdfast scrub --heal", name)
+		a.ui.Warn("%s is damaged or missing; parity or a copy brought its bytes back. Mend it with: holdfast scrub --heal", name)
 	}
 }
 

@@ -178,7 +178,7 @@ func (a *app) knowSecrets() {
 func (a *app) execute(ctx context.Context, root *cobra.Command, args []string, interrupted *atomic.Bool) int {
 	root.SetArgs(args)
 	c, err := a.runGuarded(ctx, root)
-	if interrupted.Load() {
+	if _, serves := c.Annotations[servesKey]; interrupted.Load() && !(serves && err == nil) {
 		// Also when the command returned nil: the signal may have cut short
 		// what it does not call an error.
 		err = interruption(err)
@@ -243,7 +243,7 @@ func withoutArguments(stack []byte) string {
 // newRoot makes the whole tree.
 func newRoot(a *app, commands []*cobra.Command) *cobra.Command {
 	root := newGroup("holdfast", "back up and restore virtual machines and SQL Servers",
-		`Holdfast backs up VMware virtual machines, disk images and SQL Server databases
+		`Holdfast backs up VMware virtual machines and disk images
 into an encrypted, deduplicated repository that heals its own damage, and brings
 them back. Try "holdfast demo": it needs no vCenter and no configuration.
 
@@ -272,6 +272,10 @@ file. A flag wins over a variable, a variable over a profile.`,
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return a.prepare(c) }
 	return root
 }
+
+// servesKey is the annotation of a command that runs until it is interrupted:
+// for it a signal is the end, not a failure.
+const servesKey = "serves"
 
 func newHelpCommand(a *app) *cobra.Command {
 	return &cobra.Command{

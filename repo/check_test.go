@@ -10,6 +10,7 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/fault"
+	"holdfast/repo/backend/mem"
 	"holdfast/repo/pack"
 )
 
@@ -153,8 +154,7 @@ func TestScrubNeedsNoKeyAndARepository(t *testing.T) {
 	if err != nil || done != total || rep.Bytes != total || rep.Damaged != 2 || rep.Errors != 1 || rep.Healed != 0 || len(told) != 2 {
 		t.Errorf("scrub: %+v %v, %d of %d, told %v", rep, err, done, total, told)
 	}
-	empty := fault.New(m.be, fault.Options{Rules: []fault.Rule{{Op: fault.Stat, Err: backend.ErrNotFound}}})
-	if _, err := repo.Scrub(t.Context(), empty, repo.ScrubOptions{}); !errors.Is(err, repo.ErrNoRepository) {
+	if _, err := repo.Scrub(t.Context(), mem.New(), repo.ScrubOptions{}); !errors.Is(err, repo.ErrNoRepository) {
 		t.Errorf("scrub of nothing: %v", err)
 	}
 	away := fault.New(m.be, fault.Options{Rules: []fault.Rule{{Op: fault.Get, Err: backend.ErrUnreachable}}})

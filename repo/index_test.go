@@ -86,7 +86,7 @@ func TestIndexAndCacheLostLosesNothing(t *testing.T) {
 			t.Errorf("reading without an index: %v", err)
 		}
 		rep := check(t, r)
-		wantVerdict(t, rep, pack.ErrDamaged)
+		wantVerdict(t, rep, repo.ErrUnlisted)
 		if len(rep.Findings) != 1 || len(rep.Findings[0].Hits) != 6 {
 			t.Errorf("findings: %+v", rep.Findings)
 		}

@@ -50,7 +50,7 @@ func TestLosingBothCopiesIsAnErrorThatSaysSo(t *testing.T) {
 		change func([]byte) []byte
 		want   error
 	}{
-		{"config", remove, repo.ErrNoRepository}, {"config", ruin, pack.ErrDamaged},
+		{"config", remove, pack.ErrDamaged}, {"config", ruin, pack.ErrDamaged},
 		{"key", remove, pack.ErrDamaged}, {"key", ruin, pack.ErrDamaged},
 	} {
 		m := newMuseum(t, "standard")

@@ -31,6 +31,8 @@ var (
 	ErrMissing = load.ErrMissing
 	// ErrHealable: damage was found that parity brings back, or has brought back.
 	ErrHealable = scrub.ErrHealable
+	// ErrUnlisted: the index lacks entries, and nothing else is known to be lost.
+	ErrUnlisted = scrub.ErrUnlisted
 )
 
 // Load brings chunks of one kind back: fn is called once for each index of
@@ -43,6 +45,11 @@ func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn
 // Check tells whether every point can be restored; see check.Run.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	return check.Run(ctx, check.Subject{Loader: r.load, Points: r.checkable}, opts)
+}
+
+// Stats tells how much the repository holds.
+func (r *Repository) Stats(ctx context.Context) (*check.Totals, error) {
+	return check.Count(ctx, check.Subject{Loader: r.load, Points: r.checkable})
 }
 
 // checkable lists the points for a check.

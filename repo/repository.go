@@ -141,6 +141,13 @@ func Exists(ctx context.Context, be backend.Backend) error {
 			return fmt.Errorf("look for a repository: %w", err)
 		}
 	}
+	err := be.List(ctx, ledger.Commits, func(backend.Info) error { return errStop })
+	if errors.Is(err, errStop) {
+		return fmt.Errorf("%s holds recovery points, but config and its copy are gone: %w", be.Location(), pack.ErrDamaged)
+	}
+	if err != nil && !errors.Is(err, backend.ErrNotFound) {
+		return fmt.Errorf("look for a repository: %w", err)
+	}
 	return fmt.Errorf("%s: %w", be.Location(), ErrNoRepository)
 }
 

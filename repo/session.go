@@ -23,6 +23,7 @@ var ErrSessionLost = errors.New("the session was declared dead meanwhile")
 const (
 	heartbeatEvery = time.Hour
 	beginAttempts  = 16
+	abortTimeout   = time.Minute // for keeping what an interrupted run has stored
 )
 
 // Stats count what a session stored.
@@ -117,11 +118,32 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 	for _, p := range problems {
 		s.r.log.Warn("manifest cannot be read", "point", p.ID, "error", p.Err)
 	}
-	if len(points) > 0 {
-		newest := points[len(points)-1]
+	if newest := lastMade(points); newest != nil {
 		s.parent, s.previous = newest.Point, newest.hash
 	}
 	return nil
+}
+
+// lastMade is the point that was made last, by the chain of manifests: the one
+// that no other names as the one before. A point's time cannot tell, for it may
+// be what an operator says it is. Several ends (two machines at once) are told
+// apart by ledger generation and the time they were finished.
+func lastMade(points []Entry) *Entry {
+	followed := map[string]bool{}
+	for _, e := range points {
+		followed[e.Previous] = true
+	}
+	var last *Entry
+	for i := range points {
+		e := &points[i]
+		if followed[e.hash] {
+			continue
+		}
+		if last == nil || e.sid.Gen > last.sid.Gen || e.sid.Gen == last.sid.Gen && e.Finished.After(last.Finished) {
+			last = e
+		}
+	}
+	return last
 }
 
 // Parent is the newest point of the source when the session began, or nil.
@@ -294,12 +316,18 @@ func (r *Repository) stillAlive(ctx context.Context, sid ledger.SID) error {
 	return nil
 }
 
-// Abort ends a session that will not commit. What it stored is garbage that
-// the next prune collects, or what the next run finds already there.
+// Abort ends a session that will not commit. The packs that it has written are
+// made durable and known, so that the next run does not send them again; if that
+// fails, too, they are garbage that the next prune collects.
 func (s *Session) Abort() {
 	s.stopBeat()
 	s.data.drop()
 	s.meta.drop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.data.ctx), abortTimeout)
+	defer cancel()
+	if err := s.segment.publish(ctx); err != nil {
+		s.r.log.Warn("keep what was stored", "error", err)
+	}
 }
 
 // hashManifest is the value that the source's next point carries as Previous.

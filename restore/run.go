@@ -181,7 +181,12 @@ type ItemError struct {
 	Have   []recovery.Item
 }
 
-func (e *ItemError) Error() string { return fmt.Sprintf("item %q: %v", e.Wanted, ErrItem) }
+func (e *ItemError) Error() string {
+	if e.Wanted == "" {
+		return fmt.Sprintf("the point holds %d items: say which", len(e.Have))
+	}
+	return fmt.Sprintf("item %q: %v", e.Wanted, ErrItem)
+}
 
 // Unwrap gives ErrItem.
 func (e *ItemError) Unwrap() error { return ErrItem }
@@ -190,7 +195,10 @@ func (e *ItemError) Unwrap() error { return ErrItem }
 func (e *ItemError) Hint() string {
 	hint := "the point holds:"
 	for _, it := range e.Have {
-		hint += fmt.Sprintf(" %s (%s)", it.Name, it.Label)
+		hint += " " + it.Name
+		if it.Label != "" {
+			hint += " (" + it.Label + ")"
+		}
 	}
 	return hint
 }

@@ -33,8 +33,8 @@ type CBTStatus struct {
 	Name      string          `json:"name"`
 	Enabled   bool            `json:"enabled"`   // in the configuration
 	Supported bool            `json:"supported"` //
-	Reason    string          `json:"reason,omitempty"`
-	Snapshots []string        `json:"snapshots,omitempty"` // with any of them tracking is not switched
+	Reason    string          `json:"reason"`
+	Snapshots []string        `json:"snapshots"` // with any of them tracking is not switched
 	Disks     []CBTDiskStatus `json:"disks"`
 }
 
@@ -43,7 +43,7 @@ type CBTDiskStatus struct {
 	Key     int32  `json:"key"`
 	Label   string `json:"label"`
 	Tracked bool   `json:"tracked"` // or will be, once it is enabled and the VM was stunned
-	Reason  string `json:"reason,omitempty"`
+	Reason  string `json:"reason"`
 }
 
 // CBTStatus tells how tracking stands for a VM. It changes nothing.
@@ -52,7 +52,7 @@ func (s *Session) CBTStatus(ctx context.Context, vm VM) (CBTStatus, error) {
 	if err != nil {
 		return CBTStatus{}, err
 	}
-	st := CBTStatus{Name: vm.Name, Reason: cbt.Unsupported(m)}
+	st := CBTStatus{Name: vm.Name, Reason: cbt.Unsupported(m), Snapshots: []string{}, Disks: []CBTDiskStatus{}}
 	st.Supported = st.Reason == ""
 	for _, t := range snapshot.Flat(m.Snapshot) {
 		st.Snapshots = append(st.Snapshots, t.Name)

@@ -422,12 +422,15 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 	case errors.As(err, &damage):
 		where = damage.Object
 	case errors.Is(err, load.ErrMissing), errors.Is(err, image.ErrMap), errors.Is(err, stream.ErrStream):
-		where = "the index"
+		where = ledger.Indexes
 	default:
 		return err
 	}
 	clear(c.seen) // a subtree that was entered but not finished must be walked again
 	what := "damaged"
+	if where == ledger.Indexes {
+		what = "does not list what points need: repair index may bring it back"
+	}
 	if !errors.Is(err, errHurt) {
 		what = err.Error()
 	}
@@ -439,7 +442,7 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 func (c *checker) holder(ctx context.Context, id blob.ID) string {
 	found, err := c.r.Lookup(ctx, id)
 	if err != nil || len(found) == 0 {
-		return "the index"
+		return ledger.Indexes
 	}
 	for _, at := range found {
 		if name := at.Pack.Name(); !c.lost[name] || c.saved[name].Has(id) {

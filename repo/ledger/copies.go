@@ -31,7 +31,11 @@ func Twin(name string) string {
 // else lies at the place, and quarantine, is nobody's business.
 func IsOurs(name string) bool {
 	name = TrueName(name)
-	for _, prefix := range []string{Keys, Sessions, Commits, Confirms, Forgets, Labels, Ledgers, Indexes, Data, Meta} {
+	if strings.HasPrefix(name, Data) || strings.HasPrefix(name, Meta) {
+		_, _, err := ParsePack(name)
+		return err == nil
+	}
+	for _, prefix := range []string{Keys, Sessions, Commits, Confirms, Forgets, Labels, Ledgers, Indexes} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

@@ -224,6 +224,9 @@ func (l *Loader) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted,
 			if errors.Is(err, ErrMissing) {
 				err = cause
 			}
+			if errors.Is(err, backend.ErrNotFound) {
+				err = fmt.Errorf("%w: %w", pack.ErrDamaged, err) // the index lists it, so it was there
+			}
 			return &DamageError{Object: w.at.Pack.Name(), Chunk: w.id, Err: err}
 		}
 		if err := fn(w.i, plain); err != nil {
@@ -238,6 +241,7 @@ func (l *Loader) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted,
 type mended struct {
 	name   string
 	object []byte
+	healed bool // parity changed it, and nobody was told yet
 }
 
 // rescue tries each pack that holds the chunk, healing it in memory.
@@ -257,6 +261,10 @@ func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *men
 			err = openErr
 			continue
 		}
+		if last.healed {
+			l.Healed(at.Pack.Name())
+			last.healed = false // told
+		}
 		if at.Pack != w.at.Pack {
 			l.Healed(w.at.Pack.Name())
 		}
@@ -274,12 +282,9 @@ func (l *Loader) fetchMended(ctx context.Context, name string, last *mended) err
 	if err != nil {
 		return err
 	}
-	if fixed, damage, _ := parity.Heal(object); fixed != nil {
-		object = fixed
-		if !damage.Clean() {
-			l.Healed(name)
-		}
-	}
 	*last = mended{name: name, object: object}
+	if fixed, damage, _ := parity.Heal(object); fixed != nil {
+		last.object, last.healed = fixed, !damage.Clean()
+	}
 	return nil
 }

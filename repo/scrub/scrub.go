@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,9 +30,9 @@ type Options struct {
 type Finding struct {
 	Object string   `json:"object"`
 	What   string   `json:"what"`
-	Healed bool     `json:"healed"`         // mended, written back
-	Lost   bool     `json:"lost"`           // beyond repair
-	Hits   []string `json:"hits,omitempty"` // "point/item" that need it
+	Healed bool     `json:"healed"` // mended, written back
+	Lost   bool     `json:"lost"`   // beyond repair
+	Hits   []string `json:"hits"`   // "point/item" that need it
 }
 
 // Report is what a scrub or a check found.
@@ -48,6 +49,8 @@ type Report struct {
 // can be healed, pack.ErrDamaged otherwise.
 func (rep *Report) Verdict() error {
 	switch {
+	case rep.Errors > 0 && !slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Lost && f.Object != ledger.Indexes }):
+		return fmt.Errorf("the index does not list what points need: %w", ErrUnlisted)
 	case rep.Errors > 0:
 		return fmt.Errorf("%d objects or points are damaged beyond repair: %w", rep.Errors, pack.ErrDamaged)
 	case rep.Damaged > 0:
@@ -55,6 +58,9 @@ func (rep *Report) Verdict() error {
 	}
 	return nil
 }
+
+// ErrUnlisted: the index lacks entries, and nothing else is known to be lost.
+var ErrUnlisted = errors.New("the index is incomplete")
 
 // ErrHealable: damage was found that parity brings back, or has brought back.
 var ErrHealable = errors.New("healable damage found")
@@ -234,6 +240,9 @@ func (s *scrubber) found(f Finding) {
 
 // Add counts a finding.
 func (rep *Report) Add(f Finding) {
+	if f.Hits == nil {
+		f.Hits = []string{}
+	}
 	rep.Findings = append(rep.Findings, f)
 	if f.Lost {
 		rep.Errors++

@@ -272,7 +272,7 @@ func (w *world) backing(ctx context.Context, at place, name string) (types.BaseV
 		return ok && dc == at.dc && e.Name == name
 	}, "Network", "DistributedVirtualPortgroup", "OpaqueNetwork")
 	if len(refs) == 0 {
-		return nil, fmt.Errorf("map it with --network %s=OTHER: %w", name, spec.ErrNetwork)
+		return nil, fmt.Errorf("find network %q: %w", name, spec.ErrNetwork)
 	}
 	c := w.session.Client()
 	var network object.NetworkReference

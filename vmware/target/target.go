@@ -267,10 +267,15 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, items []reco
 		Disks:   func(key int32) bool { return t.wanted(items, key) },
 		KeepMAC: func(mac string) bool { return t.opt.MAC == PolicyKeep || t.opt.MAC == PolicyAuto && !macs[mac] },
 		Backing: func(network string) (types.BaseVirtualDeviceBackingInfo, error) {
+			name := network
 			if to := t.opt.Networks[network]; to != "" {
-				network = to
+				name = to
 			}
-			return w.backing(ctx, plan.at, network)
+			backing, err := w.backing(ctx, plan.at, name)
+			if errors.Is(err, spec.ErrNetwork) {
+				err = fmt.Errorf("%q; --network '%s=OTHER' maps it: %w", name, network, spec.ErrNetwork)
+			}
+			return backing, err
 		},
 	})
 	if errors.Is(err, spec.ErrNetwork) {

@@ -1,4 +1,4 @@
-package repo
+package check
 
 import (
 	"context"
@@ -27,11 +27,11 @@ type KindTotal struct {
 	Bytes   int64  `json:"bytes"`
 }
 
-// Stats counts.
-func (r *Repository) Stats(ctx context.Context) (*Totals, error) {
+// Count counts.
+func Count(ctx context.Context, r Subject) (*Totals, error) {
 	t := &Totals{Kinds: []KindTotal{}}
 	byKind := map[string]*KindTotal{}
-	err := r.be.List(ctx, "", func(info backend.Info) error {
+	err := r.Backend.List(ctx, "", func(info backend.Info) error {
 		kind, _, _ := strings.Cut(info.Name, "/")
 		k := byKind[kind]
 		if k == nil {
@@ -62,7 +62,7 @@ func (r *Repository) Stats(ctx context.Context) (*Totals, error) {
 		sources[e.Identity] = true
 	}
 	t.Sources = len(sources)
-	for p := range r.index.Packs() {
+	for p := range r.Index.Packs() {
 		t.Chunks += int64(p.Count)
 	}
 	return t, nil
