@@ -135,6 +135,10 @@ func (r fileReader) Close() error { return r.f.Close() }
 // ReadExtents reads a JSON list of {"start":bytes,"length":bytes}, in any
 // order, overlaps allowed. Negative numbers and unknown fields are ErrExtents.
 func ReadExtents(path string) ([]image.Extent, error) {
+	// Looked at before it is opened: opening a pipe waits for its writer for ever.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read changed extents: %s is no regular file: %w", path, ErrExtents)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read changed extents: %w", err)

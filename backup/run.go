@@ -15,6 +15,10 @@ import (
 	"holdfast/repo/stream"
 )
 
+// ErrTorn: the source did not stand still until everything was read. Nothing
+// was committed.
+var ErrTorn = errors.New("the source moved while it was read")
+
 // ErrRelease: the point is committed, but something of ours is still on the
 // source (a snapshot) and must be removed.
 var ErrRelease = errors.New("the source could not be released")
@@ -149,6 +153,11 @@ func (r *run) store(ctx context.Context, src Source, frozen Frozen) (*recovery.P
 	}
 	if err := r.session.Flush(ctx); err != nil {
 		return nil, err
+	}
+	if holder, ok := frozen.(Holder); ok {
+		if err := holder.Holds(ctx); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrTorn, err)
+		}
 	}
 	point := r.point(src, frozen.State(), results)
 	if err := r.session.Commit(ctx, point); err != nil {

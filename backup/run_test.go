@@ -310,3 +310,29 @@ func TestEmptyStandardInputIsRefusedAndAShorterOneIsSaid(t *testing.T) {
 		t.Errorf("a shorter stream: downgraded %v, warnings %v", res.Downgraded, res.Point.Warnings)
 	}
 }
+
+// slipping is a source whose stand is lost while it is read.
+type slipping struct{ *backup.ImageSource }
+
+func (s slipping) Freeze(ctx context.Context, p *recovery.Point) (backup.Frozen, error) {
+	frozen, err := s.ImageSource.Freeze(ctx, p)
+	return lost{frozen}, err
+}
+
+type lost struct{ backup.Frozen }
+
+func (lost) Holds(context.Context) error { return errors.New("the snapshot is gone") }
+
+// TestSourceThatMovedWhileItWasReadCommitsNothing: what was read may be of two
+// moments, and nobody could tell.
+func TestSourceThatMovedWhileItWasReadCommitsNothing(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, 64<<10)
+	_, err := backup.Run(t.Context(), r, slipping{source(c, "d", content(1, 1<<20))}, backup.Options{Now: c.Now})
+	if !errors.Is(err, backup.ErrTorn) {
+		t.Errorf("a torn read: %v", err)
+	}
+	if points, _, err := r.Points(t.Context()); err != nil || len(points) != 0 {
+		t.Errorf("%d points, %v", len(points), err)
+	}
+}

@@ -43,6 +43,13 @@ type Frozen interface {
 	Release(ctx context.Context) error
 }
 
+// Holder is a Frozen that can lose its stand behind our back: a VM's snapshot
+// can be removed by others. It is asked once everything is read and before the
+// point is committed; an error means that what was read may be torn.
+type Holder interface {
+	Holds(ctx context.Context) error
+}
+
 // State is what Freeze reached.
 type State struct {
 	Time        time.Time // the moment the data is of

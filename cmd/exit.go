@@ -92,6 +92,7 @@ var exitTable = []exitRow{
 	{repo.ErrKeyUnknown, exitFailed, "holdfast key list shows the keys there are"},
 	{repo.ErrLastKey, exitFailed, "add another key first: holdfast key add"},
 	{repo.ErrSessionLost, exitFailed, "run it again: what was stored is not sent twice"},
+	{backup.ErrTorn, exitFailed, "nothing was committed: run it again, and let nobody remove snapshots of ours meanwhile"},
 	{backup.ErrRelease, exitFailed, "holdfast vm cleanup removes what is left of ours"},
 	{backup.ErrEmpty, exitFailed, "whatever was to write the image failed before its first byte"},
 	{backup.ErrChanged, exitFailed, "back up a snapshot of it, not the image in use"},

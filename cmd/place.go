@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -90,6 +91,9 @@ func (a *app) notEmpty(ctx context.Context, url string) error {
 		if _, err := be.Stat(ctx, "config"); err == nil {
 			return usagef("use it as it is, or choose another place for a new one", "init %s: there is a repository already", url)
 		}
+	}
+	if ours, err := os.Stat(filepath.Join(url, "spare", "keys")); err == nil && ours.IsDir() {
+		return usagef("an init was cut off here: remove the directory and try again", "init %s: %v", url, repo.ErrNotEmpty)
 	}
 	return usagef("choose an empty or new directory", "init %s: %v", url, repo.ErrNotEmpty)
 }

@@ -59,6 +59,7 @@ func (f *frozen) question(name string, live, shot disk.Device) cbt.Question {
 		q.HasItem = item.IsDisk()
 		q.Parent, q.ParentErr = cbt.ParseAttrs(item.Attrs)
 		q.WroteSince = f.marker != ""
+		q.Missed = item.Rule == backup.RuleMiss || item.Rule == cbt.Missed
 	}
 	kept := q.HasItem && q.Parent.TrackedFromEmpty && cbt.SameTracking(q.Parent.ChangeID, q.Now.ChangeID)
 	q.Now.TrackedFromEmpty = q.Now.ChangeID != "" && (f.enabled || kept)

@@ -404,6 +404,24 @@ func (f *frozen) Committed(ctx context.Context, _ *recovery.Point) error {
 	return s.setExtraConfig(ctx, f.source.vm.Ref, markerKey, "")
 }
 
+// Holds implements backup.Holder: our snapshot is still there. Whoever removed
+// it has let the frozen files change under us.
+func (f *frozen) Holds(ctx context.Context) error {
+	if f.ref == nil {
+		return nil
+	}
+	now, err := f.source.session.readVM(ctx, f.source.vm.Ref, "snapshot")
+	if err != nil {
+		return err
+	}
+	for _, t := range snapshot.Flat(now.Snapshot) {
+		if t.Snapshot == *f.ref {
+			return nil
+		}
+	}
+	return fmt.Errorf("snapshot %s of %s was removed by somebody else", f.ref.Value, f.source.vm.Name)
+}
+
 // Release ends transfers and removes the snapshot.
 func (f *frozen) Release(ctx context.Context) error {
 	var errs []error

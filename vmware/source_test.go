@@ -377,6 +377,25 @@ func TestDeadRunIsCleanedByTheNext(t *testing.T) {
 	}
 }
 
+// TestSnapshotRemovedUnderTheBackupIsNoticed: somebody takes our snapshot away
+// while disks are read, so the files that we read move on.
+func TestSnapshotRemovedUnderTheBackupIsNoticed(t *testing.T) {
+	b := newBench(t, lab.Options{})
+	_, found := b.web01()
+	frozen, err := vmware.NewSource(b.session, found, b.options()).Freeze(b.ctx, nil)
+	must(t, err)
+	holder, ok := frozen.(backup.Holder)
+	if !ok {
+		t.Fatal("a frozen VM does not say whether it holds")
+	}
+	must(t, holder.Holds(b.ctx))
+	_, err = vmware.NewSource(b.session, found, b.options()).Freeze(b.ctx, nil) // takes the first for a dead run's
+	must(t, err)
+	if err := holder.Holds(b.ctx); err == nil {
+		t.Error("the snapshot is gone and nobody noticed")
+	}
+}
+
 func TestStaleSnapshotCleanupSparesForeign(t *testing.T) {
 	b := newBench(t, lab.Options{})
 	_, found := b.web01()

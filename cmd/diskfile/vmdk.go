@@ -30,7 +30,12 @@ func OpenVMDK(path string) (*VMDK, error) {
 	r, size, err := v.open(path)
 	if err == nil {
 		v.Image, err = vmdk.OpenChain(r, size, func(name string) (io.ReaderAt, int64, error) {
-			return v.open(filepath.Join(filepath.Dir(path), name))
+			// A link would lead out of the folder that the name may not leave.
+			beside := filepath.Join(filepath.Dir(path), name)
+			if info, err := os.Lstat(beside); err == nil && info.Mode()&os.ModeSymlink != 0 {
+				return nil, 0, fmt.Errorf("%s is a link: %w", beside, vmdk.ErrFormat)
+			}
+			return v.open(beside)
 		})
 	}
 	if err != nil {
@@ -41,15 +46,19 @@ func OpenVMDK(path string) (*VMDK, error) {
 
 // open opens one of the files and keeps it for Close.
 func (v *VMDK) open(path string) (io.ReaderAt, int64, error) {
+	// Looked at before it is opened: opening a pipe waits for its writer for ever.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is no regular file: %w", path, vmdk.ErrFormat)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	v.files = append(v.files, f)
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
 	return f, info.Size(), nil
 }
 

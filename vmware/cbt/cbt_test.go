@@ -153,6 +153,8 @@ func TestDecide(t *testing.T) {
 		{"TestChainUnknown", Chain, func(q *Question) { q.Now.After, q.Parent.After = nil, nil }},
 		{"TestLineageChanged", Lineage, func(q *Question) { q.Now.Lineage = []string{"snapshot-2@9"} }},
 		{"TestInPlaceWrite", InPlace, func(q *Question) { q.WroteSince = true }},
+		{"TestMapThatMissedAChange", Missed, func(q *Question) { q.Missed = true }},
+		{"TestMapThatMissedAChangeAndWasReset", OtherUUID, func(q *Question) { q.Missed = true; q.Now.ChangeID = "52 aa/9" }},
 		{"TestBadAttrs", BadAttrs, func(q *Question) { q.ParentErr = errors.New("x") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -44,6 +44,7 @@ const (
 	InPlace    = "CBT-15"
 	Moved      = "CBT-16"
 	BadAttrs   = "CBT-17"
+	Missed     = "CBT-18"
 )
 
 // Question is what Decide looks at for one disk.
@@ -56,6 +57,7 @@ type Question struct {
 	Parent     DiskAttrs
 	Now        DiskAttrs
 	WroteSince bool   // we wrote into the disk in place after the parent
+	Missed     bool   // verification once found a change that this map had missed
 	Why        string // why tracking cannot work here, if that is known
 }
 
@@ -80,7 +82,7 @@ func Decide(q Question) Decision {
 // Full is a complete read for that reason: of the areas ever written where the
 // map can tell them, else of every byte.
 func Full(q Question, rule, reason string) Decision {
-	if q.Policy != Off && rule != NotTracked && q.Now.ChangeID != "" && q.Now.TrackedFromEmpty {
+	if q.Policy != Off && rule != NotTracked && rule != Missed && q.Now.ChangeID != "" && q.Now.TrackedFromEmpty {
 		return Decision{recovery.ReadAllocated, rule, reason}
 	}
 	return Decision{recovery.ReadFull, rule, reason}
@@ -123,6 +125,9 @@ var rules = []rule{
 	}},
 	{OtherUUID, func(q *Question) string {
 		return when(!SameTracking(q.Parent.ChangeID, q.Now.ChangeID), "tracking was interrupted: the change id belongs to another map")
+	}},
+	{Missed, func(q *Question) string {
+		return when(q.Missed, "the map has missed a change before; vm cbt reset begins a new one")
 	}},
 	{SeqNot, notLater},
 	{Resized, func(q *Question) string {

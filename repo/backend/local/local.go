@@ -92,7 +92,7 @@ type Backend struct {
 var _ backend.Backend = (*Backend)(nil)
 
 // Create makes dir, with its parents, mode 0700, and opens it. A directory that
-// holds anything is refused with ErrNotEmpty.
+// holds anything but empty folders is refused with ErrNotEmpty.
 func Create(ctx context.Context, dir string, opts Options) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
@@ -105,11 +105,30 @@ func Create(ctx context.Context, dir string, opts Options) (*Backend, error) {
 		return nil, explain("create", dir, err)
 	}
 	for _, e := range entries {
-		if e.Name() != lockName && e.Name() != tempName {
+		if e.Name() == lockName || e.Name() == tempName {
+			continue
+		}
+		if bare, err := isBare(filepath.Join(dir, e.Name())); err != nil {
+			return nil, explain("create", dir, err)
+		} else if !bare {
 			return nil, fmt.Errorf("create %s: %w", dir, ErrNotEmpty)
 		}
 	}
 	return Open(ctx, dir, opts)
+}
+
+// isBare reports whether there are nothing but folders at path: what is left
+// where a repository was begun and taken back.
+func isBare(path string) (bool, error) {
+	bare := true
+	err := filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			bare = false
+			return filepath.SkipAll
+		}
+		return err
+	})
+	return bare, err
 }
 
 // makeDir makes dir and what is missing above it, and makes each new entry

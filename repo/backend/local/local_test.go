@@ -99,6 +99,19 @@ func TestCreateRefusesNonEmptyDirectory(t *testing.T) {
 	wantErr(t, "create again", err, ErrNotEmpty)
 }
 
+// TestCreateTakesFoldersWithoutFiles: what is left where an init was interrupted
+// and took back what it had written.
+func TestCreateTakesFoldersWithoutFiles(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "spare", "keys"), 0o700))
+	b, err := Create(t.Context(), dir, Options{})
+	must(t, err)
+	must(t, b.Close())
+	must(t, os.WriteFile(filepath.Join(dir, "spare", "keys", "x"), nil, 0o600))
+	_, err = Create(t.Context(), dir, Options{})
+	wantErr(t, "create", err, ErrNotEmpty)
+}
+
 func TestCreateTakesWhatAnInterruptedCreateLeft(t *testing.T) {
 	b := create(t, Options{})
 	_ = b.SingleWriter() // makes tmp
