@@ -325,3 +325,27 @@ func TestLostLedgerStopsWritersOnly(t *testing.T) {
 		})
 	}
 }
+
+// TestDeletedManifestIsMissed: nothing lists it any more, but the one after it
+// remembers.
+func TestDeletedManifestIsMissed(t *testing.T) {
+	r, be, secret := newRepo(t)
+	for day := range uint64(3) {
+		makePoint(t, r, "image/a", noise(day, 200_000))
+	}
+	wantVerdict(t, check(t, r), nil)
+	points, _, err := r.Points(t.Context())
+	if err != nil || len(points) != 3 {
+		t.Fatal(points, err)
+	}
+	for _, name := range names(t, be, "commit/") {
+		if strings.HasSuffix(name, points[1].ID) {
+			damage(t, be, name, remove)
+		}
+	}
+	rep := check(t, openAt(t, be, secret))
+	wantVerdict(t, rep, pack.ErrDamaged)
+	if len(rep.Findings) != 1 || len(rep.Findings[0].Hits) != 1 || rep.Findings[0].Hits[0] != points[2].ID || !strings.Contains(rep.Findings[0].What, "is gone") {
+		t.Errorf("findings: %+v", rep.Findings)
+	}
+}

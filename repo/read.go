@@ -2,11 +2,14 @@ package repo
 
 import (
 	"context"
+	"fmt"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
 	"holdfast/repo/check"
+	"holdfast/repo/ledger"
 	"holdfast/repo/load"
+	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 	"holdfast/repo/scrub"
 )
@@ -66,7 +69,33 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 	for _, p := range problems {
 		unreadable = append(unreadable, check.Unreadable{ID: p.ID, Object: p.Object, Err: p.Err})
 	}
-	return points, unreadable, nil
+	if len(problems) > 0 {
+		return points, unreadable, nil // the links below cannot be followed then
+	}
+	missing, err := r.missing(ctx, entries)
+	return points, append(unreadable, missing...), err
+}
+
+// missing finds points of which only the manifest after them tells: each carries
+// the hash of the one before. As long as nothing was ever forgotten or pruned
+// none may be gone. (That the newest is gone only a client can tell that saw it.)
+func (r *Repository) missing(ctx context.Context, entries []Entry) ([]check.Unreadable, error) {
+	forgotten, err := r.list(ctx, ledger.Forgets)
+	if err != nil || len(forgotten) > 0 || r.ledgerEntry().Horizon > 0 {
+		return nil, err
+	}
+	known := map[string]bool{"": true}
+	for _, e := range entries {
+		known[e.hash] = true
+	}
+	var gone []check.Unreadable
+	for _, e := range entries {
+		if !known[e.Previous] {
+			err := fmt.Errorf("the point of %s before %s is gone: %w", e.Source, e.ID, pack.ErrDamaged)
+			gone = append(gone, check.Unreadable{ID: e.ID, Object: ledger.Commits + e.sid.Src, Err: err})
+		}
+	}
+	return gone, nil
 }
 
 // Scrub finds, and heals if asked, damage without any key; see scrub.Run. A
