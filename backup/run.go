@@ -44,6 +44,9 @@ type Options struct {
 	// VerifyUnchanged is the percentage of the chunks said to be unchanged that
 	// are read all the same and compared with the parent.
 	VerifyUnchanged float64
+	// ProveEvery makes of every so-manieth incremental point in a row one whose
+	// unchanged chunks are all read and compared; 0 never does.
+	ProveEvery int
 	// Pick decides whether an unchanged chunk is verified; it gets the
 	// percentage. Required if VerifyUnchanged is not zero.
 	Pick func(percent float64) bool
@@ -79,6 +82,10 @@ func Run(ctx context.Context, r *repo.Repository, src Source, opts Options) (*Re
 	if err != nil {
 		session.Abort()
 		return nil, err
+	}
+	if opts.ProveEvery > 0 && parent != nil && parent.Unproven+1 >= opts.ProveEvery {
+		opts.VerifyUnchanged, opts.Pick = 100, func(float64) bool { return true }
+		opts.Progress.Note(fmt.Sprintf("%s: %d backups trusted what the source said had changed; this one reads everything and compares", src.Name(), parent.Unproven))
 	}
 	run := &run{repo: r, session: session, parent: parent, opts: opts}
 	point, err := run.store(ctx, src, frozen)
@@ -184,6 +191,7 @@ func (r *run) point(src Source, state State, results []saved) *recovery.Point {
 	for _, s := range results {
 		if s.incremental {
 			p.Parent = r.parent.ID
+			p.Unproven = r.parent.Unproven + 1
 		}
 		p.Items = append(p.Items, s.item)
 		p.BytesTotal += s.item.Bytes
@@ -195,6 +203,9 @@ func (r *run) point(src Source, state State, results []saved) *recovery.Point {
 		if s.missed {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: tracking missed a change; the disk was read in full", s.item.Label))
 		}
+	}
+	if r.opts.VerifyUnchanged >= 100 {
+		p.Unproven = 0
 	}
 	if r.shrunk != "" {
 		p.Warnings = append(p.Warnings, r.shrunk)

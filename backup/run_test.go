@@ -336,3 +336,29 @@ func TestSourceThatMovedWhileItWasReadCommitsNothing(t *testing.T) {
 		t.Errorf("%d points, %v", len(points), err)
 	}
 }
+
+// TestTrustInTheMapIsProvenNowAndThen: a miss that nobody looks for is found by
+// the backup whose turn it is.
+func TestTrustInTheMapIsProvenNowAndThen(t *testing.T) {
+	c, be := newClock(), mem.New()
+	r := newRepository(t, be, keyFile(t), c, 64<<10)
+	data := content(12, 1<<20)
+	opts := backup.Options{Now: c.Now, ProveEvery: 3}
+	mustRun(t, r, source(c, "d", data), opts)
+	data = bytes.Clone(data)
+	data[700_000] ^= 1 // and tracking never says so
+	var rules []string
+	for range 6 {
+		src := source(c, "d", data)
+		src.UseChanged = true
+		res := mustRun(t, r, src, opts)
+		rules = append(rules, fmt.Sprint(res.Point.Rule == backup.RuleMiss, res.Point.Unproven))
+	}
+	if got, want := fmt.Sprint(rules), "[false 1 false 2 true 0 false 1 false 2 false 0]"; got != want {
+		t.Errorf("missed and unproven: %s, not %s", got, want)
+	}
+	points, _, err := r.Points(t.Context())
+	if err != nil || !bytes.Equal(readBack(t, r, points[len(points)-1].Point), data) {
+		t.Error("the miss lives on", err)
+	}
+}

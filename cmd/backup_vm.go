@@ -32,6 +32,10 @@ type backupVMOptions struct {
 	level                           string
 }
 
+// proveEvery is how many backups in a row may trust changed-block tracking: the
+// next one reads everything and compares, for maps have been wrong before.
+const proveEvery = 30
+
 func newBackupVMCommand(a *app) *cobra.Command {
 	var opts backupVMOptions
 	c := documented(&cobra.Command{
@@ -238,7 +242,7 @@ func (a *app) backupVMs(ctx context.Context, run *backupRun, s *vmware.Session, 
 				QuiesceTimeout: opts.quiesceTimeout, Transport: opts.transport, CBT: cbt.Policy(opts.cbt),
 				Full: opts.full, ExcludeDisks: opts.excludeDisks, Log: a.log,
 			})
-			run.one(ctx, src, backup.Options{Tags: opts.tags, Progress: progress, VerifyUnchanged: opts.verifyPercent})
+			run.one(ctx, src, backup.Options{Tags: opts.tags, Progress: progress, VerifyUnchanged: opts.verifyPercent, ProveEvery: proveEvery})
 			return nil
 		})
 	}

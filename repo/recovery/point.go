@@ -55,14 +55,15 @@ type Point struct {
 	Parent   string    `json:"parent"`   // id of the point it was read against, "" for none
 	Previous string    `json:"previous"` // hex BLAKE3 of the manifest bytes of the source's previous point
 
-	ReadMode    string   `json:"read_mode"`   // the most complete mode among the items
-	Reason      string   `json:"reason"`      // why that mode, in a sentence
-	Rule        string   `json:"rule"`        // id of the rule that decided
-	Consistency string   `json:"consistency"` // application, filesystem, crash
-	BytesTotal  int64    `json:"bytes_total"` // size of all items
-	BytesRead   int64    `json:"bytes_read"`  // read from the source
-	BytesAdded  int64    `json:"bytes_added"` // stored in packs for it
-	ChunksNew   int64    `json:"chunks_new"`  //
+	ReadMode    string   `json:"read_mode"`          // the most complete mode among the items
+	Reason      string   `json:"reason"`             // why that mode, in a sentence
+	Rule        string   `json:"rule"`               // id of the rule that decided
+	Consistency string   `json:"consistency"`        // application, filesystem, crash
+	BytesTotal  int64    `json:"bytes_total"`        // size of all items
+	BytesRead   int64    `json:"bytes_read"`         // read from the source
+	BytesAdded  int64    `json:"bytes_added"`        // stored in packs for it
+	ChunksNew   int64    `json:"chunks_new"`         //
+	Unproven    int      `json:"unproven,omitempty"` // incremental points in a row, this one included, since all was read or compared
 	Warnings    []string `json:"warnings,omitempty"`
 	Tags        []string `json:"tags,omitempty"` // as given at backup; later changes are labels
 
