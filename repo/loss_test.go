@@ -349,3 +349,38 @@ func TestDeletedManifestIsMissed(t *testing.T) {
 		t.Errorf("findings: %+v", rep.Findings)
 	}
 }
+
+// TestOnlyWhatCameBackIsCalledHealed: a read that fails must not say that parity
+// brought the bytes back, and a pack that is gone is damage beyond repair.
+func TestOnlyWhatCameBackIsCalledHealed(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func([]byte) []byte
+		healed int
+		want   error
+	}{
+		"one bit":   {func(b []byte) []byte { b[9000] ^= 1; return b }, 1, nil},
+		"too much":  {ruin, 0, pack.ErrDamaged},
+		"gone":      {remove, 0, pack.ErrDamaged},
+		"untouched": {func(b []byte) []byte { return b }, 0, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r, be, secret := newRepo(t)
+			p := makePoint(t, r, "image/a", noise(4, 200_000))
+			damage(t, be, names(t, be, "data/")[0], c.change)
+			var told []string
+			opts := options()
+			opts.Healed = func(name string) { told = append(told, name) }
+			again, err := repo.Open(t.Context(), be, secret, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if _, err := read(t.Context(), again, p); !errors.Is(err, c.want) {
+				t.Errorf("read: %v", err)
+			}
+			if len(told) != c.healed {
+				t.Errorf("called healed: %v", told)
+			}
+		})
+	}
+}
