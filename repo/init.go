@@ -2,14 +2,13 @@ package repo
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/record"
 	"holdfast/repo/seal"
 )
 
@@ -87,7 +86,7 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
 	r := newRepository(be, ring, "", opts)
-	id, err := randomHex(opts.Rand, 16)
+	id, err := r.store.RandomHex(16)
 	if err != nil {
 		return nil, err
 	}
@@ -98,14 +97,14 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 	if made, err := r.found(ctx, p.Keys, config); err != nil {
 		return nil, errors.Join(err, r.undo(ctx, made))
 	}
-	return r, r.openIndex(ctx)
+	return r, r.openCatalog(ctx)
 }
 
 // found writes the first objects, the config last, and returns the names of the
 // key slots that it may have written.
 func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Config) (made []string, err error) {
 	for _, key := range keys {
-		if r.slot, err = randomHex(r.opts.Rand, slotIDBytes); err != nil {
+		if r.slot, err = r.store.RandomHex(slotIDBytes); err != nil {
 			return made, err
 		}
 		name := ledger.Keys + r.slot
@@ -114,10 +113,10 @@ func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Con
 			return made, err
 		}
 	}
-	if err := r.writeRecord(ctx, ledger.LedgerName(0), parity.Ledger, ledger.Entry{Version: ledger.Version}); err != nil {
+	if err := r.store.Write(ctx, ledger.LedgerName(0), parity.Ledger, ledger.Entry{Version: ledger.Version}); err != nil {
 		return made, err
 	}
-	return made, r.writeRecord(ctx, ledger.ConfigObject, parity.Config, config)
+	return made, r.store.Write(ctx, ledger.ConfigObject, parity.Config, config)
 }
 
 // undo takes back what a failed init has written, so that the next one finds
@@ -126,14 +125,14 @@ func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Con
 // the place is a repository and stays.
 func (r *Repository) undo(ctx context.Context, made []string) error {
 	ctx = context.WithoutCancel(ctx)
-	_, err := r.readRecord(ctx, ledger.LedgerName(0), parity.Ledger)
+	_, err := r.store.Read(ctx, ledger.LedgerName(0), parity.Ledger)
 	switch {
 	case err == nil: // it opens with our keys, so it is ours
 		if err := Exists(ctx, r.be); !errors.Is(err, ErrNoRepository) {
 			return nil
 		}
 		made = append(made, ledger.LedgerName(0))
-	case !definite(err):
+	case !record.IsDefinite(err):
 		return fmt.Errorf("undo init: %w", err)
 	}
 	var errs []error
@@ -162,13 +161,4 @@ func empty(ctx context.Context, be backend.Backend) error {
 		return fmt.Errorf("%s holds %s: %w", be.Location(), found, ErrNotEmpty)
 	}
 	return nil
-}
-
-// randomHex reads n random bytes and writes them in hex.
-func randomHex(rand io.Reader, n int) (string, error) {
-	raw := make([]byte, n)
-	if _, err := io.ReadFull(rand, raw); err != nil {
-		return "", fmt.Errorf("read randomness: %w", err)
-	}
-	return hex.EncodeToString(raw), nil
 }

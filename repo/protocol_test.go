@@ -244,7 +244,7 @@ func TestPointsOfOneSourceHoldTheHashOfTheOneBefore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		last = e.HashOf()
+		last = e.Hash()
 	}
 }
 

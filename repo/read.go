@@ -7,11 +7,14 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
 	"holdfast/repo/check"
+	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/load"
 	"holdfast/repo/pack"
+	"holdfast/repo/points"
 	"holdfast/repo/recovery"
 	"holdfast/repo/scrub"
+	"holdfast/repo/session"
 )
 
 // What the folders below say of a repository's state, under the names by which
@@ -25,6 +28,11 @@ type (
 	Report = scrub.Report
 	// Finding is one thing that is wrong.
 	Finding = scrub.Finding
+	// Entry is a point with what was said of it later.
+	Entry = points.Entry
+	// PointError is a point that exists but whose manifest, or label, cannot be
+	// read.
+	PointError = points.Unreadable
 	// DamageError says which object keeps a chunk from being read.
 	DamageError = load.DamageError
 )
@@ -36,23 +44,29 @@ var (
 	ErrHealable = scrub.ErrHealable
 	// ErrUnlisted: the index lacks entries, and nothing else is known to be lost.
 	ErrUnlisted = scrub.ErrUnlisted
+	// ErrSessionLost: a pruner declared the session dead while it was away.
+	ErrSessionLost = session.ErrLost
 )
 
 // Load brings chunks of one kind back: fn is called once for each index of
 // ids, in any order, never twice at once. What it is given is authenticated
 // and has the id asked for.
 func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn func(i int, plain []byte) error) error {
-	return r.load.Load(ctx, kind, ids, fn)
+	return r.catalog.Load.Load(ctx, kind, ids, fn)
 }
 
 // Check tells whether every point can be restored; see check.Run.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
-	return check.Run(ctx, check.Subject{Loader: r.load, Points: r.checkable}, opts)
+	return check.Run(ctx, r.subject(), opts)
 }
 
 // Stats tells how much the repository holds.
 func (r *Repository) Stats(ctx context.Context) (*check.Totals, error) {
-	return check.Count(ctx, check.Subject{Loader: r.load, Points: r.checkable})
+	return check.Count(ctx, r.subject())
+}
+
+func (r *Repository) subject() check.Subject {
+	return check.Subject{Loader: r.catalog.Load, Points: r.checkable, MayBeGone: func(p index.Pack) bool { return r.catalog.MayBeGone()(p) }}
 }
 
 // checkable lists the points for a check.
@@ -61,38 +75,38 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 	if err != nil {
 		return nil, nil, err
 	}
-	var points []*recovery.Point
+	var found []*recovery.Point
 	for _, e := range entries {
-		points = append(points, e.Point)
+		found = append(found, e.Point)
 	}
 	var unreadable []check.Unreadable
 	for _, p := range problems {
 		unreadable = append(unreadable, check.Unreadable{ID: p.ID, Object: p.Object, Err: p.Err})
 	}
 	if len(problems) > 0 {
-		return points, unreadable, nil // the links below cannot be followed then
+		return found, unreadable, nil // the links below cannot be followed then
 	}
 	missing, err := r.missing(ctx, entries)
-	return points, append(unreadable, missing...), err
+	return found, append(unreadable, missing...), err
 }
 
 // missing finds points of which only the manifest after them tells: each carries
 // the hash of the one before. As long as nothing was ever forgotten or pruned
 // none may be gone. (That the newest is gone only a client can tell that saw it.)
 func (r *Repository) missing(ctx context.Context, entries []Entry) ([]check.Unreadable, error) {
-	forgotten, err := r.list(ctx, ledger.Forgets)
-	if err != nil || len(forgotten) > 0 || r.ledgerEntry().Horizon > 0 {
+	forgotten, err := r.store.List(ctx, ledger.Forgets)
+	if err != nil || len(forgotten) > 0 || r.catalog.View().Entry.Horizon > 0 {
 		return nil, err
 	}
 	known := map[string]bool{"": true}
 	for _, e := range entries {
-		known[e.hash] = true
+		known[e.Hash()] = true
 	}
 	var gone []check.Unreadable
 	for _, e := range entries {
 		if !known[e.Previous] {
 			err := fmt.Errorf("the point of %s before %s is gone: %w", e.Source, e.ID, pack.ErrDamaged)
-			gone = append(gone, check.Unreadable{ID: e.ID, Object: ledger.Commits + e.sid.Src, Err: err})
+			gone = append(gone, check.Unreadable{ID: e.ID, Object: ledger.Commits + e.Session().Src, Err: err})
 		}
 	}
 	return gone, nil
@@ -105,4 +119,21 @@ func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report,
 		return nil, err
 	}
 	return scrub.Run(ctx, be, opts)
+}
+
+// Points reads all points that exist, oldest first, and names those that cannot
+// be read.
+func (r *Repository) Points(ctx context.Context) ([]Entry, []*PointError, error) {
+	return points.All(ctx, r.catalog)
+}
+
+// Find resolves what an operator typed (recovery.Find) among all points.
+func (r *Repository) Find(ctx context.Context, spec string) (Entry, error) {
+	return points.Find(ctx, r.catalog, spec)
+}
+
+// SetLabel changes tags and pin of a point. If another writer was faster, the
+// change is applied to what that one wrote.
+func (r *Repository) SetLabel(ctx context.Context, e Entry, change func(*ledger.Label)) error {
+	return points.SetLabel(ctx, r.catalog, e, change)
 }

@@ -13,17 +13,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
-	"sync"
 	"time"
 
 	"holdfast/repo/backend"
-	"holdfast/repo/index"
+	"holdfast/repo/catalog"
 	"holdfast/repo/ledger"
-	"holdfast/repo/load"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
+	"holdfast/repo/record"
 	"holdfast/repo/seal"
+	"holdfast/repo/session"
 	"holdfast/repo/slot"
 )
 
@@ -48,24 +47,19 @@ type Options struct {
 	PID        int               // kept in sessions
 	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
 	Healed     func(name string) // told each time a read had to heal an object; may be nil
+	Locks      session.Locks     // tell prune which sessions of this host are dead; may be nil
 }
 
 // Repository is an open repository. It may be used from many goroutines.
 type Repository struct {
 	be      backend.Backend
-	ring    *seal.Ring
 	keys    *seal.Keys
 	slot    string // the key slot that opened it
 	config  ledger.Config
-	profile parity.Profile
 	opts    Options
 	log     *slog.Logger
-	index   *index.Local
-	load    *load.Loader
-
-	mu     sync.Mutex
-	newest uint32 // number of the ledger entry below
-	entry  *ledger.Entry
+	store   *record.Store
+	catalog *catalog.Catalog
 }
 
 // Config is what init decided.
@@ -81,7 +75,7 @@ func (r *Repository) Slot() string { return r.slot }
 func (r *Repository) CDCKey() [32]byte { return r.keys.CDC() }
 
 // Close releases the index. The backend belongs to the caller.
-func (r *Repository) Close() error { return r.index.Close() }
+func (r *Repository) Close() error { return r.catalog.Close() }
 
 // Open opens the repository at be with one secret. Errors: ErrNoRepository,
 // seal.ErrWrongKey, pack.ErrDamaged, backend.ErrUnreachable.
@@ -94,24 +88,24 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Opti
 		return nil, err
 	}
 	r := newRepository(be, ring, id, opts)
-	payload, err := r.readRecord(ctx, ledger.ConfigObject, parity.Config)
-	if err != nil {
-		return nil, fmt.Errorf("read config: %w", err)
-	}
-	config, err := ledger.Decode[ledger.Config](payload)
+	config, err := record.ReadAs[ledger.Config](ctx, r.store, ledger.ConfigObject, parity.Config)
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}
 	if err := r.apply(*config); err != nil {
 		return nil, err
 	}
-	return r, r.openIndex(ctx)
+	return r, r.openCatalog(ctx)
 }
 
 func newRepository(be backend.Backend, ring *seal.Ring, slot string, opts Options) *Repository {
-	r := &Repository{be: be, ring: ring, keys: ring.Keys(), slot: slot, opts: opts, log: opts.Log}
+	r := &Repository{be: be, keys: ring.Keys(), slot: slot, opts: opts, log: opts.Log}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.store = &record.Store{
+		Backend: be, Ring: ring, Keys: r.keys, Rand: opts.Rand, Now: opts.Now, Log: r.log,
+		VerifyFull: opts.VerifyFull, OnHealed: opts.Healed,
 	}
 	return r
 }
@@ -125,7 +119,7 @@ func (r *Repository) apply(config ledger.Config) error {
 	if !chunkAllowed(config.DiskChunkBytes) {
 		return fmt.Errorf("read config: disk chunk of %d bytes: %w", config.DiskChunkBytes, ErrParameter)
 	}
-	r.config, r.profile = config, profile
+	r.config, r.store.Profile = config, profile
 	return nil
 }
 
@@ -151,150 +145,7 @@ func Exists(ctx context.Context, be backend.Backend) error {
 	return fmt.Errorf("%s: %w", be.Location(), ErrNoRepository)
 }
 
-// openIndex reads the newest ledger and brings the local index up to date.
-func (r *Repository) openIndex(ctx context.Context) error {
-	dir := ""
-	if r.opts.CacheDir != "" {
-		dir = filepath.Join(r.opts.CacheDir, r.config.ID)
-	}
-	local, err := index.OpenLocal(dir, index.LocalOptions{Logger: r.log})
-	if err != nil && dir != "" {
-		r.log.Warn("the cache cannot be used; the index stays in memory", "error", err)
-		local, err = index.OpenLocal("", index.LocalOptions{Logger: r.log})
-	}
-	if err != nil {
-		return fmt.Errorf("open local index: %w", err)
-	}
-	r.index = local
-	r.load = &load.Loader{Backend: r.be, Keys: r.keys, Index: local, Refresh: r.refresh, Healed: r.noteHealed}
-	if err := r.refresh(ctx); err != nil {
-		local.Close()
-		return err
-	}
-	return nil
-}
-
-// refresh reads the newest ledger entry and then the list of segments.
-func (r *Repository) refresh(ctx context.Context) error {
-	if err := r.lookLedger(ctx); err != nil {
-		return err
-	}
-	names, err := r.list(ctx, ledger.Indexes)
-	if err != nil {
-		return err
-	}
-	err = r.index.Refresh(ctx, names, r.fetchSegment)
-	if err == nil || onlySegments(err) {
-		// What a lost segment listed is simply not found: the read that needs
-		// it fails by name, check reports it, and repair index brings it back.
-		if err != nil {
-			r.log.Warn("index is incomplete", "error", err)
-		}
-		return nil
-	}
-	return fmt.Errorf("refresh index: %w", err)
-}
-
-// onlySegments reports whether err is nothing but lost segments of which the
-// place of storage gave a definite answer.
-func onlySegments(err error) bool {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		var one *index.SegmentError
-		return errors.As(err, &one) && definite(one.Err)
-	}
-	for _, e := range joined.Unwrap() {
-		var one *index.SegmentError
-		if !errors.As(e, &one) || !definite(one.Err) {
-			return false
-		}
-	}
-	return true
-}
-
-// definite reports whether an error says something of the object, not of the
-// way to it.
-func definite(err error) bool {
-	for _, target := range []error{backend.ErrNotFound, pack.ErrDamaged, pack.ErrTampered, pack.ErrFormat, index.ErrCorrupt} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
-
-// readLedger finds and reads the newest ledger entry and returns its number.
-func (r *Repository) readLedger(ctx context.Context) (uint32, error) {
-	names, err := r.list(ctx, ledger.Ledgers)
-	if err != nil {
-		return 0, err
-	}
-	newest, found := uint32(0), false
-	for _, name := range names { // sorted; what an operator left beside them is none
-		if g, err := ledger.ParseLedger(name); err == nil {
-			newest, found = g, true
-		}
-	}
-	if !found {
-		return 0, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
-	}
-	r.mu.Lock()
-	known := r.entry != nil && r.newest == newest
-	r.mu.Unlock()
-	if known {
-		return newest, nil
-	}
-	payload, err := r.readRecord(ctx, ledger.LedgerName(newest), parity.Ledger)
-	if err != nil {
-		return 0, fmt.Errorf("read ledger: %w", err)
-	}
-	entry, err := ledger.Decode[ledger.Entry](payload)
-	if err != nil {
-		return 0, fmt.Errorf("read ledger %d: %w", newest, err)
-	}
-	r.mu.Lock()
-	r.newest, r.entry = newest, entry
-	r.mu.Unlock()
-	return newest, nil
-}
-
-// lookLedger is readLedger for readers. A ledger that is damaged beyond its
-// parity keeps no point from being restored: then no session counts as void and
-// no pack as condemned. Writers use readLedger, and refuse.
-func (r *Repository) lookLedger(ctx context.Context) error {
-	_, err := r.readLedger(ctx)
-	if err == nil || !definite(err) {
-		return err
-	}
-	r.log.Warn("the ledger cannot be read; points that were given up may be listed", "error", err)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.entry == nil {
-		r.entry = &ledger.Entry{Version: ledger.Version}
-		r.newest = unreadLedger
-	}
-	return nil
-}
-
-// unreadLedger is no ledger's number: what comes next is read anew.
-const unreadLedger = 1<<32 - 1
-
-// ledgerEntry is the newest entry read so far.
-func (r *Repository) ledgerEntry() *ledger.Entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.entry
-}
-
-// list returns the names below prefix, sorted.
-func (r *Repository) list(ctx context.Context, prefix string) ([]string, error) {
-	var names []string
-	err := r.be.List(ctx, prefix, func(info backend.Info) error {
-		names = append(names, info.Name)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", prefix, err)
-	}
-	return names, nil
+func (r *Repository) openCatalog(ctx context.Context) (err error) {
+	r.catalog, err = catalog.Open(ctx, r.store, catalog.Dir(r.opts.CacheDir, r.config.ID))
+	return err
 }

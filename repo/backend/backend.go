@@ -12,6 +12,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -28,6 +29,10 @@ var ErrNoSpace = errors.New("no space left")
 
 // ErrUnreachable: the place did not answer, or refused the login.
 var ErrUnreachable = errors.New("storage unreachable")
+
+// ErrBusy: the place asks for fewer requests: try again, later than after other
+// errors. It is a kind of ErrUnreachable.
+var ErrBusy = fmt.Errorf("%w: too many requests", ErrUnreachable)
 
 // ErrRefused: the place is there and says no: trying again is useless.
 var ErrRefused = errors.New("refused")

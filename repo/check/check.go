@@ -44,6 +44,9 @@ type Options struct {
 type Subject struct {
 	*load.Loader
 	Points func(ctx context.Context) ([]*recovery.Point, []Unreadable, error)
+	// MayBeGone reports whether a prune may have removed a pack that the index
+	// still lists: no writer relies on it. A point that does is a finding.
+	MayBeGone func(index.Pack) bool
 }
 
 // Unreadable is a point whose manifest or label cannot be read.
@@ -231,7 +234,7 @@ func (c *checker) packs(ctx context.Context) error {
 		size, there := c.sizes[name]
 		switch {
 		case !there:
-			if err := c.missing(ctx, name); err != nil {
+			if err := c.missing(ctx, p); err != nil {
 				return err
 			}
 		case size != int64(p.Bytes):
@@ -246,7 +249,8 @@ func (c *checker) packs(ctx context.Context) error {
 
 // missing reports a pack that was not listed, unless it was written after the
 // listing, by a backup that runs beside the check.
-func (c *checker) missing(ctx context.Context, name string) error {
+func (c *checker) missing(ctx context.Context, p index.Pack) error {
+	name := p.Name()
 	info, err := c.r.Backend.Stat(ctx, name)
 	if err == nil {
 		c.sizes[name] = info.Bytes
@@ -256,7 +260,9 @@ func (c *checker) missing(ctx context.Context, name string) error {
 		return fmt.Errorf("check %s: %w", name, err)
 	}
 	c.lost[name] = true
-	c.rep.Add(scrub.Finding{Object: name, What: "missing", Lost: true})
+	if !c.r.MayBeGone(p) {
+		c.rep.Add(scrub.Finding{Object: name, What: "missing", Lost: true})
+	}
 	return nil
 }
 

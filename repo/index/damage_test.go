@@ -25,7 +25,7 @@ func TestDamagedLocalFile(t *testing.T) {
 		"cut in a page":       func(b []byte) []byte { return b[:2000] },
 		"tail cut":            func(b []byte) []byte { return b[:len(b)-1] },
 		"a page flipped":      func(b []byte) []byte { b[100] ^= 1; return b },
-		"a fence flipped":     func(b []byte) []byte { b[segmentEnd(b)-trailerBytes-5] ^= 1; return b },
+		"a fence flipped":     func(b []byte) []byte { b[segmentEnd(b)-64-5] ^= 1; return b },
 		"the trailer flipped": func(b []byte) []byte { b[segmentEnd(b)-40] ^= 1; return b },
 		"a name flipped":      func(b []byte) []byte { b[len(b)-tailBytes-20] ^= 1; return b },
 		"the tail zeroed":     func(b []byte) []byte { clear(b[len(b)-tailBytes:]); return b },
@@ -225,9 +225,9 @@ func FuzzOpenLocalFile(f *testing.F) {
 		}
 		for _, n := range s.names {
 			for _, i := range n.Packs {
-				_ = s.seg.packs[i] // getNames promised that it is there
+				_ = s.seg.Packs()[i] // getNames promised that it is there
 			}
-			if live := s.liveIn(map[string]bool{n.Name: true}); len(live) != len(s.seg.packs) {
+			if live := s.liveIn(map[string]bool{n.Name: true}); len(live) != len(s.seg.Packs()) {
 				t.Fatal("live list of another length")
 			}
 		}

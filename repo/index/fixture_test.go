@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/repo/blob"
+	"holdfast/repo/index/segment"
 )
 
 // table is a pack with its entries, as the packer hands them over.
@@ -82,15 +82,6 @@ func segmentBytes(tb testing.TB, tables ...table) []byte {
 	return data
 }
 
-func openBytes(tb testing.TB, data []byte) *Segment {
-	tb.Helper()
-	s, err := Open(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}
-
 // model is what an index of tables must answer.
 func model(tables []table) map[Key][]Location {
 	m := map[Key][]Location{}
@@ -101,7 +92,7 @@ func model(tables []table) map[Key][]Location {
 		}
 		seen[t.pack.Name()] = true
 		for _, e := range t.entries {
-			m[KeyOf(e.ID)] = append(m[KeyOf(e.ID)], Location{t.pack, e.Offset, e.Stored})
+			m[KeyOf(e.ID)] = append(m[KeyOf(e.ID)], Location{Pack: t.pack, Offset: e.Offset, Stored: e.Stored})
 		}
 	}
 	for _, places := range m {
@@ -112,7 +103,7 @@ func model(tables []table) map[Key][]Location {
 
 func sortPlaces(places []Location) {
 	slices.SortFunc(places, func(a, b Location) int {
-		if c := comparePacks(a.Pack, b.Pack); c != 0 {
+		if c := segment.Compare(a.Pack, b.Pack); c != 0 {
 			return c
 		}
 		return int(a.Offset) - int(b.Offset)
@@ -129,40 +120,4 @@ func fullID(k Key) (id blob.ID) {
 type fataler interface {
 	Fatalf(format string, args ...any)
 	Fatal(args ...any)
-}
-
-// equalModel looks every key up, some absent ones too, and walks all entries.
-func equalModel(tb fataler, s *Segment, want map[Key][]Location) {
-	for k, places := range want {
-		got, err := s.Lookup(fullID(k))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if !slices.Equal(got, places) {
-			tb.Fatalf("look up %x: got %v, want %v", k, got, places)
-		}
-		k[15]++
-		if got, err := s.Lookup(fullID(k)); err != nil || len(got) != len(want[k]) {
-			tb.Fatalf("look up neighbour %x: got %v, %v, want %v", k, got, err, want[k])
-		}
-	}
-	walked, last := 0, Key{}
-	for item, err := range s.Entries() {
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if compareKeys(last, item.Key) > 0 {
-			tb.Fatalf("entries out of order at %x", item.Key)
-		}
-		if !slices.Contains(want[item.Key], item.Location) {
-			tb.Fatalf("entry %x at %v is not in the model", item.Key, item.Location)
-		}
-		walked, last = walked+1, item.Key
-	}
-	if walked != s.Len() {
-		tb.Fatalf("walked %d entries of %d", walked, s.Len())
-	}
-	if err := s.Verify(); err != nil {
-		tb.Fatal(err)
-	}
 }

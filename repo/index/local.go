@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"holdfast/repo/blob"
+	"holdfast/repo/index/segment"
 )
 
 // ErrClosed: the local index was used after Close.
@@ -71,12 +72,13 @@ func OpenLocal(dir string, opts LocalOptions) (*Local, error) {
 			continue
 		}
 		s.cover(covered)
-		l.parts = append(l.parts, part{s, make([]bool, len(s.seg.packs))})
+		l.parts = append(l.parts, part{s, make([]bool, len(s.seg.Packs()))})
 	}
 	return l, nil
 }
 
-// Close releases the files. The directory keeps them for the next time.
+// Close releases the files, except for Marks that are still open. The directory
+// keeps them for the next time.
 func (l *Local) Close() error {
 	l.refreshing.Lock()
 	defer l.refreshing.Unlock()
@@ -131,9 +133,9 @@ func (l *Local) find(id blob.ID, fn func(Location) bool) error {
 	}
 	for i := len(l.parts) - 1; i >= 0 && more; i-- {
 		p := l.parts[i]
-		err := p.seg.find(key, func(r row) bool {
-			if p.live[r.pack] {
-				more = fn(Location{Pack: p.seg.packs[r.pack], Offset: r.offset, Stored: r.stored})
+		err := p.seg.Find(key, func(r segment.Row, _ int) bool {
+			if p.live[r.Pack] {
+				more = fn(Location{Pack: p.seg.Packs()[r.Pack], Offset: r.Offset, Stored: r.Stored})
 			}
 			return more
 		})
@@ -169,7 +171,7 @@ func (l *Local) Add(pack Pack, entries []Entry) error {
 // AddSegment takes in a segment that this session has just published under
 // name, without fetching it back. It lets go of the memory of those packs that
 // Add brought. A later Refresh must list name, or it counts as gone.
-func (l *Local) AddSegment(name string, segment []byte) error {
+func (l *Local) AddSegment(name string, content []byte) error {
 	l.refreshing.Lock()
 	defer l.refreshing.Unlock()
 	l.mu.RLock()
@@ -181,7 +183,7 @@ func (l *Local) AddSegment(name string, segment []byte) error {
 	if l.wanted[name] && len(missing(parts, map[string]bool{name: true})) == 0 {
 		return nil
 	}
-	s, err := l.store.take(name, segment)
+	s, err := l.store.take(name, content)
 	if err != nil {
 		return fmt.Errorf("add segment %s to local index: %w", name, err)
 	}
@@ -202,10 +204,13 @@ func (l *Local) Packs() iter.Seq[Pack] {
 			packs = append(packs, o.Pack)
 		}
 		l.mu.RUnlock()
-		slices.SortFunc(packs, comparePacks)
+		slices.SortFunc(packs, segment.Compare)
 		slices.Values(slices.CompactFunc(packs, samePack))(yield)
 	}
 }
+
+// samePack reports whether a and b are the same object.
+func samePack(a, b Pack) bool { return segment.Compare(a, b) == 0 }
 
 // livePacks is the sorted list of packs that count in any part.
 func livePacks(parts []part) []Pack {
@@ -213,11 +218,11 @@ func livePacks(parts []part) []Pack {
 	for _, p := range parts {
 		for i, live := range p.live {
 			if live {
-				packs = append(packs, p.seg.packs[i])
+				packs = append(packs, p.seg.Packs()[i])
 			}
 		}
 	}
-	slices.SortFunc(packs, comparePacks)
+	slices.SortFunc(packs, segment.Compare)
 	return slices.CompactFunc(packs, samePack)
 }
 
@@ -229,15 +234,16 @@ func (l *Local) swap(parts []part, retired []*shard) {
 	l.parts = parts
 	l.own = slices.DeleteFunc(l.own, func(o ownPack) bool {
 		return slices.ContainsFunc(parts, func(p part) bool {
-			i := ordinal(p.seg.packs, o.Pack)
+			i := segment.Ordinal(p.seg.Packs(), o.Pack)
 			return i >= 0 && p.live[i]
 		})
 	})
 	l.mu.Unlock()
 	for _, s := range retired {
 		// A merge or a repaired segment may have put its like in its place.
-		if slices.ContainsFunc(parts, func(p part) bool { return p.path == s.path }) {
-			s.path = ""
+		where := s.where()
+		if slices.ContainsFunc(parts, func(p part) bool { return p.where() == where }) {
+			s.disown()
 		}
 		s.discard()
 	}

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"holdfast/repo/index/segment"
 )
 
 // Parts are merged when they cost more than they save: everything, when what is
@@ -195,7 +198,7 @@ func (l *Local) condemnDamaged(parts []part) bool {
 	found := false
 	for _, p := range parts {
 		if err := p.seg.Verify(); err != nil {
-			l.log.Warn("local index file damaged", "file", p.path, "error", err)
+			l.log.Warn("local index file damaged", "file", p.where(), "error", err)
 			p.condemn()
 			found = true
 		}
@@ -217,7 +220,7 @@ func choose(parts []part) []part {
 	}
 	for i, live := range base.live {
 		if !live {
-			burden += int(base.seg.packs[i].Count)
+			burden += int(base.seg.Packs()[i].Count)
 		}
 	}
 	switch {
@@ -236,8 +239,10 @@ func (l *Local) merge(parts []part) (*shard, error) {
 		segs[i] = p.seg
 	}
 	live := livePacks(parts)
-	m := merger{segs: segs, keep: func(p Pack) bool { return ordinal(live, p) >= 0 }}
-	return l.store.create(m.run, func(seg *Segment) []named { return renumber(parts, l.wanted, seg) })
+	fill := func(w io.Writer) (int64, error) {
+		return segment.Merge(w, segs, func(p Pack) bool { return segment.Ordinal(live, p) >= 0 })
+	}
+	return l.store.create(fill, func(seg *Segment) []named { return renumber(parts, l.wanted, seg) })
 }
 
 // renumber carries the names of parts, as far as wanted, over to a merged segment.
@@ -252,7 +257,7 @@ func renumber(parts []part, wanted map[string]bool, seg *Segment) []named {
 			done[n.Name] = true
 			to := named{Name: n.Name, Packs: make([]uint32, 0, len(n.Packs))}
 			for _, i := range n.Packs {
-				if at := ordinal(seg.packs, p.seg.packs[i]); at >= 0 {
+				if at := segment.Ordinal(seg.Packs(), p.seg.Packs()[i]); at >= 0 {
 					to.Packs = append(to.Packs, uint32(at))
 				}
 			}

@@ -15,11 +15,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/zeebo/blake3"
+
+	"holdfast/repo/index/segment"
 )
 
 // A local file is a segment, followed by the names of the repository's segments
@@ -46,13 +49,18 @@ type named struct {
 	Packs []uint32 `json:"packs"`
 }
 
-// shard is an open local file, or the same in memory.
+// shard is an open local file, or the same in memory. The list of parts uses it,
+// and so may some Marks; who ends the last use closes the file.
 type shard struct {
 	seg   *Segment
 	names []named
 	file  io.Closer // nil in memory
-	path  string    // "" in memory
 	bad   atomic.Bool
+
+	mu   sync.Mutex // guards what follows
+	path string     // "" in memory, and when another file has taken the name
+	uses int
+	drop bool // remove the file when it is closed
 }
 
 // cover adds the shard's names to covered.
@@ -69,7 +77,7 @@ func (s *shard) coveredBy(covered map[string]bool) bool {
 
 // liveIn tells which packs any of the wanted names lists.
 func (s *shard) liveIn(wanted map[string]bool) []bool {
-	live := make([]bool, len(s.seg.packs))
+	live := make([]bool, len(s.seg.Packs()))
 	for _, n := range s.names {
 		if wanted[n.Name] {
 			for _, i := range n.Packs {
@@ -84,32 +92,72 @@ func (s *shard) liveIn(wanted map[string]bool) []bool {
 // process trusts it. Where an open file cannot be removed, discard or close
 // does it.
 func (s *shard) condemn() {
-	if !s.bad.Swap(true) && s.path != "" {
-		_ = os.Remove(s.path)
+	if s.bad.Swap(true) {
+		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop = s.remove() != nil
 }
 
 func (s *shard) condemned() bool { return s.bad.Load() }
 
+// remove takes the file away, if there is one. mu is held.
+func (s *shard) remove() error {
+	if s.path == "" {
+		return nil
+	}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.path = "" // the name may be another file's from now on
+	return nil
+}
+
+// where is the file's path, "" if it has none any more.
+func (s *shard) where() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.path
+}
+
+// disown says that another file of the same content has taken the name.
+func (s *shard) disown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path = ""
+}
+
+// hold begins one more use.
+func (s *shard) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses++
+}
+
+// close ends one use.
 func (s *shard) close() error {
-	if s.file == nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.uses--; s.uses > 0 || s.file == nil {
 		return nil
 	}
 	err := s.file.Close()
-	if s.condemned() && s.path != "" {
-		_ = os.Remove(s.path)
+	if s.drop {
+		_ = s.remove()
 	}
 	return err
 }
 
-// discard closes a shard that is not needed any more and removes its file. That
-// may fail while another process has it open on Windows; whoever opens the
-// directory next finds it redundant.
+// discard ends the use of a shard that the list of parts needs no more, and
+// removes its file. That may fail while another process has it open on Windows;
+// whoever opens the directory next finds it redundant.
 func (s *shard) discard() {
+	s.mu.Lock()
+	// At once where an open file can be removed: a new one may get its name.
+	s.drop = s.remove() != nil
+	s.mu.Unlock()
 	_ = s.close()
-	if s.path != "" {
-		_ = os.Remove(s.path)
-	}
 }
 
 // store is the directory of local files; "" stands for memory.
@@ -175,7 +223,7 @@ func openShard(r io.ReaderAt, size int64) (*shard, error) {
 		return nil, fmt.Errorf("%d bytes: %w", size, ErrCorrupt)
 	}
 	var tail [tailBytes]byte
-	if err := readAt(r, tail[:], size-tailBytes); err != nil {
+	if err := segment.ReadAt(r, tail[:], size-tailBytes); err != nil {
 		return nil, err
 	}
 	segBytes := binary.LittleEndian.Uint64(tail[8:])
@@ -183,18 +231,18 @@ func openShard(r io.ReaderAt, size int64) (*shard, error) {
 		return nil, fmt.Errorf("bad tail: %w", ErrCorrupt)
 	}
 	list := make([]byte, size-tailBytes-int64(segBytes))
-	if err := readAt(r, list, int64(segBytes)); err != nil {
+	if err := segment.ReadAt(r, list, int64(segBytes)); err != nil {
 		return nil, err
 	}
 	if tailCheck(list, tail[:]) != binary.LittleEndian.Uint64(tail[24:]) {
 		return nil, fmt.Errorf("names: bad check: %w", ErrCorrupt)
 	}
-	seg, err := Open(io.NewSectionReader(r, 0, int64(segBytes)), int64(segBytes))
+	seg, err := segment.Open(io.NewSectionReader(r, 0, int64(segBytes)), int64(segBytes))
 	if err != nil {
 		return nil, err
 	}
-	names, err := getNames(list, len(seg.packs))
-	return &shard{seg: seg, names: names}, err
+	names, err := getNames(list, len(seg.Packs()))
+	return &shard{seg: seg, names: names, uses: 1}, err
 }
 
 func tailCheck(list, tail []byte) uint64 {
@@ -219,9 +267,9 @@ func getNames(b []byte, packs int) ([]named, error) {
 }
 
 // take stores a segment of the repository, after holding it against the law.
-func (st store) take(name string, segment []byte) (*shard, error) {
-	data := memory(segment)
-	seg, err := Open(&data, int64(len(segment)))
+func (st store) take(name string, content []byte) (*shard, error) {
+	data := memory(content)
+	seg, err := segment.Open(&data, int64(len(content)))
 	if err != nil {
 		return nil, err
 	}
@@ -229,11 +277,11 @@ func (st store) take(name string, segment []byte) (*shard, error) {
 		return nil, err
 	}
 	fill := func(w io.Writer) (int64, error) {
-		n, err := w.Write(segment)
+		n, err := w.Write(content)
 		return int64(n), err
 	}
 	return st.create(fill, func(seg *Segment) []named {
-		n := named{Name: name, Packs: make([]uint32, len(seg.packs))}
+		n := named{Name: name, Packs: make([]uint32, len(seg.Packs()))}
 		for i := range n.Packs {
 			n.Packs[i] = uint32(i)
 		}
@@ -307,7 +355,7 @@ func write(w sink, fill func(io.Writer) (int64, error), names func(*Segment) []n
 	if err = errors.Join(err, buffered.Flush()); err != nil {
 		return "", err
 	}
-	seg, err := Open(w, segBytes)
+	seg, err := segment.Open(w, segBytes)
 	if err != nil {
 		return "", err
 	}
@@ -324,10 +372,9 @@ func write(w sink, fill func(io.Writer) (int64, error), names func(*Segment) []n
 		return "", err
 	}
 	h := blake3.New()
-	for _, p := range seg.packs {
-		var b [packBytes]byte
-		putPack(b[:], p)
-		_, _ = h.Write(b[:])
+	for _, p := range seg.Packs() {
+		b, _ := p.AppendBinary(nil)
+		_, _ = h.Write(b)
 	}
 	_, _ = h.Write(end)
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil

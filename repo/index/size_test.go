@@ -2,8 +2,8 @@ package index
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -133,30 +133,116 @@ func BenchmarkLookup(b *testing.B) {
 	b.Logf("%d files", len(l.parts))
 }
 
-func BenchmarkMerge(b *testing.B) {
-	var segs []*Segment
-	var total int64
-	for n := range 8 {
-		data := largeSegment(b, n)
-		total += int64(len(data))
-		segs = append(segs, openBytes(b, data))
+// TestMarksBelowOneByteAnEntry: two sets over one state of the index, all
+// marked, take less than a byte an entry, packs included; Each takes a
+// megabyte besides, however large the index is.
+func TestMarksBelowOneByteAnEntry(t *testing.T) {
+	l, chunks := largeLocal(t, t.TempDir(), 300_000)
+	before := liveHeap()
+	m, err := l.NewMarks()
+	if err != nil {
+		t.Fatal(err)
 	}
-	b.SetBytes(total)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := Merge(io.Discard, segs, nil); err != nil {
-			b.Fatal(err)
+	beyond := m.Beyond()
+	for n := range chunks {
+		set := m
+		if n%3 == 0 {
+			set = beyond
 		}
+		if first, known, err := set.Mark(largeID(n)); !first || !known || err != nil {
+			t.Fatalf("chunk %d: %v, %v, %v", n, first, known, err)
+		}
+	}
+	resting := liveHeap() - before
+	seen, reading := 0, int64(0)
+	for _, set := range []*Marks{m, beyond} {
+		err := set.Each(func(Key, []Place) error {
+			if seen++; seen == chunks/2 || seen == chunks {
+				reading = max(reading, liveHeap()-before)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d entries: %.3f bytes an entry for two sets, %d bytes in all in the middle of Each", chunks, float64(resting)/float64(chunks), reading)
+	if seen != chunks || resting > int64(chunks) || reading > int64(chunks)+(1<<20)+(64<<10) {
+		t.Errorf("%d of %d chunks; heap grew by %d bytes, in Each by %d", seen, chunks, resting, reading)
+	}
+	if err := errors.Join(m.Close(), beyond.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func BenchmarkBuild(b *testing.B) {
-	var t []table
-	for p := range 64 {
-		t = append(t, testPack(p, chunksPerPack, func(i int) blob.ID { return largeID(p*chunksPerPack + i) }))
+// benchLocal is an index of 1 M chunks, or of 10 M with HOLDFAST_LONG=1, or of
+// what HOLDFAST_INDEX_CHUNKS says; of a few with -short.
+func benchLocal(b *testing.B) (*Local, int) {
+	chunks := indexChunks(b)
+	switch {
+	case testing.Short():
+		chunks = 50_000
+	case os.Getenv("HOLDFAST_LONG") == "1":
+		chunks = max(chunks, 10_000_000)
 	}
-	b.SetBytes(int64(64 * chunksPerPack * entryBytes))
-	for b.Loop() {
-		segmentBytes(b, t...)
+	return largeLocal(b, b.TempDir(), chunks)
+}
+
+// BenchmarkMarks is prune's way with an index: all chunks marked in random
+// order, all read back, and a run of a 32nd of the packs extracted.
+func BenchmarkMarks(b *testing.B) {
+	l, chunks := benchLocal(b)
+	before := liveHeap()
+	m, err := l.NewMarks()
+	if err != nil {
+		b.Fatal(err)
+	}
+	per := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(chunks), "ns/entry")
+		b.ReportMetric(float64(liveHeap()-before)/1e6, "heap-MB")
+	}
+	b.Run("mark", func(b *testing.B) {
+		for b.Loop() {
+			for n := range chunks {
+				if _, known, err := m.Mark(largeID(n)); !known || err != nil {
+					b.Fatal(known, err)
+				}
+			}
+		}
+		per(b)
+	})
+	b.Run("each", func(b *testing.B) {
+		live := make([]int64, len(m.Packs()))
+		for b.Loop() {
+			if err := m.Each(func(_ Key, places []Place) error {
+				live[places[0].Pack] += int64(places[0].Stored)
+				return nil
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		per(b)
+	})
+	b.Run("extract", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := l.Extract(m.Packs()[:len(m.Packs())/32]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		per(b)
+	})
+	b.Run("in segments", func(b *testing.B) {
+		names := map[string]bool{}
+		for _, s := range l.Segments()[:max(len(l.Segments())/2, 1)] {
+			names[s.Name] = true
+		}
+		in, packs := l.InSegments(names), m.Packs()
+		for i := 0; b.Loop(); i++ {
+			in(packs[i%len(packs)])
+		}
+	})
+	b.Logf("%d chunks in %d files and %d packs", chunks, len(l.parts), len(m.Packs()))
+	if err := m.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

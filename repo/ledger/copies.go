@@ -6,6 +6,8 @@ import "strings"
 const (
 	ConfigObject = "config"
 	Keys         = "keys/"
+	Epochs       = "epochs/"   // boxes and decisions of key rotations
+	Removals     = "removals/" // claims to remove key slots
 	Spares       = "spare/"
 	Quarantine   = "quarantine/" // damaged bytes that a heal replaced; never read as data
 )
@@ -14,7 +16,13 @@ const (
 func Spare(name string) string { return Spares + name }
 
 // HasSpare reports whether objects of that name are stored twice.
-func HasSpare(name string) bool { return name == ConfigObject || strings.HasPrefix(name, Keys) }
+func HasSpare(name string) bool { return name == ConfigObject || IsKeyObject(name) }
+
+// IsKeyObject reports whether an object of that name belongs to the key slots:
+// it is not sealed by the key ring but seals or signs itself (FORMAT.md §6).
+func IsKeyObject(name string) bool {
+	return strings.HasPrefix(name, Keys) || strings.HasPrefix(name, Epochs) || strings.HasPrefix(name, Removals)
+}
 
 // TrueName is the name under which a copy's bytes were sealed.
 func TrueName(name string) string { return strings.TrimPrefix(name, Spares) }
@@ -35,7 +43,10 @@ func IsOurs(name string) bool {
 		_, _, err := ParsePack(name)
 		return err == nil
 	}
-	for _, prefix := range []string{Keys, Sessions, Commits, Confirms, Forgets, Labels, Ledgers, Indexes} {
+	if IsKeyObject(name) {
+		return true
+	}
+	for _, prefix := range []string{Sessions, Commits, Confirms, Forgets, Labels, Ledgers, Indexes} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

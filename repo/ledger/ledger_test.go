@@ -45,6 +45,35 @@ func TestNamesRoundTrip(t *testing.T) {
 	}
 }
 
+func TestKeyNamesRoundTrip(t *testing.T) {
+	const rotation, slot = "0123456789abcdef", "fedcba9876543210"
+	box := BoxName(3, rotation, slot)
+	if e, r, s, err := ParseBox(box); err != nil || e != 3 || r != rotation || s != slot || box != "epochs/00000003/0123456789abcdef/fedcba9876543210" {
+		t.Errorf("%s: %d %s %s %v", box, e, r, s, err)
+	}
+	if n, err := ParseRemoval(RemovalName(12)); err != nil || n != 12 {
+		t.Errorf("%s: %d %v", RemovalName(12), n, err)
+	}
+	for _, name := range []string{box, DecisionName(3), RemovalName(12), Keys + slot} {
+		if !backend.ValidName(name) || !IsOurs(name) || !IsOurs(Spare(name)) || !HasSpare(name) || !IsKeyObject(name) {
+			t.Errorf("%s is not stored twice as an object of the keys", name)
+		}
+	}
+	for _, name := range []string{DecisionName(3), "epochs/3/" + rotation + "/" + slot, "epochs/+0000003/" + rotation + "/" + slot, box + "/x", box + "0", "x" + box} {
+		if _, _, _, err := ParseBox(name); !errors.Is(err, ErrName) {
+			t.Errorf("box %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"removals/1", "removals/0000000a", "removals/-0000001", "00000001"} {
+		if _, err := ParseRemoval(name); !errors.Is(err, ErrName) {
+			t.Errorf("removal %q: %v", name, err)
+		}
+	}
+	if IsKeyObject(ConfigObject) || IsKeyObject(LedgerName(1)) || HasSpare(LedgerName(1)) {
+		t.Error("objects that the ring seals are taken for objects of the keys")
+	}
+}
+
 func TestMalformedNamesAreRefused(t *testing.T) {
 	for _, text := range []string{"", "x", sidText + "0", strings.ToUpper(sidText), strings.Replace(sidText, "-", "_", 1), strings.Replace(sidText, "a", "g", 1)} {
 		if _, err := ParseSID(text); !errors.Is(err, ErrName) {
@@ -100,12 +129,20 @@ func FuzzNames(f *testing.F) {
 	f.Add(sidText)
 	f.Add("commit/0123456789abcdef/" + sidText)
 	f.Add("ledger/00000000")
+	f.Add("epochs/00000003/0123456789abcdef/fedcba9876543210")
+	f.Add("removals/00000003")
 	f.Fuzz(func(t *testing.T, text string) {
 		if sid, err := ParseSID(text); err == nil && sid.String() != text {
 			t.Fatalf("sid %q came back as %s", text, sid)
 		}
 		if sid, err := ParseSlot(text); err == nil && !strings.HasSuffix(text, sid.Src+"/"+sid.String()) {
 			t.Fatalf("slot %q became %v", text, sid)
+		}
+		if e, r, s, err := ParseBox(text); err == nil && BoxName(e, r, s) != text {
+			t.Fatalf("box %q came back as %s", text, BoxName(e, r, s))
+		}
+		if n, err := ParseRemoval(text); err == nil && RemovalName(n) != text {
+			t.Fatalf("removal %q came back as %s", text, RemovalName(n))
 		}
 		ParseNumbered(text)
 		ParsePack(text)

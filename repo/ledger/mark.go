@@ -36,20 +36,26 @@ func (s *Survey) rankPacks() map[string]rank {
 	return ranks
 }
 
+// Use is what live points need of one pack.
+type Use struct {
+	Bytes  int64
+	Chunks int
+}
+
 // Marker gathers which packs are needed. The caller follows the maps of all
 // points that the survey names and tells of every distinct chunk once.
 type Marker struct {
 	survey    *Survey
 	ranks     map[string]rank
-	live      map[string]int64 // bytes by pack
-	rescued   map[string]bool  // out of a waiting batch
+	live      map[string]Use  // by pack
+	rescued   map[string]bool // out of a waiting batch
 	rescueAll bool
 	missing   int
 }
 
 // Marker starts the second half of a round.
 func (s *Survey) Marker() *Marker {
-	return &Marker{survey: s, ranks: s.rankPacks(), live: map[string]int64{}, rescued: map[string]bool{}}
+	return &Marker{survey: s, ranks: s.rankPacks(), live: map[string]Use{}, rescued: map[string]bool{}}
 }
 
 // Live tells a chunk that a live point needs, the bytes it takes, and the packs
@@ -61,7 +67,14 @@ func (m *Marker) Live(stored int64, holders []string) {
 		m.missing++
 		return
 	}
-	m.live[keep] += stored
+	use := m.live[keep]
+	m.live[keep] = Use{Bytes: use.Bytes + stored, Chunks: use.Chunks + 1}
+}
+
+// Keeper is the pack that Live keeps a chunk in, without keeping it.
+func (m *Marker) Keeper(holders []string) (string, bool) {
+	keep, best := m.best(holders)
+	return keep, best > absent
 }
 
 // Again tells a chunk that only a forgotten point of Survey.Remark needs. It
@@ -92,18 +105,21 @@ func (m *Marker) Lost(live bool) {
 // two packs would each go because of the other; if there is no other, one is
 // rescued.
 func (m *Marker) keep(holders []string) (string, bool) {
-	var keep string
-	best := absent
+	keep, best := m.best(holders)
+	if best == waiting {
+		m.rescued[keep], m.ranks[keep] = true, untrusted
+	}
+	return keep, best > absent
+}
+
+func (m *Marker) best(holders []string) (keep string, best rank) {
 	for _, pack := range holders {
 		r := m.ranks[pack]
 		if r > best || r == best && r > absent && younger(pack, keep) {
 			keep, best = pack, r
 		}
 	}
-	if best == waiting {
-		m.rescued[keep], m.ranks[keep] = true, untrusted
-	}
-	return keep, best > absent
+	return keep, best
 }
 
 // younger orders packs by session, then by name; data and meta alike.

@@ -29,6 +29,7 @@ const (
 	genDigits  = 8
 	srcDigits  = 16
 	randDigits = 16
+	keyDigits  = 16 // of a key slot's id and of a rotation
 	sidLength  = genDigits + 1 + srcDigits + 1 + randDigits
 )
 
@@ -102,6 +103,49 @@ func ParseLedger(name string) (uint32, error) {
 	}
 	g, err := strconv.ParseUint(hexes, 16, 32)
 	return uint32(g), err
+}
+
+// BoxName is the box of a key slot in a rotation to an epoch.
+func BoxName(epoch uint32, rotation, slot string) string {
+	return fmt.Sprintf("%s%s/%s", EpochPrefix(epoch), rotation, slot)
+}
+
+// DecisionName is the object that decides which rotation made an epoch.
+func DecisionName(epoch uint32) string { return EpochPrefix(epoch) + "decision" }
+
+// EpochPrefix is the prefix of all that belongs to the making of an epoch.
+func EpochPrefix(epoch uint32) string { return fmt.Sprintf("%s%08d/", Epochs, epoch) }
+
+// ParseBox reads the parts of a box's name.
+func ParseBox(name string) (epoch uint32, rotation, slot string, err error) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 4 || parts[0]+"/" != Epochs || !isHex(parts[2], keyDigits) || !isHex(parts[3], keyDigits) {
+		return 0, "", "", fmt.Errorf("parse box name %.80q: %w", name, ErrName)
+	}
+	n, ok := number(parts[1])
+	if !ok {
+		return 0, "", "", fmt.Errorf("parse box name %.80q: %w", name, ErrName)
+	}
+	return n, parts[2], parts[3], nil
+}
+
+// RemovalName is the n-th claim to remove a key slot.
+func RemovalName(n uint32) string { return fmt.Sprintf("%s%08d", Removals, n) }
+
+// ParseRemoval reads the number in a claim's name.
+func ParseRemoval(name string) (uint32, error) {
+	digits, found := strings.CutPrefix(name, Removals)
+	n, ok := number(digits)
+	if !found || !ok {
+		return 0, fmt.Errorf("parse removal name %.80q: %w", name, ErrName)
+	}
+	return n, nil
+}
+
+// number reads a number of 8 decimal digits.
+func number(digits string) (uint32, bool) {
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(n), err == nil && len(digits) == 8
 }
 
 // ParseSlot reads the sid in the name of a slot, tombstone or confirmation

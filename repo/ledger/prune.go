@@ -10,13 +10,13 @@ import (
 // entry has that number the plan is void and the round starts over.
 type Plan struct {
 	Next     *Entry
-	Changed  bool     // Next is worth writing: it says more than the entry before, or its number lets the horizon pass what is settled
-	Condemn  []string // packs (P2)
-	Rescue   []string // packs (P4)
-	Go       []string // packs (P3, P5)
-	Run      []string // packs that a new run must list, durably, before Next is written; then WithRuns
-	Live     map[string]int64
-	Unlisted int // packs among Condemn that no segment lists
+	Changed  bool           // Next is worth writing: it says more than the entry before, or its number lets the horizon pass what is settled
+	Condemn  []string       // packs (P2)
+	Rescue   []string       // packs (P4)
+	Go       []string       // packs (P3, P5)
+	Run      []string       // packs that a new run must list, durably, before Next is written; then WithRuns
+	Live     map[string]Use // by pack; nil while the round is blocked
+	Unlisted int            // packs among Condemn that no segment lists
 	Reasons  []Reason
 
 	survey *Survey
@@ -132,7 +132,7 @@ func (p *Plan) condemn(m *Marker) {
 	batch := Condemned{Since: s.listing.Ledger.Number + 1, Covered: s.covered()}
 	for _, pack := range s.listing.Packs {
 		owner, _, err := ParsePack(pack)
-		if err != nil || s.listing.Ledger.IsCondemned(pack) || !s.isSettled(owner) || p.isNeeded(m, pack) {
+		if err != nil || s.listing.Ledger.IsCondemned(pack) || !s.IsSettled(owner) || p.isNeeded(m, pack) {
 			continue
 		}
 		batch.Packs = append(batch.Packs, pack)

@@ -194,14 +194,14 @@ func TestYoungestCopyIsKept(t *testing.T) {
 	m := Look(world(t)).Marker()
 	m.Live(1, []string{oldPack, copied})
 	m.Live(1, []string{copied, oldPack})
-	if m.live[copied] != 2 || len(m.live) != 1 {
+	if m.live[copied].Bytes != 2 || len(m.live) != 1 {
 		t.Errorf("%v", m.live)
 	}
 	l := world(t)
 	l.Ledger = viewOf(t, 4, Entry{Condemned: []Condemned{{Since: 4, Packs: []string{copied}}}})
 	m = Look(l).Marker()
 	m.Live(1, []string{oldPack, copied})
-	if m.live[oldPack] != 1 {
+	if m.live[oldPack].Bytes != 1 {
 		t.Errorf("%v", m.live)
 	}
 	if !MayRepack(sidOf(1, 1), 2) || MayRepack(sidOf(2, 1), 2) {

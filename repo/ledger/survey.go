@@ -97,9 +97,9 @@ func Look(l *Listing) *Survey {
 	return s
 }
 
-// isSettled: a session is settled once its slot is taken, by itself or by a
+// IsSettled: a session is settled once its slot is taken, by itself or by a
 // revocation, or once the horizon has passed it.
-func (s *Survey) isSettled(sid SID) bool {
+func (s *Survey) IsSettled(sid SID) bool {
 	return sid.Gen < s.listing.Ledger.Entry.Horizon || s.settled[sid]
 }
 
@@ -109,7 +109,7 @@ func (s *Survey) findOpen() {
 	s.openGen = s.listing.Ledger.Number
 	known := map[SID]bool{}
 	add := func(h Heard) {
-		if known[h.SID] || s.isSettled(h.SID) {
+		if known[h.SID] || s.IsSettled(h.SID) {
 			return
 		}
 		known[h.SID] = true
@@ -222,7 +222,7 @@ func (s *Survey) checkWhole() {
 // unlistedPack finds a pack of a settled session that no segment lists.
 func (s *Survey) unlistedPack() (string, bool) {
 	for _, pack := range s.listing.Packs {
-		if owner, _, err := ParsePack(pack); err == nil && !s.listed[pack] && s.isSettled(owner) {
+		if owner, _, err := ParsePack(pack); err == nil && !s.listed[pack] && s.IsSettled(owner) {
 			return pack, true
 		}
 	}

@@ -68,6 +68,9 @@ func (v *View) IsGoing(pack string) bool { return v.condemned[pack] }
 // IsRun reports whether the ledger names the segment as one of its runs.
 func (v *View) IsRun(segment string) bool { return v.runs[segment] }
 
+// Runs are the names of the runs, not to be changed.
+func (v *View) Runs() map[string]bool { return v.runs }
+
 // MayReuse is W5, asked of the entry that the writer began with: may content
 // of this pack stand in for content of the writer's own? Not if the pack is
 // condemned. Of a session below the horizon a pack may have been deleted long

@@ -32,8 +32,8 @@ var ErrStopped = fmt.Errorf("process is stopped: %w", ErrInjected)
 // Op is a method of the backend.
 type Op string
 
-// The methods that can fail. The first four change something, and Sync decides
-// what stays changed; they are what a Plan counts by default.
+// The methods that can fail. All but Get, Stat and List change something, and
+// Sync decides what stays changed; they are what a Plan counts by default.
 const (
 	Put         Op = "put"
 	PutIfAbsent Op = "put-if-absent"
@@ -42,6 +42,9 @@ const (
 	Get         Op = "get"
 	Stat        Op = "stat"
 	List        Op = "list"
+	UseReserve  Op = "use-reserve"
+	Refill      Op = "refill"
+	Extend      Op = "extend-retention"
 )
 
 func (o Op) changes() bool { return o != Get && o != Stat && o != List }
@@ -97,6 +100,11 @@ type Rule struct {
 type Options struct {
 	Plan  Plan
 	Rules []Rule
+	// FullAt is the numbered call from which on the place is full: Put and
+	// PutIfAbsent fail with ErrNoSpace, not done, but between UseReserve and
+	// Refill; if Delete was called in between, there is room for good afterwards.
+	// 0 means never.
+	FullAt int
 	// CountReads numbers Get, Stat and List too.
 	CountReads bool
 }
@@ -119,6 +127,7 @@ type Backend struct {
 	calls   []Call
 	stopped bool
 	matched []int // of each rule: calls seen
+	space   space
 }
 
 var _ backend.Backend = (*Backend)(nil)
@@ -165,6 +174,9 @@ func (b *Backend) judge(op Op, name string) verdict {
 			return verdict{err: fmt.Errorf("%s %s: call %d %s: %w", op, name, p.At, p.Mode, ErrInjected), mode: p.Mode}
 		}
 	}
+	if b.full(op) {
+		return verdict{err: fmt.Errorf("%s %s: %w: %w", op, name, ErrInjected, backend.ErrNoSpace)}
+	}
 	var v verdict
 	for i, r := range b.opts.Rules {
 		if r.Op != "" && r.Op != op || !strings.HasPrefix(name, r.Prefix) {
@@ -207,6 +219,10 @@ func (b *Backend) run(ctx context.Context, op Op, name string, call func() error
 	return v, err
 }
 
+// Unwrap is the backend that fails. What is reached through it, and not through
+// backend.As, does not fail.
+func (b *Backend) Unwrap() backend.Backend { return b.inner }
+
 // Put implements backend.Backend.
 func (b *Backend) Put(ctx context.Context, name string, data []byte) error {
 	_, err := b.run(ctx, Put, name, func() error { return b.inner.Put(ctx, name, data) })
@@ -222,9 +238,13 @@ func (b *Backend) PutIfAbsent(ctx context.Context, name string, data []byte) err
 // Get implements backend.Backend. A truncated or flipped answer comes without
 // an error: that is the fault.
 func (b *Backend) Get(ctx context.Context, name string, offset, length int64) ([]byte, error) {
+	return b.get(ctx, name, func() ([]byte, error) { return b.inner.Get(ctx, name, offset, length) })
+}
+
+func (b *Backend) get(ctx context.Context, name string, call func() ([]byte, error)) ([]byte, error) {
 	var data []byte
 	v, err := b.run(ctx, Get, name, func() (err error) {
-		data, err = b.inner.Get(ctx, name, offset, length)
+		data, err = call()
 		return err
 	})
 	if err != nil {
@@ -260,7 +280,10 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 
 // Delete implements backend.Backend.
 func (b *Backend) Delete(ctx context.Context, name string) error {
-	_, err := b.run(ctx, Delete, name, func() error { return b.inner.Delete(ctx, name) })
+	_, err := b.run(ctx, Delete, name, func() error {
+		b.setFreed()
+		return b.inner.Delete(ctx, name)
+	})
 	return err
 }
 

@@ -67,6 +67,39 @@ func (b *bucket) book(ctx context.Context, n int) error {
 	}
 }
 
+// Unwrap is the backend that is limited.
+func (b *Backend) Unwrap() backend.Backend { return b.inner }
+
+// Lend implements backend.Lender: what versions bring counts as download.
+func (b *Backend) Lend(target any) bool {
+	want, ok := target.(*backend.Versioned)
+	if !ok {
+		return false
+	}
+	inner, ok := backend.As[backend.Versioned](b.inner)
+	if ok {
+		*want = versioned{inner, b}
+	}
+	return ok
+}
+
+type versioned struct {
+	backend.Versioned
+	b *Backend
+}
+
+// GetVersion implements backend.Versioned.
+func (v versioned) GetVersion(ctx context.Context, name, id string) ([]byte, error) {
+	data, err := v.Versioned.GetVersion(ctx, name, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.b.down.book(ctx, len(data)); err != nil {
+		return nil, fmt.Errorf("get version of %s: %w", name, err)
+	}
+	return data, nil
+}
+
 // Put implements backend.Backend.
 func (b *Backend) Put(ctx context.Context, name string, data []byte) error {
 	if err := b.up.book(ctx, len(data)); err != nil {

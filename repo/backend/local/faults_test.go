@@ -14,6 +14,9 @@ import (
 	"holdfast/repo/backend"
 )
 
+// testReserve is the reserve on the strict file system, bytes.
+const testReserve = 64
+
 // absent is the state of a name without an object.
 const absent = "(absent)"
 
@@ -150,7 +153,7 @@ func check(disk *strictFS, states map[string][]string, torn map[string]bool) err
 func prepare(t *testing.T) *strictFS {
 	t.Helper()
 	disk := newStrictFS()
-	b := newBackend(disk, "strict", Options{Random: strings.NewReader("12345678")})
+	b := newBackend(disk, "strict", Options{Random: strings.NewReader("12345678"), ReserveBytes: testReserve})
 	for name, state := range before {
 		must(t, b.PutIfAbsent(t.Context(), name, bulk(state)))
 	}
@@ -170,7 +173,7 @@ func run(t *testing.T, disk *strictFS, method method, seed uint64) {
 			t.Errorf("fault at %q: a reader sees after %q: %v", s.hit, s.calls[len(s.calls)-1], err)
 		}
 	}
-	b := newBackend(disk, "strict", Options{UnsyncedFiles: 2, SyncParallel: 1, Random: strings.NewReader("abcdefghijklmnop")})
+	b := newBackend(disk, "strict", Options{UnsyncedFiles: 2, SyncParallel: 1, Random: strings.NewReader("abcdefghijklmnop"), ReserveBytes: testReserve})
 	if work, err := b.workspace(); err == nil {
 		work.method = method
 	}
@@ -195,9 +198,8 @@ func run(t *testing.T, disk *strictFS, method method, seed uint64) {
 	if err := b.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	left := disk.root.kids[tempName]
 	op, _, _ := strings.Cut(disk.hit, " ")
-	if left != nil && len(left.kids) > 0 && !slices.Contains([]string{"remove", "readdir", "lock", "mkdir"}, op) {
+	if left := litter(disk); len(left) > 0 && !slices.Contains([]string{"remove", "readdir", "lock", "mkdir"}, op) {
 		t.Errorf("fault at %q: temporary folders left", disk.hit)
 	}
 	if !strings.Contains(disk.hit, "syncdir") && !strings.HasPrefix(disk.hit, "sync ") { // a disk whose fsync fails stays suspect
@@ -219,7 +221,7 @@ func recovers(t *testing.T, disk *strictFS) {
 	t.Helper()
 	hit := disk.hit
 	disk.fault = fsFault{}
-	b := newBackend(disk, "strict", Options{Random: strings.NewReader("ABCDEFGHIJKLMNOP")})
+	b := newBackend(disk, "strict", Options{Random: strings.NewReader("ABCDEFGHIJKLMNOP"), ReserveBytes: testReserve})
 	for _, s := range scenario() {
 		if s.name != "" && s.old == absent && s.durable { // a writer whose answer was lost asks again
 			if err := s.call(t.Context(), b); err != nil {
@@ -230,9 +232,23 @@ func recovers(t *testing.T, disk *strictFS) {
 	must(t, b.Put(t.Context(), "data/fine/z", []byte("z")))
 	must(t, b.Sync(t.Context()))
 	must(t, b.Close())
-	if kids := disk.root.kids[tempName].kids; len(kids) > 0 {
-		t.Errorf("fault at %q: temporary folders left by the next process: %v", hit, kids)
+	if left := litter(disk); len(left) > 0 {
+		t.Errorf("fault at %q: temporary folders left by the next process: %v", hit, left)
 	}
+	if n, err := disk.find(reserveName); err != nil || len(n.data) != testReserve {
+		t.Errorf("fault at %q: the next process has no reserve: %v", hit, err)
+	}
+}
+
+// litter is what lies in the temporary folder beside the reserve.
+func litter(disk *strictFS) []string {
+	n, err := disk.find(tempName)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(n.kids)), func(name string) bool {
+		return tempName+"/"+name == reserveName || tempName+"/"+name == reserveLockName
+	})
 }
 
 // TestEachCallFailsOnceInEachWay: whatever call of the file system fails and
@@ -279,7 +295,7 @@ func TestEachCallFailsOnceInEachWay(t *testing.T) {
 // object whose fsync failed keeps every Sync failing until it is written anew.
 func TestFailedFsyncIsNeverTriedAgain(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{})
+	b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	failNext(disk, "sync", func() { wantErr(t, "sync", b.Sync(t.Context()), backend.ErrDurability) })
 	syncs := countCalls(disk, "sync ")
@@ -299,7 +315,7 @@ func TestFailedFsyncIsNeverTriedAgain(t *testing.T) {
 // finds its bytes in place.
 func TestFailedFsyncOfForeignObjectIsNeverTriedAgain(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{})
+	b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
 	failNext(disk, "sync", func() {
 		wantErr(t, "put new", b.PutIfAbsent(t.Context(), "config", bulk("cfg")), backend.ErrDurability)
 	})
@@ -311,7 +327,7 @@ func TestFailedFsyncOfForeignObjectIsNeverTriedAgain(t *testing.T) {
 
 func TestFailedFolderSyncIsFinal(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{})
+	b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	failNext(disk, "syncdir", func() { wantErr(t, "sync", b.Sync(t.Context()), backend.ErrDurability) })
 	wantErr(t, "sync again", b.Sync(t.Context()), backend.ErrDurability)
@@ -320,7 +336,7 @@ func TestFailedFolderSyncIsFinal(t *testing.T) {
 // TestSyncThatWasCancelledForgetsNothing: the next one does its work.
 func TestSyncThatWasCancelledForgetsNothing(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{SyncParallel: 1})
+	b := newBackend(disk, "strict", Options{SyncParallel: 1, ReserveBytes: testReserve})
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	must(t, b.Put(t.Context(), "data/new/q", bulk("q")))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -46,7 +46,13 @@ type file interface {
 	io.Closer
 	Stat() (fs.FileInfo, error)
 	Sync() error
+	// Allocate gives an empty file so many bytes of real blocks; false if the
+	// file system does not do that.
+	Allocate(bytes int64) (granted bool, err error)
 }
+
+// diskFile is a file of the real one.
+type diskFile struct{ *os.File }
 
 // rootFS is the real one.
 type rootFS struct{ root *os.Root }
@@ -62,7 +68,7 @@ func opened(f *os.File, err error) (file, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return diskFile{f}, nil
 }
 
 func (r *rootFS) Lstat(name string) (fs.FileInfo, error) { return r.root.Lstat(name) }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,6 +77,15 @@ func lockFile(f *os.File) error {
 		}
 		return nil
 	}
+}
+
+// allocated is how many bytes of blocks a file has, or its length where the
+// file system does not say.
+func allocated(info fs.FileInfo) int64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return s.Blocks * 512 // of this size whatever Blksize is: stat(2)
+	}
+	return info.Size()
 }
 
 func noSpace(err error) bool {

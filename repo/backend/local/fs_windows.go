@@ -86,6 +86,13 @@ func lockFile(f *os.File) error {
 	return nil
 }
 
+// Allocate sets the length: NTFS and exFAT give a file that is not sparse its
+// clusters with it.
+func (f diskFile) Allocate(bytes int64) (granted bool, err error) { return true, f.Truncate(bytes) }
+
+// allocated is the file's length, see Allocate.
+func allocated(info fs.FileInfo) int64 { return info.Size() }
+
 func noSpace(err error) bool {
 	for _, e := range []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL, windows.ERROR_DISK_QUOTA_EXCEEDED} {
 		if errors.Is(err, e) {

@@ -14,6 +14,7 @@
 //     renameat2(RENAME_NOREPLACE), renamex_np(RENAME_EXCL) or MoveFileEx do.
 //     Which of them works is tried out, not believed. Creating the final name
 //     with O_EXCL would show a half-written object and is never done.
+//   - A full disk is pruned by help of a reserve, see reserve.go.
 //   - A file whose fsync failed is never synced again: Linux marks the lost
 //     pages clean, so the second fsync answers "fine" (Rebello et al., "Can
 //     Applications Recover from fsync Failures?", USENIX ATC 2020).
@@ -65,6 +66,9 @@ type Options struct {
 	UnsyncedFiles int
 	// SyncParallel is how many files are synced at a time. 0 means 8.
 	SyncParallel int
+	// ReserveBytes is the room kept back for maintenance on a full disk. 0 means
+	// 16 MiB, less than 0 none.
+	ReserveBytes int64
 	// Random names this process's folder of unfinished writes. nil means crypto/rand.
 	Random io.Reader
 	// Log hears of left-overs that were or could not be removed. nil discards.
@@ -84,12 +88,17 @@ type Backend struct {
 	closed   bool
 	work     *workspace          // nil until the first write
 	writer   bool                // LockWriter is held
+	spent    bool                // UseReserve was called, and Refill not yet
+	spending io.Closer           // the lock that goes with it, if it could be had
 	unsynced map[string]*waiting // objects that took their name before their fsync
 	dirty    map[string]struct{} // folders whose entries changed since they were synced
 	deadDirs map[string]error    // folders whose fsync failed: it is not tried again
 }
 
-var _ backend.Backend = (*Backend)(nil)
+var (
+	_ backend.Backend      = (*Backend)(nil)
+	_ backend.WriterLocker = (*Backend)(nil)
+)
 
 // Create makes dir, with its parents, mode 0700, and opens it. A directory that
 // holds anything but empty folders is refused with ErrNotEmpty.
@@ -181,6 +190,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Backend, error) {
 func newBackend(disk fileSystem, dir string, opts Options) *Backend {
 	opts.UnsyncedFiles = cmp.Or(opts.UnsyncedFiles, 256)
 	opts.SyncParallel = cmp.Or(opts.SyncParallel, 8)
+	opts.ReserveBytes = cmp.Or(opts.ReserveBytes, reserveDefault)
 	if opts.Random == nil {
 		opts.Random = rand.Reader
 	}
@@ -246,6 +256,7 @@ func (b *Backend) Close() error {
 	b.closed = true
 	work := b.work
 	b.work = nil
+	b.endSpending()
 	for name, w := range b.unsynced {
 		w.close()
 		delete(b.unsynced, name)

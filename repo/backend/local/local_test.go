@@ -137,7 +137,7 @@ func TestOpenAndReadWriteNothing(t *testing.T) {
 	b := create(t, Options{})
 	must(t, b.Put(t.Context(), "data/x", []byte("x")))
 	must(t, b.Close())
-	must(t, os.Remove(filepath.Join(b.Location(), tempName)))
+	must(t, os.RemoveAll(filepath.Join(b.Location(), tempName)))
 	before := tree(t, b.Location())
 	r, err := Open(t.Context(), b.Location(), Options{})
 	must(t, err)
@@ -177,7 +177,7 @@ func TestModesArePrivateAndCloseLeavesNoTemporaryFile(t *testing.T) {
 	must(t, b.Close())
 	want := []string{
 		". drwx------", "commit drwx------", "commit/s drwx------", "commit/s/1 -rw-------",
-		"data drwx------", "data/s drwx------", "data/s/p -rw-------", "tmp drwx------",
+		"data drwx------", "data/s drwx------", "data/s/p -rw-------", "tmp drwx------", "tmp/reserve -rw-------",
 	}
 	if got := tree(t, b.Location()); !slices.Equal(got, want) {
 		t.Errorf("directory holds\n%q\nwant\n%q", got, want)

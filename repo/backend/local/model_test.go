@@ -28,7 +28,7 @@ func TestRandomCallsAgreeWithMemoryAndSurvivePowerCuts(t *testing.T) {
 		disk := newStrictFS()
 		opts := Options{
 			UnsyncedFiles: rapid.IntRange(1, 5).Draw(t, "unsynced files"),
-			Random:        strings.NewReader("01234567"),
+			Random:        strings.NewReader("01234567"), ReserveBytes: testReserve,
 		}
 		b, m := newBackend(disk, "strict", opts), mem.New()
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 3))
@@ -43,7 +43,7 @@ func TestRandomCallsAgreeWithMemoryAndSurvivePowerCuts(t *testing.T) {
 			if got, want := contents(t, b), contents(t, m); !maps.Equal(got, want) {
 				t.Fatalf("after %s %s: %q, memory holds %q", call, name, got, want)
 			}
-			cut := newBackend(disk.crash(r), "strict", Options{Random: strings.NewReader("abcdefgh")})
+			cut := newBackend(disk.crash(r), "strict", Options{Random: strings.NewReader("abcdefgh"), ReserveBytes: testReserve})
 			switch {
 			case call == "sync":
 				if got, want := contents(t, cut), contents(t, m); !maps.Equal(got, want) {

@@ -41,12 +41,18 @@ func TestMain(m *testing.M) {
 // standard input to end.
 func play(role, id, dir string) error {
 	ctx := context.Background()
+	if role == "full" {
+		return playFullDisk(ctx, dir)
+	}
 	b, err := Open(ctx, dir, Options{})
 	if err != nil {
 		return err
 	}
-	if role == "hold" {
+	switch role {
+	case "hold":
 		return hold(ctx, b)
+	case "stuff":
+		return stuff(b)
 	}
 	fmt.Println("ready")
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
@@ -89,6 +95,30 @@ func hold(ctx context.Context, b *Backend) error {
 		return err
 	}
 	fmt.Println("ready", filepath.Join(b.dir, filepath.Dir(temp)))
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// stuff writes, without end, what fills the disk, and waits to be killed.
+func stuff(b *Backend) error {
+	work, err := b.workspace()
+	if err != nil {
+		return err
+	}
+	f, err := b.disk.Create(work.temp())
+	if err != nil {
+		return err
+	}
+	for piece := make([]byte, 1<<20); len(piece) > 0; {
+		n, err := f.Write(piece)
+		if !noSpace(err) && err != nil {
+			return err
+		}
+		if n < len(piece) {
+			piece = piece[:len(piece)/2] // to the last byte
+		}
+	}
+	fmt.Println("ready")
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
@@ -152,7 +182,7 @@ func TestPutIfAbsentHasOneWinnerAmongProcesses(t *testing.T) {
 			t.Errorf("%s: winners %q, bytes %q, %v", name, who, got, err)
 		}
 	}
-	if entries, err := os.ReadDir(filepath.Join(b.dir, tempName)); err != nil || len(entries) != 0 {
+	if entries, err := os.ReadDir(filepath.Join(b.dir, tempName)); err != nil || len(entries) != 1 || entries[0].Name() != "reserve" {
 		t.Errorf("temporary folders left: %v, %v", entries, err)
 	}
 }

@@ -20,9 +20,12 @@ import (
 // sync its name; a failed fsync marks the pages clean, so that a second one
 // lies. Each call is numbered; one of them can be made to fail.
 type strictFS struct {
-	mu    sync.Mutex
-	root  *node
-	locks map[*node]bool
+	mu     sync.Mutex
+	root   *node
+	locks  map[*node]bool
+	open   map[*node]int // handles: what is open has its room, with or without a name
+	room   int64         // bytes in all; 0 means no bound
+	hollow bool          // Allocate is not supported
 
 	calls []string // "op name" of each call
 	fault fsFault
@@ -51,7 +54,7 @@ type node struct {
 }
 
 func newStrictFS() *strictFS {
-	return &strictFS{root: newFolder(), locks: map[*node]bool{}}
+	return &strictFS{root: newFolder(), locks: map[*node]bool{}, open: map[*node]int{}}
 }
 
 func newFolder() *node {
@@ -119,6 +122,9 @@ func (s *strictFS) enter(name string, n *node) error {
 	if dir.kids[base] != nil {
 		return &fs.PathError{Op: "enter", Path: name, Err: syscall.EEXIST}
 	}
+	if err := s.take(nodeBytes); err != nil {
+		return &fs.PathError{Op: "enter", Path: name, Err: err}
+	}
 	dir.kids[base] = n
 	return nil
 }
@@ -128,6 +134,7 @@ func (s *strictFS) Create(name string) (file, error) {
 	if err := s.call("create", name, func() error { return s.enter(name, f.node) }); err != nil {
 		return nil, err
 	}
+	f.opened()
 	return f, nil
 }
 
@@ -140,6 +147,7 @@ func (s *strictFS) Open(name string) (file, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.opened()
 	return f, nil
 }
 
@@ -290,11 +298,22 @@ type strictFile struct {
 	fs   *strictFS
 	name string
 	node *node
+	at   int64 // where the next Write goes
+}
+
+// put writes at the handle's place.
+func (f *strictFile) put(p []byte) {
+	after := f.node.data[min(f.at+int64(len(p)), int64(len(f.node.data))):]
+	f.node.data = slices.Concat(f.node.data[:f.at], p, after)
+	f.at += int64(len(p))
 }
 
 func (f *strictFile) Write(p []byte) (n int, err error) {
 	err = f.fs.call("write", f.name, func() error {
-		f.node.data = append(f.node.data, p...)
+		if err := f.fs.take(f.at + int64(len(p)) - int64(len(f.node.data))); err != nil {
+			return err
+		}
+		f.put(p)
 		return nil
 	})
 	if err == nil {
@@ -304,7 +323,7 @@ func (f *strictFile) Write(p []byte) (n int, err error) {
 	defer f.fs.mu.Unlock()
 	if f.fs.fault.part {
 		n = len(p) / 2
-		f.node.data = append(f.node.data, p[:n]...)
+		f.put(p[:n])
 	}
 	if err == errShort {
 		return n, nil // as a device may, against io.Writer's rule
@@ -346,8 +365,15 @@ func (f *strictFile) Sync() error {
 	return err
 }
 
+// Close closes the handle even where its answer is an error, as close(2) does.
 func (f *strictFile) Close() error {
-	return f.fs.call("close", f.name, func() error { return nil })
+	err := f.fs.call("close", f.name, func() error { return nil })
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.fs.open[f.node]--; f.fs.open[f.node] <= 0 {
+		delete(f.fs.open, f.node)
+	}
+	return err
 }
 
 // crash returns what a power cut now could leave: of each entry and each file
@@ -356,6 +382,7 @@ func (s *strictFS) crash(r *rand.Rand) *strictFS {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	after := newStrictFS()
+	after.room, after.hollow = s.room, s.hollow
 	made := map[*node]*node{}
 	var copyNode func(n *node) *node
 	copyNode = func(n *node) *node {

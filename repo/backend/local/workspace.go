@@ -62,6 +62,12 @@ func (b *Backend) workspace() (*workspace, error) {
 		return nil, err
 	}
 	b.work = work
+	if b.spent {
+		return work, nil
+	}
+	if missing, err := b.keepReserve(work); err != nil || missing > 0 { // no reason not to write
+		b.opts.Log.Warn("no room is kept back for pruning a full disk", "missing_bytes", missing, "err", err)
+	}
 	return work, nil
 }
 
@@ -117,6 +123,9 @@ func (b *Backend) removeWorkspace(w *workspace) {
 // reason to stop: they cost space, not safety.
 func (b *Backend) removeDead() {
 	infos, err := b.disk.ReadDir(tempName)
+	if missing(err) {
+		return
+	}
 	if err != nil {
 		b.opts.Log.Warn("cannot list temporary folders", "err", err)
 		return

@@ -1,7 +1,7 @@
 // Package mem keeps objects in memory, for tests. It is no easier on its
 // callers than a disk: it forgets what was not synced when asked to crash, and
 // with Options.Strict it refuses what would go unnoticed on a disk and hurt
-// years later (see strict.go).
+// years later (see strict.go). It can also be full (see quota.go).
 //
 // Each object has two states, the one that everybody sees and the one on
 // stable storage. Put and Delete change the first; Sync carries all to the
@@ -31,6 +31,11 @@ var ErrName = errors.New("bad object name")
 type Options struct {
 	// Strict refuses calls that break the rules of strict.go with ErrStrict.
 	Strict bool
+	// QuotaBytes bounds the bytes of all objects and the reserve together; what
+	// does not fit is ErrNoSpace. 0 means no bound. SetQuota changes it.
+	QuotaBytes int64
+	// ReserveBytes is kept back for UseReserve.
+	ReserveBytes int64
 	// Now stamps objects. nil means time.Now.
 	Now func() time.Time
 }
@@ -42,6 +47,8 @@ type Backend struct {
 	mu      sync.Mutex
 	visible map[string]object // what everybody sees
 	durable map[string]object // what a power cut leaves
+	quota   int64             // bytes; 0 means no bound
+	reserve int64             // bytes kept back now
 }
 
 // object is never changed once it is in a map.
@@ -60,7 +67,10 @@ func Open(opts Options) *Backend {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Backend{opts: opts, visible: map[string]object{}, durable: map[string]object{}}
+	return &Backend{
+		opts: opts, quota: opts.QuotaBytes, reserve: opts.ReserveBytes,
+		visible: map[string]object{}, durable: map[string]object{},
+	}
 }
 
 func admit(ctx context.Context, verb, name string) error {
@@ -89,6 +99,9 @@ func (b *Backend) Put(ctx context.Context, name string, data []byte) error {
 			return err
 		}
 	}
+	if err := b.checkRoom("put", name, len(data)); err != nil {
+		return err
+	}
 	b.visible[name] = b.object(data)
 	return nil
 }
@@ -111,6 +124,9 @@ func (b *Backend) PutIfAbsent(ctx context.Context, name string, data []byte) err
 		if err := b.checkFolders(name); err != nil {
 			return err
 		}
+	}
+	if err := b.checkRoom("put new", name, len(data)); err != nil {
+		return err
 	}
 	b.visible[name] = b.object(data)
 	b.durable[name] = b.visible[name]
@@ -250,6 +266,7 @@ func (b *Backend) CrashClone(opts CrashOptions) *Backend {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	after := Open(b.opts)
+	after.quota, after.reserve = b.quota, b.reserve
 	names := map[string]struct{}{}
 	for name := range b.visible {
 		names[name] = struct{}{}

@@ -27,6 +27,10 @@ type Options struct {
 	Attempts int           // calls in all; 0 means 6
 	Base     time.Duration // bound of the first wait; 0 means 500 ms
 	Max      time.Duration // bound of any wait; 0 means 15 s
+	// BusyAttempts takes the place of Attempts while the store says that it gets
+	// too many requests (backend.ErrBusy): a bucket that spreads itself over more
+	// machines says so for a minute or two. 0 means twice Attempts.
+	BusyAttempts int
 	// Sleep waits or returns ctx's error. nil means the real clock.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Rand draws from [0, 1). nil means math/rand.
@@ -46,6 +50,7 @@ var _ backend.Backend = (*Backend)(nil)
 // New wraps inner.
 func New(inner backend.Backend, opts Options) *Backend {
 	opts.Attempts = cmp.Or(opts.Attempts, 6)
+	opts.BusyAttempts = cmp.Or(opts.BusyAttempts, 2*opts.Attempts)
 	opts.Base = cmp.Or(opts.Base, 500*time.Millisecond)
 	opts.Max = cmp.Or(opts.Max, 15*time.Second)
 	if opts.Sleep == nil {
@@ -98,7 +103,7 @@ func (b *Backend) do(ctx context.Context, verb, name string, call func() error) 
 	bound := b.opts.Base
 	for n := 1; ; n++ {
 		err := call()
-		if err == nil || !Transient(err) || n >= b.opts.Attempts {
+		if err == nil || !Transient(err) || n >= b.attempts(err) {
 			return err
 		}
 		if cerr := ctx.Err(); cerr != nil {
@@ -111,6 +116,14 @@ func (b *Backend) do(ctx context.Context, verb, name string, call func() error) 
 		}
 		bound = min(2*bound, b.opts.Max)
 	}
+}
+
+// attempts is how often a call is made that ends in err.
+func (b *Backend) attempts(err error) int {
+	if errors.Is(err, backend.ErrBusy) {
+		return max(b.opts.Attempts, b.opts.BusyAttempts)
+	}
+	return b.opts.Attempts
 }
 
 // Put implements backend.Backend.
@@ -178,6 +191,68 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 // Sync implements backend.Backend.
 func (b *Backend) Sync(ctx context.Context) error {
 	return b.do(ctx, "sync", b.Location(), func() error { return b.inner.Sync(ctx) })
+}
+
+// Unwrap is the backend whose calls are repeated.
+func (b *Backend) Unwrap() backend.Backend { return b.inner }
+
+// Lend implements backend.Lender for the abilities that talk to a network.
+// Reading is idempotent, and so is ExtendRetention, which never shortens.
+func (b *Backend) Lend(target any) bool {
+	switch want := target.(type) {
+	case *backend.Versioned:
+		inner, ok := backend.As[backend.Versioned](b.inner)
+		if ok {
+			*want = versioned{b, inner}
+		}
+		return ok
+	case *backend.Retainer:
+		inner, ok := backend.As[backend.Retainer](b.inner)
+		if ok {
+			*want = retainer{b, inner}
+		}
+		return ok
+	}
+	return false
+}
+
+type versioned struct {
+	b     *Backend
+	inner backend.Versioned
+}
+
+// Versions implements backend.Versioned.
+func (v versioned) Versions(ctx context.Context, name string) (all []backend.Version, err error) {
+	err = v.b.do(ctx, "list versions", name, func() error {
+		all, err = v.inner.Versions(ctx, name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// GetVersion implements backend.Versioned.
+func (v versioned) GetVersion(ctx context.Context, name, id string) (data []byte, err error) {
+	err = v.b.do(ctx, "get version", name, func() error {
+		data, err = v.inner.GetVersion(ctx, name, id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+type retainer struct {
+	b     *Backend
+	inner backend.Retainer
+}
+
+// ExtendRetention implements backend.Retainer.
+func (r retainer) ExtendRetention(ctx context.Context, name string, until time.Time) error {
+	return r.b.do(ctx, "extend retention", name, func() error { return r.inner.ExtendRetention(ctx, name, until) })
 }
 
 // Location implements backend.Backend.

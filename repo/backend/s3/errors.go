@@ -103,6 +103,8 @@ func (b *Backend) refused(verb, name string, a minio.ErrorResponse) error {
 		return fmt.Errorf("%s %s: %w: the credentials were not accepted: %s", verb, name, ErrAccess, say)
 	case a.StatusCode == http.StatusForbidden || a.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("%s %s: %w: %s; it needs %s", verb, name, ErrAccess, say, permission[verb])
+	case a.StatusCode == http.StatusServiceUnavailable || a.StatusCode == http.StatusTooManyRequests || a.Code == "SlowDown":
+		return fmt.Errorf("%s %s: %w: %s", verb, name, backend.ErrBusy, say)
 	}
 	return fmt.Errorf("%s %s: %w: %s", verb, name, backend.ErrUnreachable, say)
 }

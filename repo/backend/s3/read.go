@@ -265,12 +265,13 @@ func (b *Backend) stat(ctx context.Context, verb, name string) (backend.Info, er
 	if len(all) == 0 {
 		return backend.Info{}, fmt.Errorf("%s %s: %w", verb, name, backend.ErrNotFound)
 	}
-	return b.preferred(name, all).info(name), nil
+	return infoOf(name, b.preferred(name, all)), nil
 }
 
 // List calls fn for each object whose name starts with prefix, sorted by name.
 // A server that lists out of order or repeats itself is told from one that does
-// not, as everything that merges listings would go wrong in silence.
+// not, as everything that merges listings would go wrong in silence; and so is
+// one whose listing misses what this process has put (see recent.go).
 func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info) error) error {
 	if b.closed.Load() {
 		return fmt.Errorf("list %s: %w", prefix, errClosed)
@@ -278,7 +279,7 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 	if prefix != "" && !backend.ValidName(prefix) && !backend.ValidName(prefix+"x") {
 		return ctx.Err() // no object can be there
 	}
-	last := ""
+	last, due := "", b.recent.below(prefix)
 	for info, err := range b.entries(ctx, prefix) {
 		if err == nil {
 			err = ctx.Err()
@@ -292,6 +293,9 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 			return fmt.Errorf("list %s: %w: the server lists %q after %q", prefix, backend.ErrUnreachable, info.Name, last)
 		}
 		last = info.Name
+		if due, err = b.notMissed(ctx, due, last); err != nil {
+			return err
+		}
 		if err := fn(info); err != nil {
 			return err
 		}
@@ -299,7 +303,8 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 	if err := ctx.Err(); err != nil { // the client ends such a listing as if it were whole
 		return fmt.Errorf("list %s: %w", prefix, err)
 	}
-	return nil
+	_, err := b.notMissed(ctx, due, "")
+	return err
 }
 
 func (b *Backend) explainList(ctx context.Context, prefix string, err error) error {

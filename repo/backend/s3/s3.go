@@ -133,12 +133,18 @@ type Backend struct {
 	plainMD5 atomic.Bool   // the server refuses x-amz-checksum-*, so Content-MD5 it is
 	versions atomic.Int32  // is the bucket versioned: one of unasked, single, many
 
+	recent recent // names that this process has put, which no listing may miss
+
 	mu     sync.Mutex
 	chosen map[string]string // name → the version that Get reads; bounded
 	doubts map[string]string // name → sum of wrong bytes seen once; bounded
 }
 
-var _ backend.Backend = (*Backend)(nil)
+var (
+	_ backend.Backend   = (*Backend)(nil)
+	_ backend.Versioned = (*Backend)(nil)
+	_ backend.Retainer  = (*Backend)(nil)
+)
 
 // boundNames is how many names chosen and doubts may hold each.
 const boundNames = 8192

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -20,14 +19,10 @@ const (
 	many
 )
 
-// Version is one version of an object.
-type Version struct {
-	ID       string // "" where the bucket has no versions
-	Bytes    int64
-	Modified time.Time // by the server's clock
-}
+// Version is one version of an object; its ID is "" where the bucket has none.
+type Version = backend.Version
 
-func (v Version) info(name string) backend.Info {
+func infoOf(name string, v Version) backend.Info {
 	return backend.Info{Name: name, Bytes: v.Bytes, Modified: v.Modified}
 }
 
@@ -150,7 +145,7 @@ func (b *Backend) oldest(ctx context.Context, prefix string, yield func(backend.
 			return true
 		}
 		name := b.nameOf(key)
-		return yield(b.preferred(name, versions).info(name), nil)
+		return yield(infoOf(name, b.preferred(name, versions)), nil)
 	}
 	opts := minio.ListObjectsOptions{Prefix: b.key(prefix), Recursive: true, WithVersions: true}
 	for o := range b.core.ListObjectsIter(ctx, b.where.Bucket, opts) {
@@ -253,6 +248,7 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	if err := b.admit(ctx, "delete", name); err != nil {
 		return err
 	}
+	b.recent.drop(name)
 	hasVersions, err := b.versioned(ctx, "delete", name)
 	if err != nil {
 		return err

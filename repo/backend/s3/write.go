@@ -75,8 +75,11 @@ func (b *Backend) put(ctx context.Context, verb, name string, data []byte, absen
 
 func (b *Backend) sent(ctx context.Context, verb, name string, info minio.UploadInfo, err error) (string, error) {
 	switch {
+	case err == nil && info.ETag == "":
+		return "", fmt.Errorf("%s %s: %w: what answered is no S3 server: it gives no ETag (%w)", verb, name, backend.ErrUnreachable, errNoAnswer)
 	case err == nil:
 		b.sawVersion(info.VersionID)
+		b.recent.add(name)
 		return info.VersionID, nil
 	case taken(err):
 		return "", fmt.Errorf("%s %s: %w", verb, name, errTaken)

@@ -2,8 +2,8 @@
 // up when nothing moves on them, a pool of them, the proxy that the environment
 // names, and the server's clock as its answers tell it.
 //
-// Nothing bounds a whole call: how long 35 MB take is the line's affair. What is
-// bounded is silence.
+// What is bounded tightly is silence: how long 35 MB take is the line's affair,
+// so the bound of a whole request (bound.go) is wide and grows with its bytes.
 package wire
 
 import (
@@ -47,7 +47,10 @@ type Options struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// StallTimeout ends a connection on which no byte moved for so long. 0 means 2 min.
 	StallTimeout time.Duration
-	// Transport replaces all of the above.
+	// Grace is how long a request of no bytes may take; each 2 KiB add a second.
+	// 0 means 10 min.
+	Grace time.Duration
+	// Transport replaces all of the above but Grace.
 	Transport http.RoundTripper
 	// Now measures the time since the server's last date. nil means time.Now.
 	Now func() time.Time
@@ -59,6 +62,7 @@ type Options struct {
 // http.RoundTripper for many goroutines.
 type Wire struct {
 	next  http.RoundTripper
+	grace time.Duration
 	now   func() time.Time
 	log   *slog.Logger
 	ahead atomic.Int64 // nanoseconds
@@ -78,7 +82,7 @@ func New(opts Options) *Wire {
 	if next == nil {
 		next = transport(opts)
 	}
-	return &Wire{next: next, now: opts.Now, log: opts.Log}
+	return &Wire{next: next, grace: cmp.Or(opts.Grace, grace), now: opts.Now, log: opts.Log}
 }
 
 func transport(opts Options) *http.Transport {
@@ -122,9 +126,12 @@ func transport(opts Options) *http.Transport {
 
 // RoundTrip implements http.RoundTripper.
 func (w *Wire) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := w.next.RoundTrip(r)
+	resp, err := w.carry(r)
 	if err != nil {
 		return nil, err
+	}
+	if err := refusePage(r, resp); err != nil {
+		return nil, err // before its date is believed
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		ahead := date.Sub(w.now())

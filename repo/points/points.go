@@ -1,7 +1,11 @@
-package repo
+// Package points lists, finds, labels and forgets recovery points. A point exists
+// when its slot holds a manifest that no tombstone and no ledger entry has made
+// void (FORMAT.md §2, §9); everything here follows from those four.
+package points
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,12 +17,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/blob"
+	"holdfast/repo/catalog"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/record"
 	"holdfast/repo/recovery"
+	"holdfast/repo/seal"
 )
 
-const readsAtOnce = 8
+const (
+	readsAtOnce = 8
+	labelTries  = 16
+)
 
 // Entry is a point with what was said of it later.
 type Entry struct {
@@ -29,61 +40,75 @@ type Entry struct {
 	sid    ledger.SID
 }
 
-// PointError is a point that exists but whose manifest, or label, cannot be
+// Hash is the hash of the point's manifest, which the next point of the source
+// carries as Previous.
+func (e Entry) Hash() string { return e.hash }
+
+// Session is the session that made the point.
+func (e Entry) Session() ledger.SID { return e.sid }
+
+// HashManifest is the value that the source's next point carries as Previous.
+func HashManifest(keys *seal.Keys, manifest []byte) string {
+	id := keys.ID(blob.Record, manifest)
+	return hex.EncodeToString(id[:])
+}
+
+// Unreadable is a point that exists but whose manifest, or label, cannot be
 // read. It is never left out silently: every listing names it. A point of which
 // only the label is lost is listed all the same, as pinned.
-type PointError struct {
+type Unreadable struct {
 	ID     string
 	Object string // the manifest or the label
 	Err    error
 }
 
-func (e *PointError) Error() string { return fmt.Sprintf("point %s: %v", e.ID, e.Err) }
-func (e *PointError) Unwrap() error { return e.Err }
+func (e *Unreadable) Error() string { return fmt.Sprintf("point %s: %v", e.ID, e.Err) }
+func (e *Unreadable) Unwrap() error { return e.Err }
 
-// Points reads all points that exist, oldest first, and names those that
+// All reads all points that exist, oldest first, and names those that
 // cannot be read.
-func (r *Repository) Points(ctx context.Context) ([]Entry, []*PointError, error) {
-	return r.pointsOf(ctx, "")
+func All(ctx context.Context, c *catalog.Catalog) ([]Entry, []*Unreadable, error) {
+	return Of(ctx, c, "")
 }
 
-// pointsOf reads the points of one source, or of all if src is empty.
-func (r *Repository) pointsOf(ctx context.Context, src string) ([]Entry, []*PointError, error) {
+// Of reads the points of one source, or of all if src is empty.
+func Of(ctx context.Context, c *catalog.Catalog, src string) ([]Entry, []*Unreadable, error) {
 	if src != "" {
 		src += "/"
 	}
 	// Slots before tombstones: a point forgotten in between is seen as forgotten.
-	slots, err := r.list(ctx, ledger.Commits+src)
+	slots, err := c.List(ctx, ledger.Commits+src)
 	if err != nil {
 		return nil, nil, err
 	}
-	forgotten, err := r.sidsOf(ctx, ledger.Forgets+src)
+	forgotten, err := c.SIDs(ctx, ledger.Forgets+src)
 	if err != nil {
 		return nil, nil, err
 	}
 	// And the ledger last: a tombstone is collected only after the entry that
 	// makes its point void.
-	if err := r.lookLedger(ctx); err != nil {
+	if err := c.LookLedger(ctx); err != nil {
 		return nil, nil, err
 	}
-	labels, err := r.newestLabels(ctx, src)
+	labels, err := newestLabels(ctx, c, src)
 	if err != nil {
 		return nil, nil, err
 	}
 	var (
 		mu       sync.Mutex
 		entries  []Entry
-		problems []*PointError
+		problems []*Unreadable
 	)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
+	view := c.View()
 	for _, name := range slots {
 		sid, err := ledger.ParseSlot(name)
-		if err != nil || forgotten[sid] || r.ledgerEntry().IsVoid(sid) {
+		if err != nil || forgotten[sid] || view.IsVoid(sid) {
 			continue
 		}
 		group.Go(func() error {
-			entry, err := r.readPoint(ctx, sid, labels)
+			entry, err := readPoint(ctx, c, sid, labels)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -95,12 +120,12 @@ func (r *Repository) pointsOf(ctx context.Context, src string) ([]Entry, []*Poin
 			if entry != nil {
 				entries = append(entries, *entry)
 			}
-			if err != nil && !isGone(err) { // else: pruned meanwhile
+			if err != nil && !record.IsGone(err) { // else: pruned meanwhile
 				object := ledger.CommitName(sid)
 				if entry != nil {
 					object = ledger.LabelName(sid, entry.label)
 				}
-				problems = append(problems, &PointError{ID: sid.Rand, Object: object, Err: err})
+				problems = append(problems, &Unreadable{ID: sid.Rand, Object: object, Err: err})
 			}
 			return nil
 		})
@@ -125,23 +150,9 @@ func sortEntries(entries []Entry) {
 	})
 }
 
-func (r *Repository) sidsOf(ctx context.Context, prefix string) (map[ledger.SID]bool, error) {
-	names, err := r.list(ctx, prefix)
-	if err != nil {
-		return nil, err
-	}
-	sids := map[ledger.SID]bool{}
-	for _, name := range names {
-		if sid, err := ledger.ParseSlot(name); err == nil {
-			sids[sid] = true
-		}
-	}
-	return sids, nil
-}
-
 // newestLabels finds the highest label number of each point.
-func (r *Repository) newestLabels(ctx context.Context, src string) (map[ledger.SID]int, error) {
-	names, err := r.list(ctx, ledger.Labels+src)
+func newestLabels(ctx context.Context, c *catalog.Catalog, src string) (map[ledger.SID]int, error) {
+	names, err := c.List(ctx, ledger.Labels+src)
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +170,8 @@ func (r *Repository) newestLabels(ctx context.Context, src string) (map[ledger.S
 // readPoint reads one slot and its label; nil without an error is a revocation.
 // An entry with an error is a point whose label cannot be read: nobody is kept
 // from his data by a tag, and what may have been pinned counts as pinned.
-func (r *Repository) readPoint(ctx context.Context, sid ledger.SID, labels map[ledger.SID]int) (*Entry, error) {
-	payload, err := r.readRecord(ctx, ledger.CommitName(sid), parity.Commit)
+func readPoint(ctx context.Context, c *catalog.Catalog, sid ledger.SID, labels map[ledger.SID]int) (*Entry, error) {
+	payload, err := c.Read(ctx, ledger.CommitName(sid), parity.Commit)
 	if err != nil {
 		return nil, err
 	}
@@ -175,13 +186,13 @@ func (r *Repository) readPoint(ctx context.Context, sid ledger.SID, labels map[l
 	if p.SID != sid.String() || p.ID != sid.Rand {
 		return nil, fmt.Errorf("read manifest: it says it is %s: %w", p.SID, ledger.ErrName)
 	}
-	entry := &Entry{Point: p, hash: r.hashManifest(slot.Point), label: -1, sid: sid}
+	entry := &Entry{Point: p, hash: HashManifest(c.Keys, slot.Point), label: -1, sid: sid}
 	n, ok := labels[sid]
 	if !ok {
 		return entry, nil
 	}
 	entry.label, entry.Pinned = n, true
-	payload, err = r.readRecord(ctx, ledger.LabelName(sid, n), parity.Label)
+	payload, err = c.Read(ctx, ledger.LabelName(sid, n), parity.Label)
 	if err != nil {
 		return entry, err
 	}
@@ -194,8 +205,8 @@ func (r *Repository) readPoint(ctx context.Context, sid ledger.SID, labels map[l
 }
 
 // Find resolves what an operator typed (recovery.Find) among all points.
-func (r *Repository) Find(ctx context.Context, spec string) (Entry, error) {
-	entries, problems, err := r.Points(ctx)
+func Find(ctx context.Context, c *catalog.Catalog, spec string) (Entry, error) {
+	entries, problems, err := All(ctx, c)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -205,7 +216,7 @@ func (r *Repository) Find(ctx context.Context, spec string) (Entry, error) {
 	}
 	p, err := recovery.Find(points, spec)
 	for _, problem := range problems {
-		r.log.Warn("point cannot be read", "point", problem.ID, "error", problem.Err)
+		c.Log.Warn("point cannot be read", "point", problem.ID, "error", problem.Err)
 		fits := len(spec) >= 4 && strings.HasPrefix(problem.ID, strings.ToLower(spec))
 		switch {
 		case !fits || err == nil && p.ID == problem.ID:
@@ -223,26 +234,58 @@ func (r *Repository) Find(ctx context.Context, spec string) (Entry, error) {
 
 // SetLabel changes tags and pin of a point. If another writer was faster, the
 // change is applied to what that one wrote.
-func (r *Repository) SetLabel(ctx context.Context, e Entry, change func(*ledger.Label)) error {
-	for range beginAttempts {
+func SetLabel(ctx context.Context, c *catalog.Catalog, e Entry, change func(*ledger.Label)) error {
+	for range labelTries {
 		label := ledger.Label{Version: ledger.Version, Tags: slices.Clone(e.Tags), Pinned: e.Pinned}
 		change(&label)
-		err := r.writeRecord(ctx, ledger.LabelName(e.sid, e.label+1), parity.Label, label)
+		err := c.Write(ctx, ledger.LabelName(e.sid, e.label+1), parity.Label, label)
 		if err == nil {
 			return nil
 		}
-		if !isTaken(err) {
+		if !record.IsTaken(err) {
 			return err
 		}
-		labels, err := r.newestLabels(ctx, e.sid.Src+"/"+e.sid.String()+"/")
+		labels, err := newestLabels(ctx, c, e.sid.Src+"/"+e.sid.String()+"/")
 		if err != nil {
 			return err
 		}
-		again, err := r.readPoint(ctx, e.sid, labels)
+		again, err := readPoint(ctx, c, e.sid, labels)
 		if err != nil {
 			return err
 		}
 		e = *again
 	}
 	return errors.New("set label: others write too fast")
+}
+
+// LastMade is the point that was made last, by the chain of manifests: the one
+// that no other names as the one before. A point's time cannot tell, for it may
+// be what an operator says it is. Several ends (two machines at once) are told
+// apart by ledger generation and the time they were finished.
+func LastMade(points []Entry) *Entry {
+	followed := map[string]bool{}
+	for _, e := range points {
+		followed[e.Previous] = true
+	}
+	var last *Entry
+	for i := range points {
+		e := &points[i]
+		if followed[e.hash] {
+			continue
+		}
+		if last == nil || e.sid.Gen > last.sid.Gen || e.sid.Gen == last.sid.Gen && e.Finished.After(last.Finished) {
+			last = e
+		}
+	}
+	return last
+}
+
+// Forget writes the point's tombstone. That it is there already is no error.
+func Forget(ctx context.Context, c *catalog.Catalog, e Entry, reason string) error {
+	tombstone := ledger.Forget{Version: ledger.Version, Time: c.Now(), Reason: reason}
+	err := c.Write(ctx, ledger.ForgetName(e.sid), parity.Forget, tombstone)
+	if err != nil && !record.IsTaken(err) {
+		return fmt.Errorf("forget point %s: %w", e.ID, err)
+	}
+	return nil
 }

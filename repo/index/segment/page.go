@@ -1,4 +1,4 @@
-package index
+package segment
 
 import (
 	"bytes"
@@ -23,46 +23,46 @@ const (
 	pageCheckAt = pageBytes - 4
 )
 
-// row is one entry as a segment holds it.
-type row struct {
-	key    Key
-	pack   uint32 // ordinal in the segment's list of packs
-	offset uint32
-	stored uint32
+// Row is one entry as a segment holds it.
+type Row struct {
+	Key    Key
+	Pack   uint32 // ordinal in the segment's list of packs
+	Offset uint32 // bytes from the start of the pack object
+	Stored uint32 // sealed length in bytes
 }
 
 func compareKeys(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }
 
 // compareRows is the order of entries: id, pack ordinal, offset. No two rows of
 // a segment are equal in it.
-func compareRows(a, b row) int {
-	return cmp.Or(compareKeys(a.key, b.key), cmp.Compare(a.pack, b.pack), cmp.Compare(a.offset, b.offset))
+func compareRows(a, b Row) int {
+	return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Pack, b.Pack), cmp.Compare(a.Offset, b.Offset))
 }
 
 // before reports whether a sorts before b. It is the inner loop of a merge.
-func before(a, b *row) bool {
-	if c := bytes.Compare(a.key[:], b.key[:]); c != 0 {
+func before(a, b *Row) bool {
+	if c := bytes.Compare(a.Key[:], b.Key[:]); c != 0 {
 		return c < 0
 	}
-	return a.pack < b.pack || a.pack == b.pack && a.offset < b.offset
+	return a.Pack < b.Pack || a.Pack == b.Pack && a.Offset < b.Offset
 }
 
 func check32(b []byte) uint32 { return uint32(xxhash.Sum64(b)) }
 
-func putRow(b []byte, r row) {
-	copy(b[:16], r.key[:])
-	binary.LittleEndian.PutUint32(b[16:], r.pack)
-	binary.LittleEndian.PutUint32(b[20:], r.offset)
-	binary.LittleEndian.PutUint32(b[24:], r.stored)
+func putRow(b []byte, r Row) {
+	copy(b[:16], r.Key[:])
+	binary.LittleEndian.PutUint32(b[16:], r.Pack)
+	binary.LittleEndian.PutUint32(b[20:], r.Offset)
+	binary.LittleEndian.PutUint32(b[24:], r.Stored)
 }
 
-func getRow(b []byte) row {
+func getRow(b []byte) Row {
 	b = b[:entryBytes]
-	return row{
-		key:    Key(b[:16]),
-		pack:   binary.LittleEndian.Uint32(b[16:]),
-		offset: binary.LittleEndian.Uint32(b[20:]),
-		stored: binary.LittleEndian.Uint32(b[24:]),
+	return Row{
+		Key:    Key(b[:16]),
+		Pack:   binary.LittleEndian.Uint32(b[16:]),
+		Offset: binary.LittleEndian.Uint32(b[20:]),
+		Stored: binary.LittleEndian.Uint32(b[24:]),
 	}
 }
 
@@ -84,6 +84,14 @@ func openPage(page []byte) (int, error) {
 		return 0, fmt.Errorf("%d entries: %w", count, ErrCorrupt)
 	}
 	return count, nil
+}
+
+// AppendBinary appends the 96 bytes that a segment has of a pack. The error is
+// always nil.
+func (p Pack) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, make([]byte, packBytes)...)
+	putPack(b[len(b)-packBytes:], p)
+	return b, nil
 }
 
 func putPack(b []byte, p Pack) {

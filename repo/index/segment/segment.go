@@ -1,4 +1,4 @@
-package index
+package segment
 
 import (
 	"fmt"
@@ -39,7 +39,7 @@ func open(r io.ReaderAt, size int64) (*Segment, error) {
 		return nil, fmt.Errorf("%d bytes: %w", size, ErrCorrupt)
 	}
 	var tail [trailerBytes]byte
-	if err := readAt(r, tail[:], size-trailerBytes); err != nil {
+	if err := ReadAt(r, tail[:], size-trailerBytes); err != nil {
 		return nil, err
 	}
 	t, err := getTrailer(tail[:], size)
@@ -47,7 +47,7 @@ func open(r io.ReaderAt, size int64) (*Segment, error) {
 		return nil, err
 	}
 	lists := make([]byte, int64(t.packs)*packBytes+int64(t.pages)*fenceBytes)
-	if err := readAt(r, lists, int64(t.pages)*pageBytes); err != nil {
+	if err := ReadAt(r, lists, int64(t.pages)*pageBytes); err != nil {
 		return nil, err
 	}
 	if xxhash.Sum64(lists) != t.check {
@@ -61,9 +61,9 @@ func open(r io.ReaderAt, size int64) (*Segment, error) {
 	return s, s.loadFences(fences)
 }
 
-// readAt fills b; a segment that ends too early is corrupt, since its size was
-// told.
-func readAt(r io.ReaderAt, b []byte, at int64) error {
+// ReadAt fills b from offset at. Bytes that end too early are ErrCorrupt, since
+// their size was told; other errors are the reader's own.
+func ReadAt(r io.ReaderAt, b []byte, at int64) error {
 	n, err := r.ReadAt(b, at)
 	switch {
 	case n == len(b):
@@ -82,7 +82,7 @@ func (s *Segment) loadPacks(b []byte) error {
 		if err != nil {
 			return err
 		}
-		if n := len(s.packs); n > 0 && comparePacks(s.packs[n-1], p) >= 0 {
+		if n := len(s.packs); n > 0 && Compare(s.packs[n-1], p) >= 0 {
 			return fmt.Errorf("pack %s out of order: %w", p.Name(), ErrCorrupt)
 		}
 		s.packs, sid, entries = append(s.packs, p), p.SID, entries+uint64(p.Count)
@@ -112,6 +112,10 @@ func (s *Segment) Packs() []Pack { return s.packs }
 // Len is the number of entries.
 func (s *Segment) Len() int { return int(s.entries) }
 
+// Span is above the place of every row (see Find), and hardly larger than Len
+// in a segment as it is written, with full pages.
+func (s *Segment) Span() int { return len(s.fences) * pageEntries }
+
 // pagePool holds page buffers, so that a look-up allocates only its answer.
 var pagePool = sync.Pool{New: func() any { return new([pageBytes]byte) }}
 
@@ -120,8 +124,8 @@ var pagePool = sync.Pool{New: func() any { return new([pageBytes]byte) }}
 // ErrCorrupt for a page whose check, order or content is wrong.
 func (s *Segment) Lookup(id blob.ID) ([]Location, error) {
 	var found []Location
-	err := s.find(KeyOf(id), func(r row) bool {
-		found = append(found, Location{Pack: s.packs[r.pack], Offset: r.offset, Stored: r.stored})
+	err := s.Find(KeyOf(id), func(r Row, _ int) bool {
+		found = append(found, Location{Pack: s.packs[r.Pack], Offset: r.Offset, Stored: r.Stored})
 		return true
 	})
 	if err != nil {
@@ -130,8 +134,10 @@ func (s *Segment) Lookup(id blob.ID) ([]Location, error) {
 	return found, nil
 }
 
-// find calls fn for each row of key, until fn returns false.
-func (s *Segment) find(key Key, fn func(row) bool) error {
+// Find calls fn for each row of key, until fn returns false. at is the row's
+// place in the segment: it is below Span, no other row has it, and every way of
+// reading tells the same one. Costs and errors are those of Lookup.
+func (s *Segment) Find(key Key, fn func(r Row, at int) bool) error {
 	// Rows of key start in the page before the first fence that is not below
 	// key, and go on in all pages whose fence is key itself.
 	first := sort.Search(len(s.fences), func(i int) bool { return compareKeys(s.fences[i], key) >= 0 })
@@ -142,7 +148,7 @@ func (s *Segment) find(key Key, fn func(row) bool) error {
 	page := pagePool.Get().(*[pageBytes]byte)
 	defer pagePool.Put(page)
 	for i := max(first-1, 0); i < last || i == first-1; i++ {
-		if err := readAt(s.r, page[:], int64(i)*pageBytes); err != nil {
+		if err := ReadAt(s.r, page[:], int64(i)*pageBytes); err != nil {
 			return err
 		}
 		count, err := s.checkPage(i, page[:])
@@ -152,13 +158,13 @@ func (s *Segment) find(key Key, fn func(row) bool) error {
 		n := sort.Search(count, func(j int) bool { return compareKeys(Key(page[j*entryBytes:][:16]), key) >= 0 })
 		for ; n < count; n++ {
 			r := getRow(page[n*entryBytes:])
-			if r.key != key {
+			if r.Key != key {
 				break
 			}
 			if err := s.checkRow(r); err != nil {
 				return err
 			}
-			if !fn(r) {
+			if !fn(r, i*pageEntries+n) {
 				return nil
 			}
 		}
@@ -179,9 +185,9 @@ func (s *Segment) checkPage(i int, page []byte) (int, error) {
 	return count, nil
 }
 
-func (s *Segment) checkRow(r row) error {
-	if int64(r.pack) >= int64(len(s.packs)) || !s.packs[r.pack].holds(r.offset, r.stored) {
-		return fmt.Errorf("entry %x outside its pack: %w", r.key, ErrCorrupt)
+func (s *Segment) checkRow(r Row) error {
+	if int64(r.Pack) >= int64(len(s.packs)) || !s.packs[r.Pack].holds(r.Offset, r.Stored) {
+		return fmt.Errorf("entry %x outside its pack: %w", r.Key, ErrCorrupt)
 	}
 	return nil
 }
@@ -202,7 +208,7 @@ func (s *Segment) Entries() iter.Seq2[Item, error] {
 				yield(Item{}, fmt.Errorf("read index segment: %w", err))
 				return
 			}
-			if !yield(Item{r.key, Location{s.packs[r.pack], r.offset, r.stored}}, nil) {
+			if !yield(Item{r.Key, Location{s.packs[r.Pack], r.Offset, r.Stored}}, nil) {
 				return
 			}
 		}
@@ -210,8 +216,8 @@ func (s *Segment) Entries() iter.Seq2[Item, error] {
 }
 
 // rows goes through all rows; an error ends it.
-func (s *Segment) rows() iter.Seq2[row, error] {
-	return func(yield func(row, error) bool) {
+func (s *Segment) rows() iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
 		c := newCursor(s, cursorPages)
 		for {
 			r, ok, err := c.next()
@@ -245,9 +251,9 @@ type tally []struct {
 	count uint32
 }
 
-func (t tally) add(r row) {
-	t[r.pack].count++
-	t[r.pack].sum += keyHash(r.key, r.offset, r.stored)
+func (t tally) add(r Row) {
+	t[r.Pack].count++
+	t[r.Pack].sum += keyHash(r.Key, r.Offset, r.Stored)
 }
 
 // check compares with what the packs say of themselves.
@@ -272,7 +278,7 @@ type cursor struct {
 	page    []byte
 	rest    []byte // pages read and not yet begun
 	i, n    int    // next row and number of rows in page
-	last    row
+	last    Row
 	started bool
 }
 
@@ -280,20 +286,23 @@ func newCursor(s *Segment, pages int) *cursor {
 	return &cursor{seg: s, buf: make([]byte, min(max(pages, 1), max(len(s.fences), 1))*pageBytes)}
 }
 
+// place is that of the row which next returned last.
+func (c *cursor) place() int { return (c.at-1)*pageEntries + c.i - 1 }
+
 // next returns the next row; ok is false at the end.
-func (c *cursor) next() (r row, ok bool, err error) {
+func (c *cursor) next() (r Row, ok bool, err error) {
 	if c.i == c.n {
 		if ok, err := c.turn(); !ok || err != nil {
-			return row{}, false, err
+			return Row{}, false, err
 		}
 	}
 	r = getRow(c.page[c.i*entryBytes:])
 	c.i++
 	if err := c.seg.checkRow(r); err != nil {
-		return row{}, false, err
+		return Row{}, false, err
 	}
 	if c.started && !before(&c.last, &r) {
-		return row{}, false, fmt.Errorf("entry %x out of order: %w", r.key, ErrCorrupt)
+		return Row{}, false, fmt.Errorf("entry %x out of order: %w", r.Key, ErrCorrupt)
 	}
 	c.last, c.started = r, true
 	return r, true, nil
@@ -307,7 +316,7 @@ func (c *cursor) turn() (bool, error) {
 		if n == 0 {
 			return false, nil
 		}
-		if err := readAt(c.seg.r, c.rest, int64(c.at)*pageBytes); err != nil {
+		if err := ReadAt(c.seg.r, c.rest, int64(c.at)*pageBytes); err != nil {
 			return false, err
 		}
 	}

@@ -1,4 +1,4 @@
-package repo
+package session
 
 import (
 	"context"
@@ -14,10 +14,8 @@ import (
 	"holdfast/repo/parity"
 )
 
-const (
-	uploadsAtOnce = 2  // packs being sealed or written, per packer: bounds memory
-	packsPerFlush = 64 // a segment is published after so many packs
-)
+// uploadsAtOnce are packs being sealed or written, per packer: it bounds memory.
+const uploadsAtOnce = 2
 
 // packer gathers chunks of one kind of object until a pack is full, then seals
 // and writes it beside the caller.
@@ -38,7 +36,7 @@ type packer struct {
 }
 
 func newPacker(ctx context.Context, s *Session, kind parity.Kind) *packer {
-	p := &packer{ctx: ctx, s: s, kind: kind, fill: pack.Fill{Profile: s.r.profile}}
+	p := &packer{ctx: ctx, s: s, kind: kind, fill: pack.Fill{Profile: s.c.Profile}}
 	p.group.SetLimit(uploadsAtOnce)
 	return p
 }
@@ -48,7 +46,7 @@ func (p *packer) add(id blob.ID, kind blob.Kind, plain []byte) error {
 	if err := p.failed(); err != nil {
 		return err
 	}
-	framed := pack.Compress(pack.Mode(p.s.r.config.Compression), kind, plain, nil)
+	framed := pack.Compress(pack.Mode(p.s.opts.Compression), kind, plain, nil)
 	chunk := pack.Chunk{ID: id, Kind: kind, RawBytes: len(plain), Data: framed}
 	p.mu.Lock()
 	var full []pack.Chunk
@@ -95,13 +93,13 @@ func (p *packer) write(ctx context.Context, chunks []pack.Chunk) error {
 	if p.kind == parity.Meta {
 		prefix = ledger.Meta
 	}
-	params := p.s.r.params(p.kind, "")
+	params := p.s.c.Params(p.kind, "")
 	params.NameOf = func(id [16]byte) string { return ledger.PackName(prefix, p.s.sid, id) }
 	object, err := pack.Encode(params, chunks)
 	if err != nil {
 		return fmt.Errorf("seal pack: %w", err)
 	}
-	if err := p.s.r.be.Put(ctx, object.Name, object.Bytes); err != nil {
+	if err := p.s.c.Backend.Put(ctx, object.Name, object.Bytes); err != nil {
 		return fmt.Errorf("write pack: %w", err)
 	}
 	var stored int64
@@ -142,58 +140,4 @@ func (p *packer) drop() {
 	p.chunks = nil
 	p.mu.Unlock()
 	p.group.Wait() //nolint:errcheck // the session is given up anyway
-}
-
-// segmentWriter gathers the entries of written packs and publishes them as
-// index segments, always after the barrier that makes the packs durable.
-type segmentWriter struct {
-	s       *Session
-	mu      sync.Mutex
-	builder index.Builder
-	ids     []blob.ID
-	next    int
-}
-
-// add takes the entries of a pack that was written, and publishes once there
-// are enough.
-func (w *segmentWriter) add(ctx context.Context, p index.Pack, entries []index.Entry) error {
-	w.mu.Lock()
-	w.builder.Add(p, entries)
-	for _, e := range entries {
-		w.ids = append(w.ids, e.ID)
-	}
-	enough := w.builder.Len() >= packsPerFlush
-	w.mu.Unlock()
-	if enough {
-		return w.publish(ctx)
-	}
-	return nil
-}
-
-// publish makes the packs durable, then writes their segment, makes that
-// durable, and lets the local index know it.
-func (w *segmentWriter) publish(ctx context.Context) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.builder.Len() == 0 {
-		return nil
-	}
-	r := w.s.r
-	if err := r.be.Sync(ctx); err != nil {
-		return fmt.Errorf("make packs durable: %w", err)
-	}
-	segment, err := w.builder.Bytes()
-	if err != nil {
-		return fmt.Errorf("build index segment: %w", err)
-	}
-	name := ledger.IndexName(w.s.sid, w.next)
-	if err := r.writePayload(ctx, name, parity.Index, segment); err != nil {
-		return err
-	}
-	if err := r.index.AddSegment(name, segment); err != nil {
-		return fmt.Errorf("take over index segment: %w", err)
-	}
-	w.s.unclaim(w.ids...)
-	w.builder, w.ids, w.next = index.Builder{}, nil, w.next+1
-	return nil
 }

@@ -1,4 +1,4 @@
-package index
+package segment
 
 import (
 	"bytes"
@@ -38,20 +38,20 @@ func (b *Builder) Bytes() ([]byte, error) {
 }
 
 func (b *Builder) build() ([]byte, error) {
-	packs, err := distinct(slices.Clone(b.packs))
+	packs, err := Distinct(slices.Clone(b.packs))
 	if err != nil {
 		return nil, err
 	}
-	var rows []row
+	var rows []Row
 	taken := make([]bool, len(packs))
 	for n, p := range b.packs {
-		i := ordinal(packs, p)
+		i := Ordinal(packs, p)
 		if taken[i] {
 			continue
 		}
 		taken[i] = true
 		for _, e := range b.entries[n] {
-			rows = append(rows, row{KeyOf(e.ID), uint32(i), e.Offset, e.Stored})
+			rows = append(rows, Row{KeyOf(e.ID), uint32(i), e.Offset, e.Stored})
 		}
 	}
 	slices.SortFunc(rows, compareRows)
@@ -80,22 +80,22 @@ type segmentWriter struct {
 	entries uint64
 	page    [pageBytes]byte
 	n       int // rows in page
-	last    row
+	last    Row
 }
 
 func newSegmentWriter(w io.Writer, packs []Pack) *segmentWriter {
 	return &segmentWriter{w: w, packs: packs, law: make(tally, len(packs))}
 }
 
-func (w *segmentWriter) add(r row) error {
-	if int(r.pack) >= len(w.packs) || !w.packs[r.pack].holds(r.offset, r.stored) {
-		return outside(r.key)
+func (w *segmentWriter) add(r Row) error {
+	if int(r.Pack) >= len(w.packs) || !w.packs[r.Pack].holds(r.Offset, r.Stored) {
+		return outside(r.Key)
 	}
 	if w.entries > 0 && !before(&w.last, &r) {
-		return fmt.Errorf("entry %x twice or out of order: %w", r.key, ErrConservation)
+		return fmt.Errorf("entry %x twice or out of order: %w", r.Key, ErrConservation)
 	}
 	if w.n == 0 {
-		w.fences = append(w.fences, r.key)
+		w.fences = append(w.fences, r.Key)
 	}
 	putRow(w.page[w.n*entryBytes:], r)
 	w.law.add(r)

@@ -1,4 +1,4 @@
-package index
+package segment
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func TestMergeEqualsModel(t *testing.T) {
 			whole.Add(p.pack, p.entries)
 		}
 		var out bytes.Buffer
-		if err := Merge(&out, segs, func(p Pack) bool { return !dropped[p.Name()] }); err != nil {
+		if _, err := Merge(&out, segs, func(p Pack) bool { return !dropped[p.Name()] }); err != nil {
 			t.Fatal(err)
 		}
 		s, err := Open(bytes.NewReader(out.Bytes()), int64(out.Len()))
@@ -74,9 +74,9 @@ func TestLawCatchesMergeBugs(t *testing.T) {
 		openBytes(t, segmentBytes(t, tables[2:]...)),
 	}
 	total := model(tables)
-	once := func(at int, spoil func(row, func(row) error) error) func(row, func(row) error) error {
+	once := func(at int, spoil func(Row, func(Row) error) error) func(Row, func(Row) error) error {
 		n := 0
-		return func(r row, out func(row) error) error {
+		return func(r Row, out func(Row) error) error {
 			if n++; n == at {
 				return spoil(r, out)
 			}
@@ -84,20 +84,20 @@ func TestLawCatchesMergeBugs(t *testing.T) {
 		}
 	}
 	bugs := map[string]merger{
-		"entry lost":      {spoilRows: once(70, func(row, func(row) error) error { return nil })},
-		"last entry lost": {spoilRows: once(entryCount(total), func(row, func(row) error) error { return nil })},
-		"entry twice": {spoilRows: once(70, func(r row, out func(row) error) error {
+		"entry lost":      {spoilRows: once(70, func(Row, func(Row) error) error { return nil })},
+		"last entry lost": {spoilRows: once(entryCount(total), func(Row, func(Row) error) error { return nil })},
+		"entry twice": {spoilRows: once(70, func(r Row, out func(Row) error) error {
 			return errors.Join(out(r), out(r))
 		})},
-		"entry twice at another offset": {spoilRows: once(70, func(r row, out func(row) error) error {
+		"entry twice at another offset": {spoilRows: once(70, func(r Row, out func(Row) error) error {
 			again := r
-			again.offset++
-			again.stored--
+			again.Offset++
+			again.Stored--
 			return errors.Join(out(r), out(again))
 		})},
-		"offset changed":       {spoilRows: once(70, func(r row, out func(row) error) error { r.offset--; return out(r) })},
-		"length changed":       {spoilRows: once(70, func(r row, out func(row) error) error { r.stored--; return out(r) })},
-		"moved to other pack":  {spoilRows: once(1, func(r row, out func(row) error) error { r.pack ^= 1; r.offset = 0; return out(r) })},
+		"offset changed":       {spoilRows: once(70, func(r Row, out func(Row) error) error { r.Offset--; return out(r) })},
+		"length changed":       {spoilRows: once(70, func(r Row, out func(Row) error) error { r.Stored--; return out(r) })},
+		"moved to other pack":  {spoilRows: once(1, func(r Row, out func(Row) error) error { r.Pack ^= 1; r.Offset = 0; return out(r) })},
 		"pack dropped":         {spoilPacks: func(p []Pack) []Pack { return slices.Delete(slices.Clone(p), 2, 3) }},
 		"last pack dropped":    {spoilPacks: func(p []Pack) []Pack { return p[:len(p)-1] }},
 		"all packs dropped":    {spoilPacks: func([]Pack) []Pack { return nil }},
@@ -132,7 +132,7 @@ func TestMergeRefusesContradiction(t *testing.T) {
 	b.entries[0].ID[0] ^= 1
 	b = lawful(b)
 	segs := []*Segment{openBytes(t, segmentBytes(t, a)), openBytes(t, segmentBytes(t, b))}
-	if err := Merge(io.Discard, segs, nil); !errors.Is(err, ErrConservation) {
+	if _, err := Merge(io.Discard, segs, nil); !errors.Is(err, ErrConservation) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -142,7 +142,7 @@ func TestMergeOfDamagedInput(t *testing.T) {
 	data := segmentBytes(t, randomTables(r, 3, 300)...)
 	s := openBytes(t, data)
 	data[4096+100] ^= 4
-	if err := Merge(io.Discard, []*Segment{s}, nil); !errors.Is(err, ErrCorrupt) {
+	if _, err := Merge(io.Discard, []*Segment{s}, nil); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -164,7 +164,7 @@ func TestMergeTellsWriteError(t *testing.T) {
 	data := segmentBytes(t, randomTables(r, 3, 300)...)
 	for n := 0; n < len(data); n += 1000 {
 		w := brokenWriter(n)
-		if err := Merge(&w, []*Segment{openBytes(t, data)}, nil); !errors.Is(err, errBroken) {
+		if _, err := Merge(&w, []*Segment{openBytes(t, data)}, nil); !errors.Is(err, errBroken) {
 			t.Fatalf("after %d bytes: %v", n, err)
 		}
 	}

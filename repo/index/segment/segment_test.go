@@ -1,4 +1,4 @@
-package index
+package segment
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ func TestSegmentAnswersWhatWasAdded(t *testing.T) {
 			t.Fatal(err)
 		}
 		equalModel(t, s, model(tables))
-		if !slices.IsSortedFunc(s.Packs(), comparePacks) || len(s.Packs()) != len(tables) {
+		if !slices.IsSortedFunc(s.Packs(), Compare) || len(s.Packs()) != len(tables) {
 			t.Fatalf("packs: %v", s.Packs())
 		}
 	})
@@ -110,12 +110,8 @@ func TestBuilderRefusesWhatBreaksTheLaw(t *testing.T) {
 		if _, err := b.Bytes(); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
-		l, err := OpenLocal("", LocalOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Add(p.pack, p.entries); !errors.Is(err, c.want) {
-			t.Errorf("%s, added to local: got %v, want %v", name, err, c.want)
+		if _, err := p.pack.Rows(p.entries); !errors.Is(err, c.want) {
+			t.Errorf("%s, rows of the pack: got %v, want %v", name, err, c.want)
 		}
 	}
 }
@@ -267,7 +263,7 @@ func FuzzOpenSegment(f *testing.F) {
 		}
 		// Sound: then merging it alone must give the same content.
 		var out bytes.Buffer
-		if err := Merge(&out, []*Segment{s}, nil); err != nil {
+		if _, err := Merge(&out, []*Segment{s}, nil); err != nil {
 			t.Fatal(err)
 		}
 		again := openBytes(t, out.Bytes())

@@ -1,0 +1,226 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"holdfast/repo/backend"
+)
+
+// fullDisk is a strict file system of so many bytes with a backend that has
+// filled it with small packs.
+func fullDisk(t *testing.T, room int64) (*strictFS, *Backend, int) {
+	t.Helper()
+	disk := newStrictFS()
+	disk.room = room
+	b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	return disk, b, fill(t, b)
+}
+
+// fill puts packs until the disk is full and returns how many it took.
+func fill(t *testing.T, b *Backend) int {
+	t.Helper()
+	for i := 0; ; i++ {
+		if err := b.Put(t.Context(), fmt.Sprintf("data/s/%d", i), make([]byte, 40)); err != nil {
+			wantErr(t, "put on a full disk", err, backend.ErrNoSpace)
+			must(t, b.Sync(t.Context()))
+			return i
+		}
+	}
+}
+
+// prune writes more than a full disk has room for, then frees some.
+func prune(t *testing.T, b *Backend, packs int) error {
+	t.Helper()
+	err := errors.Join(
+		b.PutIfAbsent(t.Context(), "ledger/00000001", make([]byte, 60)),
+		b.Put(t.Context(), "index/s/0", make([]byte, 60)),
+		b.Sync(t.Context()))
+	if err != nil {
+		return err
+	}
+	for i := range packs {
+		err = errors.Join(err, b.Delete(t.Context(), fmt.Sprintf("data/s/%d", i)))
+	}
+	return errors.Join(err, b.Sync(t.Context()))
+}
+
+// TestOrdinaryWritesNeverUseTheReserve: it stands while the disk is full, and
+// what could not be written left nothing behind.
+func TestOrdinaryWritesNeverUseTheReserve(t *testing.T) {
+	disk, b, packs := fullDisk(t, 1000)
+	if packs < 5 || !b.reserveStands() {
+		t.Fatalf("%d packs fit, reserve stands: %v", packs, b.reserveStands())
+	}
+	wantErr(t, "put new", b.PutIfAbsent(t.Context(), "ledger/00000001", make([]byte, 60)), backend.ErrNoSpace)
+	wantErr(t, "prune without the reserve", prune(t, b, packs), backend.ErrNoSpace)
+	if !b.reserveStands() {
+		t.Error("the reserve is gone")
+	}
+	must(t, b.Close())
+	if left := litter(disk); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestFullDiskIsPrunedWithTheReserve: after a kill in the middle of a write
+// that took the last room, by a process that had done nothing before.
+func TestFullDiskIsPrunedWithTheReserve(t *testing.T) {
+	for _, hollow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("written=%v", hollow), func(t *testing.T) {
+			disk := newStrictFS()
+			disk.room, disk.hollow = 1200, hollow
+			dead := newBackend(disk, "strict", Options{ReserveBytes: 300})
+			packs := fill(t, dead)
+			must(t, dead.Delete(t.Context(), "data/s/0"))
+			if _, _, err := dead.writeTemp(t.Context(), make([]byte, 40)); err != nil {
+				t.Fatal(err)
+			}
+			disk.kill()
+
+			b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+			must(t, b.UseReserve(t.Context()))
+			must(t, b.UseReserve(t.Context())) // twice is no error
+			must(t, prune(t, b, packs))
+			if missing, err := b.Refill(t.Context()); missing != 0 || err != nil || !b.reserveStands() {
+				t.Errorf("refill: %d missing, %v", missing, err)
+			}
+			must(t, b.Close())
+			if left := litter(disk); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+// TestRefillWithoutRoomIsAWarning: and the next process that finds room has it.
+func TestRefillWithoutRoomIsAWarning(t *testing.T) {
+	disk, b, packs := fullDisk(t, 1000)
+	must(t, b.UseReserve(t.Context()))
+	more := fill(t, b) // rewrites the first ones, then takes what the reserve had
+	if more <= packs {
+		t.Fatalf("%d packs fit without the reserve, %d with it", more, packs)
+	}
+	if missing, err := b.Refill(t.Context()); missing != 300 || err != nil {
+		t.Errorf("refill: %d missing, %v", missing, err)
+	}
+	must(t, b.Close())
+	if left := litter(disk); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	next := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	for i := range more {
+		must(t, next.Delete(t.Context(), fmt.Sprintf("data/s/%d", i)))
+	}
+	must(t, next.PutIfAbsent(t.Context(), "ledger/00000001", nil))
+	if !next.reserveStands() {
+		t.Error("there is room, and no reserve")
+	}
+}
+
+// TestReserveThatStandsCostsOneLook: no rewriting in each run.
+func TestReserveThatStandsCostsOneLook(t *testing.T) {
+	disk := newStrictFS()
+	must(t, newBackend(disk, "strict", Options{ReserveBytes: 300}).Put(t.Context(), "a", nil))
+	disk.calls = nil
+	b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	must(t, b.Put(t.Context(), "b", nil))
+	if missing, err := b.Refill(t.Context()); missing != 0 || err != nil {
+		t.Errorf("refill: %d missing, %v", missing, err)
+	}
+	var touched []string
+	for _, c := range disk.calls {
+		if strings.Contains(c, "reserve") || strings.HasPrefix(c, "allocate") {
+			touched = append(touched, c)
+		}
+	}
+	if len(touched) != 2 {
+		t.Errorf("calls for the reserve: %q, want two looks", touched)
+	}
+	for _, c := range touched {
+		if !strings.HasPrefix(c, "lstat") {
+			t.Errorf("a reserve that stands costs %q", c)
+		}
+	}
+}
+
+// TestReserveInUseIsNotTakenBackByAnother: a backup that starts during a prune
+// of a full disk leaves the room to it, and the next one after it does not.
+func TestReserveInUseIsNotTakenBackByAnother(t *testing.T) {
+	disk := newStrictFS()
+	pruner := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	must(t, pruner.Put(t.Context(), "a", nil))
+	must(t, pruner.UseReserve(t.Context()))
+	other := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	must(t, other.Put(t.Context(), "b", nil))
+	if missing, err := other.Refill(t.Context()); missing != 0 || err != nil || other.reserveStands() {
+		t.Errorf("refill by another: %d missing, %v, stands %v", missing, err, other.reserveStands())
+	}
+	must(t, pruner.Close()) // without Refill: it failed, say
+	after := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	must(t, after.Put(t.Context(), "c", nil))
+	if !after.reserveStands() {
+		t.Error("the next process does not make the reserve")
+	}
+}
+
+// TestReserveOfNoBytes: who wants none has none.
+func TestReserveOfNoBytes(t *testing.T) {
+	disk := newStrictFS()
+	b := newBackend(disk, "strict", Options{ReserveBytes: -1})
+	must(t, b.Put(t.Context(), "a", nil))
+	must(t, b.UseReserve(t.Context()))
+	missing, err := b.Refill(t.Context())
+	if _, found := disk.find(reserveName); missing != 0 || err != nil || found == nil {
+		t.Errorf("refill: %d missing, %v; reserve found: %v", missing, err, found == nil)
+	}
+	must(t, b.Close())
+	wantErr(t, "use after close", b.UseReserve(t.Context()), errClosed)
+	if _, err := b.Refill(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("refill after close: %v", err)
+	}
+}
+
+// TestReserveSurvivesEachFault: whatever call fails in a prune that uses the
+// reserve, in each way, nothing that was there is lost, nothing is left behind
+// but what the failing call itself left, and the next process makes it good.
+func TestReserveSurvivesEachFault(t *testing.T) {
+	kept := map[string][]string{"config": {"cfg"}, "ledger/0": {"l0"}}
+	play := func(disk *strictFS) (missing int64, err error) {
+		b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
+		err = b.UseReserve(t.Context())
+		err = errors.Join(err, b.PutIfAbsent(t.Context(), "ledger/1", bulk("l1")), b.Delete(t.Context(), "data/old/a"), b.Sync(t.Context()))
+		missing, rerr := b.Refill(t.Context())
+		return missing, errors.Join(err, rerr, b.Close())
+	}
+	for _, hollow := range []bool{false, true} {
+		dry := prepare(t)
+		dry.hollow = hollow
+		if missing, err := play(dry); missing != 0 || err != nil {
+			t.Fatalf("without a fault: %d missing, %v", missing, err)
+		}
+		if n := countCalls(dry, "remove "+reserveName); n < 2 { // the file and its lock
+			t.Fatalf("the reserve was not used: %q", dry.calls)
+		}
+		for _, fault := range []fsFault{{err: syscall.EIO}, {err: syscall.EIO, done: true}, {err: syscall.ENOSPC}, {err: syscall.EROFS}, {err: errShort, part: true}} {
+			for at := range dry.calls {
+				disk := prepare(t)
+				disk.hollow = hollow
+				disk.fault = fault
+				disk.fault.at = at + 1
+				missing, err := play(disk)
+				if missing != 0 && missing != testReserve {
+					t.Errorf("fault at %q: %d bytes missing, %v", disk.hit, missing, err)
+				}
+				if err := check(disk, kept, nil); err != nil {
+					t.Errorf("fault at %q: %v", disk.hit, err)
+				}
+				disk.kill()
+				recovers(t, disk)
+			}
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+	"holdfast/repo/record"
+)
+
+// fetchSegment brings a segment for the local index. A segment that is damaged
+// beyond its parity is rebuilt in memory from the packs of its session, which
+// say themselves what they hold: reading goes on, and check tells of the damage.
+func (c *Catalog) fetchSegment(ctx context.Context, name string) ([]byte, error) {
+	payload, err := c.Read(ctx, name, parity.Index)
+	if err == nil || record.IsGone(err) || ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
+		return payload, err
+	}
+	sid, _, nameErr := ledger.ParseNumbered(name)
+	if nameErr != nil {
+		return nil, err
+	}
+	packs, listErr := c.PacksOf(ctx, sid)
+	if listErr != nil {
+		return nil, errors.Join(err, listErr)
+	}
+	if len(packs) == 0 {
+		return nil, err // a run of the pruner: it lists what others wrote
+	}
+	c.Log.Warn("index segment is damaged; rebuilt from packs", "segment", name, "packs", len(packs), "error", err)
+	var b index.Builder
+	for _, p := range packs {
+		listed, entries, err := c.Table(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("rebuild %s: %w", name, err)
+		}
+		b.Add(listed, entries)
+	}
+	return b.Bytes()
+}
+
+// PacksOf lists the packs that a session wrote.
+func (c *Catalog) PacksOf(ctx context.Context, sid ledger.SID) ([]string, error) {
+	var names []string
+	for _, prefix := range []string{ledger.Data, ledger.Meta} {
+		found, err := c.List(ctx, prefix+sid.String()+"/")
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, found...)
+	}
+	return names, nil
+}
+
+// Table reads a pack and returns what its own table says of it.
+func (c *Catalog) Table(ctx context.Context, name string) (index.Pack, []index.Entry, error) {
+	sid, id, err := ledger.ParsePack(name)
+	if err != nil {
+		return index.Pack{}, nil, err
+	}
+	object, err := backend.Whole(ctx, c.Backend, name)
+	if err != nil {
+		return index.Pack{}, nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	header, table, err := pack.OpenTable(c.Keys, name, object)
+	if err != nil {
+		return index.Pack{}, nil, err
+	}
+	if header.ID != id {
+		return index.Pack{}, nil, fmt.Errorf("read %s: it holds another pack: %w", name, pack.ErrTampered)
+	}
+	entries := make([]index.Entry, len(table))
+	for i, e := range table {
+		entries[i] = index.Entry{ID: e.ID, Offset: e.Offset, Stored: e.Stored}
+	}
+	return index.Pack{
+		SID: sid.String(), Kind: uint8(header.Kind), ID: id, Epoch: header.Epoch,
+		Bytes: uint32(header.Shape.StoredBytes()), Count: uint32(len(table)), Sum: pack.Sum(table),
+	}, entries, nil
+}

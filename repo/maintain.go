@@ -1,0 +1,45 @@
+package repo
+
+import (
+	"context"
+
+	"holdfast/repo/points"
+	"holdfast/repo/prune"
+	"holdfast/repo/repair"
+)
+
+type (
+	// PruneOptions steer Prune.
+	PruneOptions = prune.Options
+	// PruneReport is what a prune did, or would do.
+	PruneReport = prune.Report
+	// PruneProgress tells how far a prune has come.
+	PruneProgress = prune.Progress
+	// RepairReport is what a repair of the index did.
+	RepairReport = repair.Report
+)
+
+var (
+	// ErrPruneBlocked: damage keeps prune from deciding.
+	ErrPruneBlocked = prune.ErrBlocked
+	// ErrPruneContended: other pruners were faster, again and again.
+	ErrPruneContended = prune.ErrContended
+)
+
+// Forget drops a point: from now on it is not listed, and a prune may remove what
+// only it needs. There is no way back.
+func (r *Repository) Forget(ctx context.Context, e Entry, reason string) error {
+	return points.Forget(ctx, r.catalog, e, reason)
+}
+
+// Prune removes what no point needs; see prune.Run. Options' Src and Who are
+// filled in.
+func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport, error) {
+	opts.Src, opts.Who = r.keys.SourceName("prune"), r.sessionOptions("prune")
+	return prune.Run(ctx, r.catalog, opts)
+}
+
+// RepairIndex lists every pack that no good segment lists; see repair.Index.
+func (r *Repository) RepairIndex(ctx context.Context, progress func(done, total int)) (*RepairReport, error) {
+	return repair.Index(ctx, r.catalog, r.keys.SourceName("repair"), r.sessionOptions("repair index"), progress)
+}

@@ -1,0 +1,293 @@
+// Package prune removes what no recovery point needs, while backups run.
+//
+// A round reads the newest ledger entry, looks at everything that is there,
+// follows the map of every live point, and lets package ledger decide. The
+// decision becomes the next ledger entry by put-if-absent, and only under an entry
+// that is in the ledger is anything deleted (FORMAT.md §9, P1 to P7). A round
+// that loses the number starts over; a round that dies at any moment leaves what
+// the next one recognizes. Repacking is writing: the pruner opens a session like
+// a backup, copies what is still needed of wasteful packs into its own, makes
+// that durable, and the next round finds that nobody needs the old packs.
+package prune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/catalog"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/parity"
+	"holdfast/repo/record"
+	"holdfast/repo/session"
+)
+
+var (
+	// ErrBlocked: something that live points need cannot be read. Nothing was
+	// removed on this word; the report names what it is.
+	ErrBlocked = errors.New("nothing may be pruned while something that points need cannot be read")
+	// ErrContended: other pruners decided faster, again and again.
+	ErrContended = errors.New("other pruners were faster")
+)
+
+const (
+	roundTries       = 16
+	defaultMaxUnused = 0.05
+	// DefaultDeadAfter is how long a session elsewhere may be silent.
+	DefaultDeadAfter = 24 * time.Hour
+)
+
+// Options steer a prune. The zero value works.
+type Options struct {
+	MaxUnused  *float64        // share of unused data that is left alone; nil: 0.05
+	MaxRepack  int64           // bytes to copy at most; 0: as much as it takes
+	Reencrypt  bool            // also repack what is sealed by an older key
+	DeadAfter  time.Duration   // silence of a session elsewhere; 0: DefaultDeadAfter
+	DryRun     bool            // decide and report, change nothing
+	RetainFor  time.Duration   // where objects can be locked: keep what is needed for so long from now; 0: off
+	Src        string          // source name of the pruner's own sessions
+	Who        session.Options // of the pruner's own sessions; its Locks tell which sessions are dead
+	Progress   func(Progress)  // may be nil; called from one goroutine at a time
+	packsInRun int             // for tests: entries of a run at most; 0: runEntries
+}
+
+// Progress tells how far a prune has come.
+type Progress struct {
+	Stage       string // listing, marking, repacking, removing
+	Done, Total int64  // of the stage, in the stage's own unit
+}
+
+// Report is what a prune did, or would do.
+type Report struct {
+	DryRun         bool           `json:"dry_run"`
+	Ledger         uint32         `json:"ledger"` // the newest entry
+	Points         int            `json:"points"` // that are kept
+	PacksLive      int            `json:"packs_live"`
+	BytesLive      int64          `json:"bytes_live"`   // of those packs, as stored
+	BytesUnused    int64          `json:"bytes_unused"` // in those packs, estimated by chunks
+	PacksRemoved   int            `json:"packs_removed"`
+	BytesRemoved   int64          `json:"bytes_removed"`   // of packs
+	ObjectsRemoved int            `json:"objects_removed"` // packs included
+	PacksRepacked  int            `json:"packs_repacked"`
+	BytesRepacked  int64          `json:"bytes_repacked"` // copied
+	PacksWaiting   int            `json:"packs_waiting"`  // condemned, but a session that may need them is open
+	BytesWaiting   int64          `json:"bytes_waiting"`
+	Open           []OpenSession  `json:"open"`    // sessions that others still write, or that died elsewhere
+	Revoked        []string       `json:"revoked"` // sessions found dead
+	Locked         int            `json:"locked"`  // objects that the place refused to delete
+	Blocked        []BlockedBy    `json:"blocked"`
+	Rules          map[string]int `json:"rules"` // how many decisions by rule
+}
+
+// OpenSession is a session without a slot.
+type OpenSession struct {
+	SID    string    `json:"sid"`
+	Host   string    `json:"host"`
+	Source string    `json:"source"`
+	Heard  time.Time `json:"heard"` // its newest record, by the store's clock
+}
+
+// BlockedBy names an object that keeps prune from deciding.
+type BlockedBy struct {
+	Object string `json:"object"`
+	Why    string `json:"why"`
+}
+
+// pruner carries one prune.
+type pruner struct {
+	c    *catalog.Catalog
+	opts Options
+	rep  *Report
+
+	slots map[ledger.SID]slot // as read: a slot never changes
+}
+
+// Run prunes. It returns ErrBlocked with the report when damage keeps it from
+// deciding, and the report of what was done so far with any error.
+func Run(ctx context.Context, c *catalog.Catalog, opts Options) (*Report, error) {
+	if opts.DeadAfter == 0 {
+		opts.DeadAfter = DefaultDeadAfter
+	}
+	if opts.packsInRun == 0 {
+		opts.packsInRun = runEntries
+	}
+	p := &pruner{c: c, opts: opts, slots: map[ledger.SID]slot{}, rep: &Report{
+		DryRun: opts.DryRun, Open: []OpenSession{}, Revoked: []string{}, Blocked: []BlockedBy{}, Rules: map[string]int{},
+	}}
+	err := p.withReserve(ctx, p.run)
+	return p.rep, err
+}
+
+// withReserve runs fn, and once more with the space that is kept for it if the
+// place is full. Whatever becomes of it, the reserve is taken again.
+func (p *pruner) withReserve(ctx context.Context, fn func(context.Context) error) error {
+	err := fn(ctx)
+	reserve, ok := backend.As[backend.Reserver](p.c.Backend)
+	if !ok || !errors.Is(err, backend.ErrNoSpace) || p.opts.DryRun {
+		return err
+	}
+	p.c.Log.Warn("the place is full; using the space kept for pruning")
+	if err := reserve.UseReserve(ctx); err != nil {
+		return err
+	}
+	err = fn(ctx)
+	missing, refillErr := reserve.Refill(context.WithoutCancel(ctx))
+	if missing > 0 {
+		p.c.Log.Warn("the space kept for pruning could not be taken again in full", "missing_bytes", missing)
+	}
+	return errors.Join(err, refillErr)
+}
+
+// run makes rounds; then, if it pays, a repack and the rounds that let the old
+// packs go.
+func (p *pruner) run(ctx context.Context) error {
+	r, err := p.rounds(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { r.close() }()
+	chosen := r.chooseRepack()
+	if p.opts.DryRun {
+		p.rep.PacksRepacked, p.rep.BytesRepacked = len(chosen.packs), chosen.copy
+		return nil
+	}
+	if len(chosen.packs) > 0 {
+		if err := r.repack(ctx, chosen); err != nil {
+			if !errors.Is(err, backend.ErrNoSpace) {
+				return fmt.Errorf("repack: %w", err)
+			}
+			p.c.Log.Warn("no room to repack: only whole packs were removed", "error", err)
+		}
+		r.close()
+		if r, err = p.rounds(ctx); err != nil {
+			return err
+		}
+	}
+	return r.extend(ctx)
+}
+
+// roundsMost is how many rounds in a row can be of use: one condemns, one lets
+// go and writes the runs, one collects what the second one left, and one more
+// for what others did meanwhile.
+const roundsMost = 4
+
+// rounds makes rounds until one more would change nothing. With sessions open
+// that is soon; without any, what was condemned goes in the same run.
+func (p *pruner) rounds(ctx context.Context) (*round, error) {
+	for n := 1; ; n++ {
+		r, err := p.round(ctx)
+		if err != nil || p.opts.DryRun || n == roundsMost || !r.pending() {
+			return r, err
+		}
+		r.close()
+	}
+}
+
+// round decides and removes, until its entry is the ledger's.
+func (p *pruner) round(ctx context.Context) (*round, error) {
+	for range roundTries {
+		r, err := p.tryRound(ctx)
+		switch {
+		case errors.Is(err, errAgain), errors.Is(err, index.ErrCorrupt):
+			// Somebody was faster, a session was revoked, or a file of the local
+			// index was damaged: look at the world anew.
+			r.close()
+			if err := p.c.Refresh(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		case err != nil:
+			r.close()
+			return r, err
+		}
+		return r, nil
+	}
+	return nil, ErrContended
+}
+
+var errAgain = errors.New("the round starts over")
+
+func (p *pruner) tryRound(ctx context.Context) (*round, error) {
+	r := &round{pruner: p}
+	for _, step := range []func(context.Context) error{r.look, r.revokeGone, r.mark, r.decide} {
+		if err := step(ctx); err != nil {
+			return r, err
+		}
+	}
+	r.report(ctx)
+	if p.opts.DryRun || len(r.survey.Blocked) > 0 {
+		return r, r.blocked()
+	}
+	before := r.view
+	wrote, err := r.write(ctx)
+	if err != nil {
+		return r, err
+	}
+	if err := r.remove(ctx); err != nil {
+		return r, err
+	}
+	if !wrote {
+		return r, nil
+	}
+	return r, r.revokeSilent(ctx, before)
+}
+
+func (r *round) blocked() error {
+	if len(r.survey.Blocked) == 0 {
+		return nil
+	}
+	first := r.survey.Blocked[0]
+	return fmt.Errorf("%s: %s: %w", first.Object, first.Why, ErrBlocked)
+}
+
+// write makes the decision the ledger's, and reports whether there was anything
+// to write.
+func (r *round) write(ctx context.Context) (bool, error) {
+	if err := r.writeRuns(ctx); err != nil {
+		return false, err
+	}
+	r.wroteRuns = len(r.plan.Run) > 0
+	if !r.plan.Changed && !r.mustWrite() {
+		return false, nil
+	}
+	number := r.view.Number + 1
+	err := r.c.Write(ctx, ledger.LedgerName(number), parity.Ledger, r.plan.Next)
+	if record.IsTaken(err) {
+		return false, errAgain
+	}
+	if err != nil {
+		return false, fmt.Errorf("write ledger %d: %w", number, err)
+	}
+	view, err := ledger.NewView(number, r.plan.Next)
+	if err != nil {
+		return false, err
+	}
+	r.c.SetView(view)
+	r.view, r.rep.Ledger = view, number
+	return true, nil
+}
+
+// mustWrite: an entry that says nothing new is still worth its number when a
+// silent session waits to be judged (the entry's time is the store's clock), or
+// when packs of this very generation are to be repacked (a copy must be younger).
+func (r *round) mustWrite() bool {
+	for _, open := range r.plan.Next.Open {
+		for _, old := range r.view.Entry.Open {
+			if open == old {
+				return true
+			}
+		}
+	}
+	if r.pending() {
+		return true
+	}
+	for _, name := range r.chooseRepack().packs {
+		if owner, _, err := ledger.ParsePack(name); err == nil && !ledger.MayRepack(owner, r.view.Number) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,183 @@
+// Package record reads and writes record objects: everything in a repository
+// that is not a pack of chunks. A record is one sealed payload under a fixed
+// name, written once; precious ones lie there twice (FORMAT.md §2, §4).
+package record
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+	"holdfast/repo/seal"
+)
+
+// Store is the place of a repository with the keys to it. All fields but
+// OnHealed are required. It may be used from many goroutines.
+type Store struct {
+	Backend    backend.Backend
+	Ring       *seal.Ring
+	Keys       *seal.Keys
+	Profile    parity.Profile // of what is written
+	Rand       io.Reader
+	Now        func() time.Time // for records and hints, never for safety
+	Log        *slog.Logger
+	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
+	OnHealed   func(name string) // told each time a read had to heal an object
+}
+
+// Write seals v as a record object and takes its name for ever. It returns
+// backend.ErrExists if another record has the name. Precious records get their
+// spare first.
+func (s *Store) Write(ctx context.Context, name string, kind parity.Kind, v any) error {
+	payload, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return s.WritePayload(ctx, name, kind, payload)
+}
+
+// WritePayload is Write for bytes that are no JSON.
+func (s *Store) WritePayload(ctx context.Context, name string, kind parity.Kind, payload []byte) error {
+	object, err := pack.EncodeRecord(s.Params(kind, name), payload)
+	if err != nil {
+		return fmt.Errorf("seal %s: %w", name, err)
+	}
+	if ledger.HasSpare(name) {
+		if err := s.Backend.PutIfAbsent(ctx, ledger.Spare(name), object.Bytes); err != nil {
+			return fmt.Errorf("write %s: %w", ledger.Spare(name), err)
+		}
+	}
+	if err := s.Backend.PutIfAbsent(ctx, name, object.Bytes); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// Params are how this repository encodes an object of one fixed name.
+func (s *Store) Params(kind parity.Kind, name string) pack.Params {
+	p := pack.Params{
+		Keys: s.Keys, Epoch: s.Ring.Current(), Kind: kind, Profile: s.Profile, Rand: s.Rand,
+		NameOf: func([16]byte) string { return name },
+	}
+	if s.VerifyFull {
+		p.Verify = pack.VerifyFull
+	}
+	return p
+}
+
+// Read reads and opens a record object, heals it in memory if it must, and
+// turns to the spare where there is one.
+func (s *Store) Read(ctx context.Context, name string, kind parity.Kind) ([]byte, error) {
+	payload, err := s.readCopy(ctx, name, name, kind)
+	if err == nil || !ledger.HasSpare(name) || ctx.Err() != nil {
+		return payload, err
+	}
+	payload, spareErr := s.readCopy(ctx, ledger.Spare(name), name, kind)
+	if spareErr != nil {
+		return nil, err // the original's error tells more
+	}
+	s.NoteHealed(name)
+	return payload, nil
+}
+
+// readCopy reads the record that lies at place under its true name.
+func (s *Store) readCopy(ctx context.Context, place, name string, kind parity.Kind) ([]byte, error) {
+	object, err := backend.Whole(ctx, s.Backend, place)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", place, err)
+	}
+	payload, healed, err := pack.OpenRecord(s.Keys, name, kind, object)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", place, err)
+	}
+	if healed {
+		s.NoteHealed(place)
+	}
+	return payload, nil
+}
+
+// ReadAs reads a record of one type.
+func ReadAs[T any](ctx context.Context, s *Store, name string, kind parity.Kind) (*T, error) {
+	payload, err := s.Read(ctx, name, kind)
+	if err != nil {
+		return nil, err
+	}
+	v, err := ledger.Decode[T](payload)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return v, nil
+}
+
+// NoteHealed tells that bytes came back only through parity or a spare: the
+// object wants a scrub.
+func (s *Store) NoteHealed(name string) {
+	s.Log.Warn("object healed while reading", "object", name)
+	if s.OnHealed != nil {
+		s.OnHealed(name)
+	}
+}
+
+// List returns the names below prefix, sorted.
+func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
+	var names []string
+	err := s.Backend.List(ctx, prefix, func(info backend.Info) error {
+		names = append(names, info.Name)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", prefix, err)
+	}
+	return names, nil
+}
+
+// SIDs are the sessions of which there is an object PREFIX/SRC/SID below prefix.
+func (s *Store) SIDs(ctx context.Context, prefix string) (map[ledger.SID]bool, error) {
+	names, err := s.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	sids := make(map[ledger.SID]bool, len(names))
+	for _, name := range names {
+		if sid, err := ledger.ParseSlot(name); err == nil {
+			sids[sid] = true
+		}
+	}
+	return sids, nil
+}
+
+// RandomHex reads n random bytes and writes them in hex.
+func (s *Store) RandomHex(n int) (string, error) {
+	raw := make([]byte, n)
+	if _, err := io.ReadFull(s.Rand, raw); err != nil {
+		return "", fmt.Errorf("read randomness: %w", err)
+	}
+	return hex.EncodeToString(raw), nil
+}
+
+// IsGone reports whether err means that an object is not there.
+func IsGone(err error) bool { return errors.Is(err, backend.ErrNotFound) }
+
+// IsTaken reports whether err means that a name is taken by other bytes.
+func IsTaken(err error) bool { return errors.Is(err, backend.ErrExists) }
+
+// IsDefinite reports whether an error says something of the object, not of the
+// way to it.
+func IsDefinite(err error) bool {
+	for _, target := range []error{backend.ErrNotFound, pack.ErrDamaged, pack.ErrTampered, pack.ErrFormat, index.ErrCorrupt} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
