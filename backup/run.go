@@ -73,6 +73,10 @@ func Run(ctx context.Context, r *repo.Repository, src Source, opts Options) (*Re
 	}
 	parent := session.Parent()
 	if opts.Parent != nil {
+		if err := session.Expect(ctx, opts.Parent); err != nil {
+			session.Abort()
+			return nil, err
+		}
 		parent = opts.Parent
 	}
 	if opts.Full {

@@ -22,13 +22,6 @@ const (
 // Compression modes that init accepts.
 var compressions = []string{"auto", "none", "fast", "max"}
 
-// NewKey is a secret for which a slot is made.
-type NewKey struct {
-	Secret seal.Secret
-	KDF    seal.KDF // for passwords; a key file needs none
-	Label  string
-}
-
 // InitParams are the choices that last. Zero values mean the defaults.
 type InitParams struct {
 	Parity         string // standard, strong, off
@@ -104,12 +97,11 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 // key slots that it may have written.
 func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Config) (made []string, err error) {
 	for _, key := range keys {
-		if r.slot, err = r.store.RandomHex(slotIDBytes); err != nil {
-			return made, err
+		id, err := r.slots.First(ctx, key)
+		if id != "" {
+			made = append(made, ledger.Keys+id, ledger.Spare(ledger.Keys+id))
 		}
-		name := ledger.Keys + r.slot
-		made = append(made, name, ledger.Spare(name))
-		if err := r.writeSlot(ctx, name, key); err != nil {
+		if err != nil {
 			return made, err
 		}
 	}

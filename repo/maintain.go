@@ -43,3 +43,13 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 func (r *Repository) RepairIndex(ctx context.Context, progress func(done, total int)) (*RepairReport, error) {
 	return repair.Index(ctx, r.catalog, r.keys.SourceName("repair"), r.sessionOptions("repair index"), progress)
 }
+
+// RepairPacksReport is what a repair of packs did.
+type RepairPacksReport = repair.PacksReport
+
+// RepairPacks salvages what is left of damaged packs; see repair.Packs.
+func (r *Repository) RepairPacks(ctx context.Context, dryRun bool, progress func(done, total int)) (*RepairPacksReport, error) {
+	return repair.Packs(ctx, r.catalog, repair.PacksOptions{
+		Src: r.keys.SourceName("repair"), Who: r.sessionOptions("repair packs"), DryRun: dryRun, Progress: progress,
+	})
+}

@@ -54,7 +54,7 @@ type Options struct {
 type Repository struct {
 	be      backend.Backend
 	keys    *seal.Keys
-	slot    string // the key slot that opened it
+	slots   *slot.Keys
 	config  ledger.Config
 	opts    Options
 	log     *slog.Logger
@@ -69,7 +69,7 @@ func (r *Repository) Config() ledger.Config { return r.config }
 func (r *Repository) Location() string { return r.be.Location() }
 
 // Slot is the id of the key slot that opened the repository.
-func (r *Repository) Slot() string { return r.slot }
+func (r *Repository) Slot() string { return r.slots.Slot() }
 
 // CDCKey keys the cutting of streams.
 func (r *Repository) CDCKey() [32]byte { return r.keys.CDC() }
@@ -98,15 +98,17 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Opti
 	return r, r.openCatalog(ctx)
 }
 
-func newRepository(be backend.Backend, ring *seal.Ring, slot string, opts Options) *Repository {
-	r := &Repository{be: be, keys: ring.Keys(), slot: slot, opts: opts, log: opts.Log}
+func newRepository(be backend.Backend, ring *seal.Ring, id string, opts Options) *Repository {
+	r := &Repository{be: be, keys: ring.Keys(), opts: opts, log: opts.Log}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.store = &record.Store{
 		Backend: be, Ring: ring, Keys: r.keys, Rand: opts.Rand, Now: opts.Now, Log: r.log,
-		VerifyFull: opts.VerifyFull, OnHealed: opts.Healed,
+		VerifyFull: opts.VerifyFull, OnHealed: opts.Healed, Follow: r.follow,
 	}
+	r.slots = &slot.Keys{Backend: be, Ring: ring, Rand: opts.Rand, Now: opts.Now, Log: r.log}
+	r.slots.Opened(id)
 	return r
 }
 

@@ -3,11 +3,14 @@ package repo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"holdfast/repo/blob"
+	"holdfast/repo/ledger"
 	"holdfast/repo/points"
 	"holdfast/repo/recovery"
+	"holdfast/repo/seal"
 	"holdfast/repo/session"
 )
 
@@ -26,6 +29,9 @@ type Session struct {
 // Begin starts a session for the source of that identity (steps W1–W4 of
 // FORMAT.md §9). name is for people.
 func (r *Repository) Begin(ctx context.Context, name, identity string) (*Session, error) {
+	if err := r.follow(ctx); err != nil { // what is written from here on is sealed by the newest root
+		return nil, fmt.Errorf("begin session: %w", err)
+	}
 	src := r.keys.SourceName(identity)
 	inner, err := session.Begin(ctx, r.catalog, src, r.sessionOptions(name))
 	if err != nil {
@@ -51,6 +57,9 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		return err
 	}
 	for _, p := range problems {
+		if errors.Is(p, seal.ErrUnknownEpoch) { // to go on would be to write what keys before a rotation open
+			return fmt.Errorf("find parent: %w", p)
+		}
 		s.r.log.Warn("manifest cannot be read", "point", p.ID, "error", p.Err)
 	}
 	if newest := points.LastMade(known); newest != nil {
@@ -80,4 +89,29 @@ func (s *Session) Commit(ctx context.Context, p *recovery.Point) error {
 		return fmt.Errorf("write manifest: %w", err)
 	}
 	return s.Session.Commit(ctx, manifest)
+}
+
+// Expect returns recovery.ErrUnknown unless the point still exists. A parent that
+// the caller found before the session began counts only after this: from then on
+// nothing that it needs can go before the session is over (FORMAT.md §9).
+func (s *Session) Expect(ctx context.Context, p *recovery.Point) error {
+	sid, err := ledger.ParseSID(p.SID)
+	if err != nil {
+		return err
+	}
+	known, problems, err := points.Of(ctx, s.r.catalog, sid.Src)
+	if err != nil {
+		return err
+	}
+	for _, e := range known {
+		if e.ID == p.ID {
+			return nil
+		}
+	}
+	for _, problem := range problems {
+		if problem.ID == p.ID {
+			return problem
+		}
+	}
+	return fmt.Errorf("point %s was forgotten meanwhile: %w", p.ID, recovery.ErrUnknown)
 }

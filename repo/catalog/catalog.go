@@ -44,7 +44,8 @@ func Open(ctx context.Context, s *record.Store, dir string) (*Catalog, error) {
 		return nil, fmt.Errorf("open local index: %w", err)
 	}
 	c := &Catalog{Store: s, Index: local}
-	c.Load = &load.Loader{Backend: s.Backend, Keys: s.Keys, Index: local, Refresh: c.Refresh, Healed: s.NoteHealed}
+	c.Load = &load.Loader{Backend: s.Backend, Keys: s.Keys, Index: local, Refresh: c.Refresh, Healed: s.NoteHealed, Follow: s.Follow}
+	c.Load.Ledger = func() uint32 { return c.View().Number }
 	if err := c.Refresh(ctx); err != nil {
 		return nil, errors.Join(err, local.Close())
 	}

@@ -164,7 +164,7 @@ func (c *checker) copies(names []string) {
 
 func (c *checker) record(ctx context.Context, name string) error {
 	kind, ours := kindOf(ledger.TrueName(name))
-	slot := strings.HasPrefix(ledger.TrueName(name), ledger.Keys)
+	slot := ledger.IsKeyObject(ledger.TrueName(name))
 	if !ours && !slot {
 		return nil
 	}

@@ -29,6 +29,7 @@ const (
 	loadGap       = 128 << 10 // two chunks so close are fetched in one range
 	loadSpanBytes = 8 << 20   // no range is longer than this
 	lookupTries   = 16        // files of the local index that one look-up replaces at most
+	refreshTries  = 32        // ledger entries that a read outlasts
 )
 
 // Loader reads the packs of one repository. It may be used from many goroutines.
@@ -36,8 +37,10 @@ type Loader struct {
 	Backend backend.Backend
 	Keys    *seal.Keys
 	Index   *index.Local
-	Refresh func(ctx context.Context) error // brings the index up to date
+	Refresh func(ctx context.Context) error // brings ledger and index up to date
+	Ledger  func() uint32                   // number of the newest entry that Refresh has seen
 	Healed  func(name string)               // told of each object that only parity brought back
+	Follow  func(ctx context.Context) error // takes in rotations of the keys; nil: never
 }
 
 // DamageError says which object keeps a chunk from being read.
@@ -94,24 +97,45 @@ func (l *Loader) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn fun
 	return group.Wait()
 }
 
-// locate finds every id and groups what lies close together in one pack. If
-// the local index misses one it is refreshed once.
+// fresher brings the index up to date for one operation, as often as that can
+// help: once, and again as long as the ledger has moved since, because a prune
+// beside us may take away what the last refresh has found.
+type fresher struct {
+	l     *Loader
+	tries int
+	seen  uint32
+}
+
+// try reports whether the index may know more than before.
+func (f *fresher) try(ctx context.Context) (bool, error) {
+	if f.tries == refreshTries {
+		return false, nil
+	}
+	if err := f.l.Refresh(ctx); err != nil {
+		return false, err
+	}
+	now := f.l.Ledger()
+	more := f.tries == 0 || now != f.seen
+	f.tries, f.seen = f.tries+1, now
+	return more, nil
+}
+
+// locate finds every id and groups what lies close together in one pack. If the
+// local index misses one it is refreshed.
 func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 	all := make([]wanted, 0, len(ids))
-	refreshed := false
+	index := fresher{l: l}
 	for i, id := range ids {
 		found, err := l.Lookup(ctx, id)
+		for err == nil && len(found) == 0 {
+			var more bool
+			if more, err = index.try(ctx); err != nil || !more {
+				break
+			}
+			found, err = l.Lookup(ctx, id)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if len(found) == 0 && !refreshed {
-			refreshed = true
-			if err := l.Refresh(ctx); err != nil {
-				return nil, err
-			}
-			if found, err = l.Lookup(ctx, id); err != nil {
-				return nil, err
-			}
 		}
 		if len(found) == 0 {
 			return nil, fmt.Errorf("chunk %.16s: %w", id, ErrMissing)
@@ -182,6 +206,12 @@ func (l *Loader) loadSpan(ctx context.Context, kind blob.Kind, sp span, fn func(
 	for _, w := range sp.chunks {
 		from := int64(w.at.Offset) - sp.start
 		plain, err := pack.OpenChunk(l.Keys, refTo(w.at), object[from:from+int64(w.at.Stored)], w.id, kind)
+		if errors.Is(err, seal.ErrUnknownEpoch) && l.Follow != nil {
+			if err := l.Follow(ctx); err != nil {
+				return fmt.Errorf("load from %s: %w", sp.pack.Name(), err)
+			}
+			plain, err = pack.OpenChunk(l.Keys, refTo(w.at), object[from:from+int64(w.at.Stored)], w.id, kind)
+		}
 		if err != nil {
 			hurt, cause = append(hurt, w), err
 			continue
@@ -206,13 +236,16 @@ func (l *Loader) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted,
 		return err
 	}
 	var last mended
-	refreshed := false
+	index := fresher{l: l}
 	for _, w := range chunks {
 		plain, err := l.rescue(ctx, kind, w, &last)
-		if err != nil && !refreshed && ctx.Err() == nil {
-			refreshed = true
-			if err := l.Refresh(ctx); err != nil {
-				return err
+		for err != nil && ctx.Err() == nil && !errors.Is(err, backend.ErrUnreachable) {
+			more, refreshErr := index.try(ctx)
+			if refreshErr != nil {
+				return refreshErr
+			}
+			if !more {
+				break
 			}
 			last = mended{}
 			plain, err = l.rescue(ctx, kind, w, &last)
@@ -258,6 +291,9 @@ func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *men
 		}
 		plain, _, openErr := pack.OpenChunkIn(l.Keys, refTo(at), at.Stored, last.object, w.id, kind)
 		if openErr != nil {
+			plain, openErr = l.olderVersion(ctx, kind, w.id, at, openErr)
+		}
+		if openErr != nil {
 			err = openErr
 			continue
 		}
@@ -271,6 +307,18 @@ func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *men
 		return plain, nil
 	}
 	return nil, err
+}
+
+// olderVersion looks for the chunk in every body that the pack's name has had, in
+// a place that keeps them. cause is the error that stands if there is none.
+func (l *Loader) olderVersion(ctx context.Context, kind blob.Kind, id blob.ID, at index.Location, cause error) ([]byte, error) {
+	for body := range backend.Others(ctx, l.Backend, at.Pack.Name()) {
+		if plain, _, err := pack.OpenChunkIn(l.Keys, refTo(at), at.Stored, body, id, kind); err == nil {
+			l.Healed(at.Pack.Name())
+			return plain, nil
+		}
+	}
+	return nil, cause
 }
 
 // fetchMended makes last the named pack, as far as parity mends it.

@@ -33,6 +33,31 @@ func OpenChunk(keys *seal.Keys, ref Ref, sealed []byte, want blob.ID, kind blob.
 	return plain, nil
 }
 
+// OpenUnknown opens one chunk of which neither id nor content kind is known for
+// certain: kinds are tried until fits says that an id is the one it looks for. It
+// is for packs whose own table is lost. Errors are those of OpenChunk.
+func OpenUnknown(keys *seal.Keys, ref Ref, sealed []byte, kinds []blob.Kind, fits func(blob.ID) bool) (Entry, []byte, error) {
+	aead, err := keys.AEAD(ref.Kind, ref.Epoch, ref.ID)
+	if err != nil {
+		return Entry{}, nil, fmt.Errorf("open chunk in %s: %w", ref.Name, err)
+	}
+	c := crypter{aead: aead, name: []byte(ref.Name)}
+	framed, err := c.open(nil, sealed, ref.Offset)
+	if err != nil {
+		return Entry{}, nil, fmt.Errorf("open chunk in %s: %w", ref.Name, err)
+	}
+	plain, err := Decompress(framed, nil)
+	if err != nil {
+		return Entry{}, nil, fmt.Errorf("open chunk in %s: %w: %w", ref.Name, ErrFormat, err)
+	}
+	for _, kind := range kinds {
+		if id := keys.ID(kind, plain); fits(id) {
+			return Entry{ID: id, Kind: kind, Raw: uint32(len(plain)), Offset: ref.Offset, Stored: uint32(len(sealed))}, plain, nil
+		}
+	}
+	return Entry{}, nil, fmt.Errorf("open chunk in %s: %w", ref.Name, ErrContent)
+}
+
 // openChunk opens, decodes and compares the id, always.
 func openChunk(keys *seal.Keys, c *crypter, at uint32, sealed []byte, want blob.ID, kind blob.Kind) ([]byte, error) {
 	buf := buffers.Get().(*[]byte)

@@ -24,13 +24,16 @@ import (
 // Store is the place of a repository with the keys to it. All fields but
 // OnHealed are required. It may be used from many goroutines.
 type Store struct {
-	Backend    backend.Backend
-	Ring       *seal.Ring
-	Keys       *seal.Keys
-	Profile    parity.Profile // of what is written
-	Rand       io.Reader
-	Now        func() time.Time // for records and hints, never for safety
-	Log        *slog.Logger
+	Backend backend.Backend
+	Ring    *seal.Ring
+	Keys    *seal.Keys
+	Profile parity.Profile // of what is written
+	Rand    io.Reader
+	Now     func() time.Time // for records and hints, never for safety
+	Log     *slog.Logger
+	// Follow takes in rotations of the keys since the repository was opened: it
+	// is called once when an object is met whose epoch Keys do not hold. nil: never.
+	Follow     func(ctx context.Context) error
 	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
 	OnHealed   func(name string) // told each time a read had to heal an object
 }
@@ -66,7 +69,7 @@ func (s *Store) WritePayload(ctx context.Context, name string, kind parity.Kind,
 // Params are how this repository encodes an object of one fixed name.
 func (s *Store) Params(kind parity.Kind, name string) pack.Params {
 	p := pack.Params{
-		Keys: s.Keys, Epoch: s.Ring.Current(), Kind: kind, Profile: s.Profile, Rand: s.Rand,
+		Keys: s.Keys, Epoch: s.Keys.Epoch(), Kind: kind, Profile: s.Profile, Rand: s.Rand,
 		NameOf: func([16]byte) string { return name },
 	}
 	if s.VerifyFull {
@@ -97,13 +100,27 @@ func (s *Store) readCopy(ctx context.Context, place, name string, kind parity.Ki
 		return nil, fmt.Errorf("read %s: %w", place, err)
 	}
 	payload, healed, err := pack.OpenRecord(s.Keys, name, kind, object)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", place, err)
+	if errors.Is(err, seal.ErrUnknownEpoch) && s.Follow != nil {
+		if err := s.Follow(ctx); err != nil {
+			return nil, fmt.Errorf("open %s: %w", place, err)
+		}
+		payload, healed, err = pack.OpenRecord(s.Keys, name, kind, object)
 	}
-	if healed {
-		s.NoteHealed(place)
+	if err == nil {
+		if healed {
+			s.NoteHealed(place)
+		}
+		return payload, nil
 	}
-	return payload, nil
+	// In a bucket that keeps versions the oldest one that verifies is the object,
+	// whatever was laid over it or put there before it.
+	for other := range backend.Others(ctx, s.Backend, place) {
+		if payload, _, otherErr := pack.OpenRecord(s.Keys, name, kind, other); otherErr == nil {
+			s.NoteHealed(place)
+			return payload, nil
+		}
+	}
+	return nil, fmt.Errorf("open %s: %w", place, err)
 }
 
 // ReadAs reads a record of one type.

@@ -69,6 +69,9 @@ type Point struct {
 
 	Host    string `json:"host"`    // the machine that made it
 	Program string `json:"program"` // name and version of the writer
+	// Origin is the repository and point that a copy was made from:
+	// "<repository id>/<point id>"; of a copy of a copy, the first of them.
+	Origin string `json:"origin,omitempty"`
 
 	Items []Item          `json:"items"`
 	Attrs json.RawMessage `json:"attrs,omitempty"` // the driver's own: VM configuration facts …

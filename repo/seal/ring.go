@@ -1,11 +1,14 @@
 package seal
 
 import (
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"sync"
 )
 
 // maxEpochs bounds a ring: more roots than any repository rotates through in a
@@ -16,15 +19,48 @@ const maxEpochs = 1024
 var ErrRingFull = errors.New("key ring is full")
 
 // Ring is the key ring of a repository: the id root and the sealing root of
-// each epoch, all random. It is not safe for AddEpoch concurrent with other
-// use. It prints as "***".
+// each epoch, all random. It is safe for concurrent use and prints as "***".
 type Ring struct{ held veiled[*roots] }
 
-// roots are the bytes of a ring.
+// roots are the bytes of a ring. It only grows: no root is ever changed.
 type roots struct {
-	id      []byte
-	sealing map[uint32][]byte
-	current uint32
+	mu       sync.RWMutex
+	id       []byte
+	sealing  map[uint32][]byte
+	current  uint32
+	identity Identity // of the slot that it came from; may be zero
+}
+
+// root returns the root of an epoch; nil when the ring lacks it.
+func (r *roots) root(epoch uint32) []byte {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.sealing[epoch]
+}
+
+// add appends the root of the next epoch; a root that is there already does no
+// harm, since two may follow the same decision.
+func (r *roots) add(epoch uint32, root []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case subtle.ConstantTimeCompare(r.sealing[epoch], root) == 1:
+		return nil
+	case r.current >= maxEpochs:
+		return ErrRingFull
+	case epoch != r.current+1:
+		return fmt.Errorf("add epoch %d to a ring of %d: %w", epoch, r.current, ErrUnknownEpoch)
+	}
+	r.current = epoch
+	r.sealing[epoch] = root
+	return nil
+}
+
+// all returns the roots as they are now.
+func (r *roots) all() (sealing map[uint32][]byte, current uint32) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return maps.Clone(r.sealing), r.current
 }
 
 // ringJSON is the ring inside a slot's seal.
@@ -45,34 +81,21 @@ func NewRing(rand io.Reader) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key ring: %w", err)
 	}
-	r := &Ring{veil(&roots{id: idRoot, sealing: map[uint32][]byte{}})}
-	if _, err := r.AddEpoch(rand); err != nil {
-		return nil, fmt.Errorf("make key ring: %w", err)
-	}
-	return r, nil
-}
-
-// AddEpoch draws the root of a new epoch, makes it the current one and returns
-// its number. Every slot must be written again to hold it.
-func (r *Ring) AddEpoch(rand io.Reader) (uint32, error) {
-	held := r.held()
-	if len(held.sealing) >= maxEpochs {
-		return 0, ErrRingFull
-	}
 	root, err := draw(rand, KeyBytes)
 	if err != nil {
-		return 0, fmt.Errorf("add epoch: %w", err)
+		return nil, fmt.Errorf("make key ring: %w", err)
 	}
-	held.current++
-	held.sealing[held.current] = root
-	return held.current, nil
+	return &Ring{veil(&roots{id: idRoot, sealing: map[uint32][]byte{1: root}, current: 1})}, nil
 }
 
-// Current is the epoch that seals what is written now.
-func (r *Ring) Current() uint32 { return r.held().current }
-
-// Epochs is the number of epochs in the ring.
-func (r *Ring) Epochs() int { return len(r.held().sealing) }
+// Current is the epoch that seals what is written now. Epochs run from 1, so it
+// is their number, too.
+func (r *Ring) Current() uint32 {
+	held := r.held()
+	held.mu.RLock()
+	defer held.mu.RUnlock()
+	return held.current
+}
 
 func draw(rand io.Reader, n int) ([]byte, error) {
 	b := make([]byte, n)
@@ -82,18 +105,19 @@ func draw(rand io.Reader, n int) ([]byte, error) {
 	return b, nil
 }
 
-// encode writes the ring as it stands in a slot: secret bytes.
-func (r *Ring) encode() ([]byte, error) {
-	held := r.held()
-	out := ringJSON{Version: 1, IDRoot: held.id}
-	for e := uint32(1); e <= held.current; e++ {
-		out.Epochs = append(out.Epochs, epochJSON{e, held.sealing[e]})
+// encode writes the ring as it stands in a slot, secret bytes, and tells its
+// last epoch.
+func (r *Ring) encode() (plain []byte, current uint32, err error) {
+	sealing, current := r.held().all()
+	out := ringJSON{Version: 1, IDRoot: r.held().id}
+	for e := uint32(1); e <= current; e++ {
+		out.Epochs = append(out.Epochs, epochJSON{e, sealing[e]})
 	}
 	b, err := json.Marshal(out)
 	if err != nil {
-		return nil, fmt.Errorf("encode key ring: %w", err)
+		return nil, 0, fmt.Errorf("encode key ring: %w", err)
 	}
-	return b, nil
+	return b, current, nil
 }
 
 // decodeRing reads what encode wrote. Epochs run from 1 without gaps.

@@ -12,7 +12,11 @@
 // random per chunk, and the limits of random nonces never apply.
 //
 // The ring lies in the repository wrapped by a password or a key file: a key
-// slot. Changing a password rewraps the ring and re-encrypts nothing.
+// slot. Changing a password rewraps the ring and re-encrypts nothing. Since
+// nobody knows all passwords, a rotation does not rewrap: each slot has a key
+// pair whose public half stands in it, and the new root is sealed to each of
+// them, a box a slot. Whoever holds the newest root vouches for the slots that
+// may have the next one.
 package seal
 
 import (
@@ -26,6 +30,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/zeebo/blake3"
 
@@ -43,7 +48,8 @@ const TagBytes = 16
 const NonceBytes = 12
 
 // ErrUnknownEpoch: an object was sealed by a root that this key ring does not
-// hold. The slot that was opened is older than the last rotation.
+// hold. The keys were rotated since it was opened; or, if the place shows no
+// such rotation, it has lost or withheld it.
 var ErrUnknownEpoch = errors.New("key ring does not hold this epoch")
 
 const redacted = "***"
@@ -54,10 +60,15 @@ type Keys struct{ held veiled[*derived] }
 
 // derived is all that is derived once from a ring.
 type derived struct {
-	ids     sync.Pool // *idHasher
-	object  [KeyBytes]byte
-	source  [KeyBytes]byte
-	cdc     [KeyBytes]byte
+	ids    sync.Pool // *idHasher
+	object [KeyBytes]byte
+	source [KeyBytes]byte
+	cdc    [KeyBytes]byte
+	epochs atomic.Pointer[epochKeys] // replaced as a whole when the ring grows
+}
+
+// epochKeys are the keys that an epoch adds. They are never changed.
+type epochKeys struct {
 	current uint32
 	kinds   map[kindEpoch][]byte
 }
@@ -76,23 +87,39 @@ type idHasher struct {
 }
 
 // Keys derives the working keys of the ring as it is now; an epoch added later
-// is not in them.
+// gets into them by Update.
 func (r *Ring) Keys() *Keys {
 	from := r.held()
-	k := &derived{current: from.current, kinds: map[kindEpoch][]byte{}}
+	k := &derived{}
 	copy(k.object[:], derive(from.id, nil, "holdfast/1 object"))
 	copy(k.source[:], derive(from.id, nil, "holdfast/1 source"))
 	copy(k.cdc[:], derive(from.id, nil, "holdfast/1 cdc"))
 	idKey := derive(from.id, nil, "holdfast/1 id")
 	k.ids.New = func() any { return &idHasher{h: keyed(idKey)} }
-	for epoch, root := range from.sealing {
+	keys := &Keys{veil(k)}
+	keys.Update(r)
+	return keys
+}
+
+// Update takes in the epochs that were added to the ring, which must be the
+// one that the keys came from. Whoever uses the keys sees them from then on.
+func (k *Keys) Update(r *Ring) {
+	sealing, current := r.held().all()
+	next := &epochKeys{current: current, kinds: map[kindEpoch][]byte{}}
+	for epoch, root := range sealing {
 		for _, kind := range parity.Kinds() {
 			if kind != parity.Key {
-				k.kinds[kindEpoch{kind, epoch}] = derive(root, nil, "holdfast/1 kind "+kind.String())
+				next.kinds[kindEpoch{kind, epoch}] = derive(root, nil, "holdfast/1 kind "+kind.String())
 			}
 		}
 	}
-	return &Keys{veil(k)}
+	held := &k.held().epochs
+	for { // of two updates at once the longer ring stays
+		now := held.Load()
+		if now != nil && now.current >= current || held.CompareAndSwap(now, next) {
+			return
+		}
+	}
 }
 
 // derive is HKDF-SHA256 to a key. It cannot fail for 32 bytes of output.
@@ -150,13 +177,18 @@ func (k *Keys) SourceName(identity string) string {
 func (k *Keys) CDC() [KeyBytes]byte { return k.held().cdc }
 
 // Epoch is the epoch that seals what is written now.
-func (k *Keys) Epoch() uint32 { return k.held().current }
+func (k *Keys) Epoch() uint32 { return k.held().epochs.Load().current }
+
+// IsCurrent reports whether an object of that epoch is sealed by the newest
+// root. What is not may be read by whoever once had an older one; a repack
+// seals it anew.
+func (k *Keys) IsCurrent(epoch uint32) bool { return epoch == k.Epoch() }
 
 // AEAD returns the cipher of one object: AES-256-GCM under the key derived
 // from the root of the epoch, the kind and the object id. ErrUnknownEpoch when
 // the ring lacks the epoch.
 func (k *Keys) AEAD(kind parity.Kind, epoch uint32, objectID [16]byte) (cipher.AEAD, error) {
-	root, ok := k.held().kinds[kindEpoch{kind, epoch}]
+	root, ok := k.held().epochs.Load().kinds[kindEpoch{kind, epoch}]
 	if !ok {
 		return nil, fmt.Errorf("derive key of %s object in epoch %d: %w", kind, epoch, ErrUnknownEpoch)
 	}

@@ -51,9 +51,14 @@ func NewKeyFile(rand io.Reader) ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// ParseKeyFile reads the text of a key file. White space at the end, which
-// editors add, does no harm; anything else is ErrKeyFile.
+// ParseKeyFile reads the text of a key file: the line that NewKeyFile makes,
+// or the groups of a recovery sheet as a person typed them. White space at the
+// end, which editors add, does no harm; anything else is ErrKeyFile, and a
+// mistyped sheet ErrMistyped, too.
 func ParseKeyFile(text []byte) (Secret, error) {
+	if !bytes.HasPrefix(text, []byte("holdfast-")) {
+		return parseSheetKey(text)
+	}
 	rest, ok := bytes.CutPrefix(bytes.TrimRight(text, " \t\r\n"), []byte(keyFileHead))
 	if !ok || bytes.ContainsAny(rest, "\r\n") { // base64 would skip over line ends
 		return Secret{}, fmt.Errorf("parse key file: %w", ErrKeyFile)

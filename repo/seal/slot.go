@@ -74,6 +74,10 @@ type slotHeader struct {
 	Commit  []byte `json:"commit"`
 	Created string `json:"created"`
 	Label   string `json:"label"`
+	// Of slots that a rotation can reach; older ones lack them.
+	Epoch     uint32 `json:"epoch,omitempty"` // the ring's last
+	Recipient []byte `json:"recipient,omitempty"`
+	Member    []byte `json:"member,omitempty"` // voucher for Recipient under the root of Epoch
 }
 
 // SlotInfo is what a slot says of itself to anyone. Nothing in it is
@@ -83,72 +87,98 @@ type SlotInfo struct {
 	KDF     KDF  // the cost of the password; zero for a key file
 	Created time.Time
 	Label   string
+	Epoch   uint32 // the last epoch in it; 0 for a slot that no rotation can reach
 }
 
 // NewSlot wraps the ring for one secret and returns the slot's payload, D of
 // its container without the zeros behind. name is the slot's whole name,
 // "keys/<slot>": a slot opens under no other.
 func NewSlot(rand io.Reader, name string, secret Secret, kdf KDF, ring *Ring, label string, now time.Time) ([]byte, error) {
+	payload, _, err := WrapRing(rand, name, secret, kdf, ring, label, now)
+	return payload, err
+}
+
+// WrapRing is NewSlot that also returns the identity of the new slot, for a
+// ring that is to be known under it from now on (Ring.Assume).
+func WrapRing(rand io.Reader, name string, secret Secret, kdf KDF, ring *Ring, label string, now time.Time) ([]byte, Identity, error) {
+	h, err := newHeader(rand, secret, kdf, label, now)
+	if err != nil {
+		return nil, Identity{}, fmt.Errorf("make key slot %s: %w", name, err)
+	}
+	payload, identity, err := h.wrap(name, secret, ring)
+	if err != nil {
+		return nil, Identity{}, fmt.Errorf("make key slot %s: %w", name, err)
+	}
+	return payload, identity, nil
+}
+
+// newHeader is the header of a new slot as far as the secret does not enter it.
+func newHeader(rand io.Reader, secret Secret, kdf KDF, label string, now time.Time) (h slotHeader, err error) {
 	if secret.IsZero() {
-		return nil, fmt.Errorf("make key slot %s: %w", name, ErrEmptyPassword)
+		return h, ErrEmptyPassword
 	}
 	if len(label) > maxLabelBytes {
-		return nil, fmt.Errorf("make key slot %s: label of %d bytes is too long", name, len(label))
+		return h, fmt.Errorf("label of %d bytes is too long", len(label))
 	}
 	salt, err := draw(rand, saltBytes)
 	if err != nil {
-		return nil, fmt.Errorf("make key slot %s: %w", name, err)
+		return h, err
 	}
-	h := slotHeader{Version: 1, KDF: kdfKeyFile, Salt: salt, Created: now.UTC().Format(time.RFC3339), Label: label}
+	h = slotHeader{Version: 1, KDF: kdfKeyFile, Salt: salt, Created: now.UTC().Format(time.RFC3339), Label: label}
 	if !secret.IsKeyFile() {
 		if kdf == (KDF{}) {
 			kdf = KDFStandard
 		}
 		h.KDF, h.Time, h.Memory, h.Threads = kdfArgon2id, kdf.Time, kdf.MemoryKiB, uint32(kdf.Threads)
 	}
-	if err := h.check(); err != nil {
-		return nil, fmt.Errorf("make key slot %s: %w", name, err)
-	}
-	payload, err := h.wrap(name, secret, ring)
-	if err != nil {
-		return nil, fmt.Errorf("make key slot %s: %w", name, err)
-	}
-	return payload, nil
+	return h, h.check()
 }
 
-// wrap seals the ring under the header, whose Commit it fills.
-func (h slotHeader) wrap(name string, secret Secret, ring *Ring) ([]byte, error) {
-	kek, commit := h.stretch(secret)
-	h.Commit = commit
+// wrap seals the ring under the header, of which it fills what the secret and
+// the ring decide.
+func (h slotHeader) wrap(name string, secret Secret, ring *Ring) ([]byte, Identity, error) {
+	keys := h.stretch(secret)
+	identity := Identity{veil(keys.seed), name}
+	recipient, err := identity.recipient()
+	if err != nil {
+		return nil, Identity{}, err
+	}
+	plain, current, err := ring.encode()
+	if err != nil {
+		return nil, Identity{}, err
+	}
+	h.Commit, h.Recipient, h.Epoch = keys.commit, recipient, current
+	if h.Member, err = ring.vouch(h.Epoch, name, recipient); err != nil {
+		return nil, Identity{}, err
+	}
 	head, err := json.Marshal(h)
 	if err != nil {
-		return nil, fmt.Errorf("encode slot header: %w", err)
+		return nil, Identity{}, fmt.Errorf("encode slot header: %w", err)
 	}
-	plain, err := ring.encode()
+	aead, err := newGCM(keys.kek)
 	if err != nil {
-		return nil, err
-	}
-	aead, err := newGCM(kek)
-	if err != nil {
-		return nil, err
+		return nil, Identity{}, err
 	}
 	var nonce [NonceBytes]byte // the key is new with each salt
-	wrapped := aead.Seal(nil, nonce[:], plain, slotAD(name, head))
-	out := binary.LittleEndian.AppendUint32(nil, uint32(len(head)))
-	out = append(out, head...)
-	out = binary.LittleEndian.AppendUint32(out, uint32(len(wrapped)))
-	return append(out, wrapped...), nil
+	return joinParts(head, aead.Seal(nil, nonce[:], plain, slotAD(name, head))), identity, nil
 }
 
-// stretch turns a secret into the wrapping key and the commitment to it. GCM
-// alone does not commit to its key; without the commitment one crafted slot
-// could test many passwords at once.
-func (h slotHeader) stretch(secret Secret) (kek, commit []byte) {
+// stretched is what a secret becomes under the salt of a slot.
+type stretched struct{ kek, commit, seed []byte }
+
+// stretch turns a secret into the wrapping key, the commitment to it and the
+// seed of the slot's key pair. GCM alone does not commit to its key; without
+// the commitment one crafted slot could test many passwords at once.
+func (h slotHeader) stretch(secret Secret) stretched {
 	master := secret.held()
 	if h.KDF == kdfArgon2id {
 		master = argon2.IDKey(secret.held(), h.Salt, h.Time, h.Memory, uint8(h.Threads), KeyBytes)
 	}
-	return derive(master, h.Salt, "holdfast/1 kek"), derive(master, h.Salt, "holdfast/1 kek commit")
+	return stretched{
+		kek:    derive(master, h.Salt, "holdfast/1 kek"),
+		commit: derive(master, h.Salt, "holdfast/1 kek commit"),
+		seed:   derive(master, h.Salt, "holdfast/1 recipient"),
+	}
 }
 
 func slotAD(name string, head []byte) []byte { return append([]byte(name), head...) }
@@ -179,13 +209,9 @@ func (h slotHeader) cost() KDF {
 
 // parseSlot cuts a payload into header and wrapped ring; zeros may follow.
 func parseSlot(payload []byte) (h slotHeader, head, wrapped []byte, err error) {
-	head, rest, ok := cutPart(payload, maxHeaderBytes)
-	if !ok {
-		return h, nil, nil, fmt.Errorf("parse slot header: %w", ErrSlotDamaged)
-	}
-	wrapped, rest, ok = cutPart(rest, maxRingBytes)
-	if !ok || len(bytes.Trim(rest, "\x00")) > 0 {
-		return h, nil, nil, fmt.Errorf("parse wrapped key ring: %w", ErrSlotDamaged)
+	head, wrapped, err = cutParts(payload)
+	if err != nil {
+		return h, nil, nil, fmt.Errorf("parse slot: %w", err)
 	}
 	if err := json.Unmarshal(head, &h); err != nil {
 		return h, nil, nil, fmt.Errorf("parse slot header: %w: %w", ErrSlotDamaged, err)
@@ -194,6 +220,28 @@ func parseSlot(payload []byte) (h slotHeader, head, wrapped []byte, err error) {
 		return h, nil, nil, err
 	}
 	return h, head, wrapped, nil
+}
+
+// joinParts is the outer form of all that seals or signs itself: a readable
+// head and a body, each behind its length.
+func joinParts(head, body []byte) []byte {
+	out := binary.LittleEndian.AppendUint32(nil, uint32(len(head)))
+	out = append(out, head...)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(body)))
+	return append(out, body...)
+}
+
+// cutParts is the reverse of joinParts; zeros may follow.
+func cutParts(payload []byte) (head, body []byte, err error) {
+	head, rest, ok := cutPart(payload, maxHeaderBytes)
+	if !ok {
+		return nil, nil, fmt.Errorf("cut off head: %w", ErrSlotDamaged)
+	}
+	body, rest, ok = cutPart(rest, maxRingBytes)
+	if !ok || len(bytes.Trim(rest, "\x00")) > 0 {
+		return nil, nil, fmt.Errorf("cut off body: %w", ErrSlotDamaged)
+	}
+	return head, body, nil
 }
 
 // cutPart takes one length-prefixed part off b.
@@ -220,11 +268,11 @@ func OpenSlot(payload []byte, name string, secret Secret) (*Ring, error) {
 	if secret.IsZero() || secret.IsKeyFile() != (h.KDF == kdfKeyFile) {
 		return nil, fmt.Errorf("open key slot %s (%s): %w", name, h.KDF, ErrWrongKey)
 	}
-	kek, commit := h.stretch(secret)
-	if subtle.ConstantTimeCompare(commit, h.Commit) != 1 {
+	keys := h.stretch(secret)
+	if subtle.ConstantTimeCompare(keys.commit, h.Commit) != 1 {
 		return nil, fmt.Errorf("open key slot %s: %w", name, ErrWrongKey)
 	}
-	aead, err := newGCM(kek)
+	aead, err := newGCM(keys.kek)
 	if err != nil {
 		return nil, fmt.Errorf("open key slot %s: %w", name, err)
 	}
@@ -236,6 +284,9 @@ func OpenSlot(payload []byte, name string, secret Secret) (*Ring, error) {
 	ring, err := decodeRing(plain)
 	if err != nil {
 		return nil, fmt.Errorf("open key slot %s: %w", name, err)
+	}
+	if h.Recipient != nil {
+		ring.Assume(Identity{veil(keys.seed), name})
 	}
 	return ring, nil
 }
@@ -250,5 +301,5 @@ func ReadSlotInfo(payload []byte) (SlotInfo, error) {
 	if err != nil {
 		return SlotInfo{}, fmt.Errorf("read key slot: time of creation: %w", ErrSlotDamaged)
 	}
-	return SlotInfo{KeyFile: h.KDF == kdfKeyFile, KDF: h.cost(), Created: created, Label: h.Label}, nil
+	return SlotInfo{KeyFile: h.KDF == kdfKeyFile, KDF: h.cost(), Created: created, Label: h.Label, Epoch: h.Epoch}, nil
 }

@@ -1,6 +1,14 @@
-// Package slot finds and opens key slots: the objects that wrap the key ring by
-// a password or a key file, each stored twice (FORMAT.md §6). Nothing can be
-// read before one is open, so it needs nothing but the store.
+// Package slot is all that is done with key slots: the objects that wrap the
+// key ring by a password or a key file (FORMAT.md §6). Nothing can be read
+// before one is open, so it needs nothing but the store.
+//
+// Several hands may change the keys of a repository at once, from machines that
+// do not know each other, and each may die at any moment. Two things must never
+// happen: that no key is left, and that a rotation forgets a key that was
+// reported as added. So removals are claimed in one order that all see, an
+// added slot is reported only when no rotation has begun that could have
+// overlooked it, and a rotation lists the slots only after it has begun where
+// all can see it. Who meets the traces of a dead rotation rotates in its place.
 package slot
 
 import (
@@ -15,16 +23,34 @@ import (
 	"holdfast/repo/seal"
 )
 
+// ErrMissed: the key opens its slot, but the keys of the repository were
+// rotated since and this slot was not given the new one.
+var ErrMissed = errors.New("this key missed a key rotation")
+
 // IDs finds the ids of all slots of which a copy exists.
 func IDs(ctx context.Context, be backend.Backend) ([]string, error) {
-	seen := map[string]bool{}
+	names, err := below(ctx, be, ledger.Keys)
+	if err != nil {
+		return nil, err
+	}
 	var ids []string
-	for _, prefix := range []string{ledger.Keys, ledger.Spare(ledger.Keys)} {
-		err := be.List(ctx, prefix, func(info backend.Info) error {
-			id := strings.TrimPrefix(info.Name, prefix)
-			if !seen[id] && !strings.Contains(id, "/") {
-				seen[id] = true
-				ids = append(ids, id)
+	for _, name := range names {
+		if id := strings.TrimPrefix(name, ledger.Keys); !strings.Contains(id, "/") {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// below lists the true names below prefix of which a copy exists, each once.
+func below(ctx context.Context, be backend.Backend, prefix string) ([]string, error) {
+	seen := map[string]bool{}
+	var names []string
+	for _, place := range []string{prefix, ledger.Spare(prefix)} {
+		err := be.List(ctx, place, func(info backend.Info) error {
+			if name := ledger.TrueName(info.Name); !seen[name] {
+				seen[name] = true
+				names = append(names, name)
 			}
 			return nil
 		})
@@ -32,32 +58,79 @@ func IDs(ctx context.Context, be backend.Backend) ([]string, error) {
 			return nil, fmt.Errorf("list keys: %w", err)
 		}
 	}
-	return ids, nil
+	return names, nil
 }
 
-// EachCopy gives the payload of each readable copy of a slot to fn until fn is
-// content, and returns the last error met.
-func EachCopy(ctx context.Context, be backend.Backend, name string, fn func(payload []byte) bool) error {
-	var last error
+// read gives the payload of each readable copy of an object to fn until fn is
+// content. Its error is backend.ErrNotFound only if neither copy exists: what is
+// damaged, or was not answered for, must not pass for absent.
+func read(ctx context.Context, be backend.Backend, name string, fn func(payload []byte) error) error {
+	var absent, last error
 	for _, place := range []string{name, ledger.Spare(name)} {
 		object, err := backend.Whole(ctx, be, place)
-		if err != nil {
-			last = err
+		if errors.Is(err, backend.ErrNotFound) {
+			absent = fmt.Errorf("read %s: %w", place, err)
 			continue
 		}
-		payload, err := pack.DecodeSlot(object)
-		if err != nil {
-			last = err
-			continue
+		if err == nil {
+			err = judge(object, fn)
 		}
-		if fn(payload) {
+		for other := range backend.Others(ctx, be, place) { // a bucket that keeps versions: the oldest that is right
+			if err == nil {
+				break
+			}
+			if judge(other, fn) == nil {
+				err = nil
+			}
+		}
+		if err == nil {
 			return nil
 		}
+		if last == nil || !errors.Is(last, backend.ErrUnreachable) {
+			last = fmt.Errorf("read %s: %w", place, err)
+		}
+	}
+	if last == nil {
+		return absent
 	}
 	return last
 }
 
-// Open tries the secret on every slot. A wrong secret and a damaged slot
+func judge(object []byte, fn func(payload []byte) error) error {
+	payload, err := pack.DecodeSlot(object)
+	if err != nil {
+		return err
+	}
+	return fn(payload)
+}
+
+// put writes an object and its spare, the spare first: it is the spare that
+// takes the name. Errors: backend.ErrExists when other bytes have it.
+func put(ctx context.Context, be backend.Backend, name string, payload []byte) error {
+	object, err := pack.EncodeSlot(payload)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	for _, place := range []string{ledger.Spare(name), name} {
+		if err := be.PutIfAbsent(ctx, place, object); err != nil {
+			return fmt.Errorf("write %s: %w", place, err)
+		}
+	}
+	return nil
+}
+
+// remove deletes an object and its spare.
+func remove(ctx context.Context, be backend.Backend, name string) error {
+	for _, place := range []string{name, ledger.Spare(name)} {
+		if err := be.Delete(ctx, place); err != nil {
+			return fmt.Errorf("remove %s: %w", place, err)
+		}
+	}
+	return nil
+}
+
+// Open tries the secret on every slot and follows the rotations since. It
+// returns the ring and the id of the slot. A wrong secret and a damaged slot
 // are told apart: seal.ErrWrongKey needs at least one slot that could be read.
 func Open(ctx context.Context, be backend.Backend, secret seal.Secret) (*seal.Ring, string, error) {
 	ids, err := IDs(ctx, be)
@@ -66,41 +139,89 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret) (*seal.Ri
 	}
 	var wrong, damaged error
 	for _, id := range ids {
-		name := ledger.Keys + id
-		var ring *seal.Ring
-		err := EachCopy(ctx, be, name, func(payload []byte) bool {
-			opened, err := seal.OpenSlot(payload, name, secret)
-			switch {
-			case err == nil:
-				ring = opened
-			case errors.Is(err, seal.ErrWrongKey):
-				wrong = err
-			default:
-				damaged = err
-			}
-			return err == nil || errors.Is(err, seal.ErrWrongKey)
-		})
-		if ring != nil {
-			return ring, id, nil
-		}
-		if ctx.Err() != nil {
+		ring, err := try(ctx, be, ledger.Keys+id, secret)
+		switch {
+		case ctx.Err() != nil:
 			return nil, "", ctx.Err()
-		}
-		if errors.Is(err, backend.ErrUnreachable) {
+		case err == nil:
+			_, err := Follow(ctx, be, ring, id)
+			return ring, id, err
+		case errors.Is(err, seal.ErrWrongKey):
+			wrong = err
+		case errors.Is(err, backend.ErrUnreachable):
 			return nil, "", fmt.Errorf("read key slot: %w", err)
-		}
-		if err != nil {
+		default:
 			damaged = err
 		}
 	}
-	if wrong != nil && damaged != nil {
-		return nil, "", fmt.Errorf("open repository: %w; there is also a key slot that cannot be read: %s", seal.ErrWrongKey, damaged.Error())
-	}
+	return nil, "", refusal(wrong, damaged)
+}
+
+// try opens one slot. seal.ErrWrongKey from one copy is the last word.
+func try(ctx context.Context, be backend.Backend, name string, secret seal.Secret) (ring *seal.Ring, err error) {
+	var wrong error
+	err = read(ctx, be, name, func(payload []byte) (err error) {
+		ring, err = seal.OpenSlot(payload, name, secret)
+		if errors.Is(err, seal.ErrWrongKey) {
+			wrong = err
+			return nil
+		}
+		return err
+	})
 	if wrong != nil {
-		return nil, "", fmt.Errorf("open repository: %w", seal.ErrWrongKey)
+		return nil, wrong
 	}
-	if damaged == nil {
-		return nil, "", fmt.Errorf("open repository: no key slot: %w", pack.ErrDamaged)
+	return ring, err
+}
+
+// refusal says why no slot opened.
+func refusal(wrong, damaged error) error {
+	switch {
+	case wrong != nil && damaged != nil:
+		return fmt.Errorf("open repository: %w; there is also a key slot that cannot be read: %s", seal.ErrWrongKey, damaged.Error())
+	case wrong != nil:
+		return fmt.Errorf("open repository: %w", seal.ErrWrongKey)
+	case damaged == nil:
+		return fmt.Errorf("open repository: no key slot: %w", pack.ErrDamaged)
 	}
-	return nil, "", fmt.Errorf("open repository: no key slot can be read (%w): %w", damaged, pack.ErrDamaged)
+	return fmt.Errorf("open repository: no key slot can be read (%w): %w", damaged, pack.ErrDamaged)
+}
+
+// Follow brings the ring, opened by the slot of that id, up to the rotations
+// that were decided since, and tells whether there were any. It costs two small
+// requests when there were none. Errors: ErrMissed, seal.ErrForged,
+// backend.ErrUnreachable, pack.ErrDamaged.
+func Follow(ctx context.Context, be backend.Backend, ring *seal.Ring, id string) (grown bool, err error) {
+	for {
+		next := ring.Current() + 1
+		d, err := decision(ctx, be, ring, next)
+		if errors.Is(err, backend.ErrNotFound) {
+			return grown, nil
+		}
+		if err != nil {
+			return grown, err
+		}
+		name := ledger.BoxName(next, d.Rotation, id)
+		err = read(ctx, be, name, func(payload []byte) error { return ring.Grow(d, payload, name) })
+		switch {
+		case errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil:
+			return grown, err
+		case errors.Is(err, backend.ErrNotFound): // not passed on: it is the box that is gone, not what the caller reads
+			return grown, fmt.Errorf("follow key rotation to epoch %d with key %s: no box for it: %w", next, id, ErrMissed)
+		case err != nil:
+			return grown, fmt.Errorf("follow key rotation to epoch %d with key %s: %w: %w", next, id, ErrMissed, err)
+		}
+		grown = true
+	}
+}
+
+// decision reads which rotation made an epoch. The ring must hold the one
+// before. Errors: backend.ErrNotFound while none is decided.
+func decision(ctx context.Context, be backend.Backend, ring *seal.Ring, epoch uint32) (d seal.Decision, err error) {
+	name := ledger.DecisionName(epoch)
+	err = read(ctx, be, name, func(payload []byte) (err error) {
+		d, err = ring.ReadDecision(payload, name, epoch)
+		return err
+	})
+	return d, err
 }

@@ -60,6 +60,8 @@ func Run(t *testing.T, open Open, only ...string) {
 		{"SyncWhilePutting", syncWhilePutting},
 		{"CancelledContext", cancelled},
 		{"LocationIsNotEmpty", location},
+		{"ReserveIsNoObject", reserve},
+		{"VersionsOldestFirst", versions},
 	} {
 		if len(only) > 0 && !slices.ContainsFunc(only, func(word string) bool { return strings.Contains(c.name, word) }) {
 			continue

@@ -42,6 +42,9 @@ func TestFullPlaceIsRelievedByItsReserve(t *testing.T) {
 		if err := errors.Join(b.Delete(t.Context(), "a"), b.Sync(t.Context())); err != nil {
 			t.Errorf("delete on a full place: %v", err)
 		}
+		if missing, err := r.Refill(t.Context()); missing == 0 || err != nil {
+			t.Errorf("refill of what was not used: %d missing, %v", missing, err)
+		}
 		if err := put("c"); !errors.Is(err, backend.ErrNoSpace) {
 			t.Errorf("what others take is not free: %v", err)
 		}

@@ -40,6 +40,11 @@ func networkPlace(dir string) string {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return ""
 	}
+	return networkKind(uint32(s.Type))
+}
+
+// networkKind is networkPlace for the number that statfs(2) gives.
+func networkKind(magic uint32) string {
 	kind := map[uint32]string{
 		unix.NFS_SUPER_MAGIC:  "NFS",
 		unix.SMB_SUPER_MAGIC:  "SMB",
@@ -49,7 +54,7 @@ func networkPlace(dir string) string {
 		unix.CODA_SUPER_MAGIC: "Coda",
 		unix.V9FS_MAGIC:       "9P",
 		unix.FUSE_SUPER_MAGIC: "FUSE",
-	}[uint32(s.Type)]
+	}[magic]
 	if kind == "" {
 		return ""
 	}

@@ -21,8 +21,9 @@ import (
 const roleVariable = "HOLDFAST_LOCAL_TEST_ROLE"
 
 const (
-	raceRounds  = 12
-	raceWriters = 16 // in each of raceProcesses
+	raceRounds    = 6
+	raceWriters   = 64 // in each of raceProcesses
+	raceProcesses = 4
 )
 
 func TestMain(m *testing.M) {
@@ -153,11 +154,11 @@ func start(t *testing.T, role, id, dir string) *process {
 	return p
 }
 
-// TestPutIfAbsentHasOneWinnerAmongProcesses: 4 processes of 16 goroutines each.
+// TestPutIfAbsentHasOneWinnerAmongProcesses: 4 processes of 64 goroutines each.
 func TestPutIfAbsentHasOneWinnerAmongProcesses(t *testing.T) {
 	b := create(t, Options{})
 	var procs []*process
-	for i := range 4 {
+	for i := range raceProcesses {
 		procs = append(procs, start(t, "race", fmt.Sprint(i), b.dir))
 	}
 	for _, p := range procs {

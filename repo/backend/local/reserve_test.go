@@ -107,6 +107,9 @@ func TestRefillWithoutRoomIsAWarning(t *testing.T) {
 	if missing, err := b.Refill(t.Context()); missing != 300 || err != nil {
 		t.Errorf("refill: %d missing, %v", missing, err)
 	}
+	if n, err := disk.find(b.work.dir); err != nil || len(n.kids) != 1 { // its lock
+		t.Errorf("a reserve that did not fit holds room: %v, %v", n, err)
+	}
 	must(t, b.Close())
 	if left := litter(disk); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
@@ -164,6 +167,44 @@ func TestReserveInUseIsNotTakenBackByAnother(t *testing.T) {
 	must(t, after.Put(t.Context(), "c", nil))
 	if !after.reserveStands() {
 		t.Error("the next process does not make the reserve")
+	}
+}
+
+// TestReserveInUseStaysFreeWithoutItsLock: where there was no room for that.
+func TestReserveInUseStaysFreeWithoutItsLock(t *testing.T) {
+	disk := newStrictFS()
+	must(t, newBackend(disk, "strict", Options{ReserveBytes: 300}).Put(t.Context(), "a", nil))
+	disk.kill()
+	b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	disk.arm = func(call string) {
+		if call == "lock "+reserveLockName {
+			disk.fault = fsFault{at: len(disk.calls), err: syscall.ENOSPC}
+		}
+	}
+	must(t, b.UseReserve(t.Context()))
+	disk.arm = nil
+	must(t, b.Put(t.Context(), "b", nil))
+	if b.reserveStands() {
+		t.Error("the process that uses the reserve has taken it back")
+	}
+}
+
+// TestUseReserveClearsUpAfterWhoDiedSince: a process that has its folder
+// already looks again.
+func TestUseReserveClearsUpAfterWhoDiedSince(t *testing.T) {
+	disk := newStrictFS()
+	dead := newBackend(disk, "strict", Options{ReserveBytes: -1})
+	temp, _, err := dead.writeTemp(t.Context(), make([]byte, 400))
+	must(t, err)
+	b := newBackend(disk, "strict", Options{ReserveBytes: -1})
+	must(t, b.Put(t.Context(), "a", nil))
+	if _, err := disk.find(temp); err != nil {
+		t.Fatalf("the living one's file: %v", err)
+	}
+	must(t, dead.work.lock.Close()) // its death
+	must(t, b.UseReserve(t.Context()))
+	if _, err := disk.find(temp); err == nil {
+		t.Error("the dead one's unfinished write still takes room")
 	}
 }
 

@@ -31,7 +31,7 @@ func TestConformanceOverFake(t *testing.T) {
 // of the version after (ReadersDuringReplaceSeeNoMix).
 var almostAll = []string{
 	"PutReplaces", "Empty", "Large", "Ranges", "Bytes", "Missing", "Folder", "BadNames", "LongestName", "Stat", "ListIs", "ListPrefix",
-	"ListStops", "ListFn", "Delete", "PutIfAbsent", "ManyWriters", "Sync", "Cancelled", "Location",
+	"ListStops", "ListFn", "Delete", "PutIfAbsent", "ManyWriters", "Sync", "Cancelled", "Location", "Versions",
 }
 
 // TestConformanceOverFakeWithVersions: the rules for versions change nothing

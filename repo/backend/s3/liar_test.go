@@ -259,7 +259,7 @@ func TestListThatLies(t *testing.T) {
 	if got, err := list("a", "b", "b", "Folder/", "", "c"); err != nil || !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("list: %q, %v", got, err)
 	}
-	if got, err := list("b", "a"); !errors.Is(err, backend.ErrUnreachable) {
+	if got, err := list("a", "c", "b"); !errors.Is(err, backend.ErrUnreachable) {
 		t.Errorf("list out of order: %q, %v", got, err)
 	}
 	if got, err := list("a", "b", "cut"); !errors.Is(err, backend.ErrUnreachable) {

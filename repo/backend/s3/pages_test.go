@@ -22,9 +22,11 @@ import (
 // call takes that for success, an object, or an empty listing, whether the page
 // says what it is or not; and afterwards all is as it was.
 func TestWebPageInPlaceOfAnAnswer(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"text/html; charset=utf-8", "application/xml", ""} {
 		for _, versioned := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s versioned=%v", kind, versioned), func(t *testing.T) {
+				t.Parallel()
 				endpoint, liar := before(t, versioned, func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 					io.Copy(io.Discard, r.Body)
 					w.Header()["Content-Type"] = nil

@@ -147,7 +147,12 @@ func TestUnionOfDamagedInput(t *testing.T) {
 	if len(s.fences) < 3 {
 		t.Fatal("too small a segment for this test")
 	}
-	last := s.fences[len(s.fences)-1]
+	var last Key
+	for item, err := range s.Entries() {
+		if last = item.Key; err != nil {
+			t.Fatal(err)
+		}
+	}
 	data[(len(s.fences)-1)*4096+100] ^= 4
 	u, err := Unite([]*Segment{s}, nil)
 	if err != nil {

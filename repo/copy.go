@@ -1,0 +1,80 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/repo/ledger"
+	"holdfast/repo/recovery"
+	"holdfast/repo/transfer"
+)
+
+// Copier copies points of one source from another repository, the oldest first.
+type Copier struct {
+	from, to *Repository
+	carrier  transfer.Carrier
+	ids      map[string]string // point there → point here
+	last     *recovery.Point   // the copy whose maps the carrier builds on
+}
+
+// CopierFrom makes a Copier. progress is told of bytes as they are read; it may
+// be nil.
+func (r *Repository) CopierFrom(from *Repository, progress func(bytes int64)) *Copier {
+	return &Copier{from: from, to: r, ids: map[string]string{}, carrier: transfer.Carrier{
+		From: from, Back: r, ChunkBytes: r.config.DiskChunkBytes, CDC: r.CDCKey(), Progress: progress,
+	}}
+}
+
+// OriginOf is what a copy of the point says that it comes from.
+func (r *Repository) OriginOf(p *recovery.Point) string {
+	if p.Origin != "" {
+		return p.Origin
+	}
+	return r.config.ID + "/" + p.ID
+}
+
+// Known tells of a point that was copied before: the next one is read as what
+// differs from it.
+func (c *Copier) Known(there, here *recovery.Point) {
+	c.ids[there.ID], c.last = here.ID, here
+	c.carrier.Known(there.Items, here.Items)
+}
+
+// Copy makes a point here of one there: the same content, time and identity, with
+// an id of its own. Its tags and pin come along.
+func (c *Copier) Copy(ctx context.Context, e Entry) (*recovery.Point, error) {
+	s, err := c.to.Begin(ctx, e.Source, e.Identity)
+	if err != nil {
+		return nil, err
+	}
+	if c.last != nil && s.Expect(ctx, c.last) != nil {
+		c.carrier.Forget() // what it needs may go at any time
+	}
+	p := *e.Point
+	p.Origin, p.Parent = c.from.OriginOf(e.Point), c.ids[e.Parent]
+	if p.Items, err = c.carrier.Items(ctx, s, e.Point); err != nil {
+		s.Abort()
+		return nil, err
+	}
+	if err := s.Flush(ctx); err != nil {
+		s.Abort()
+		return nil, err
+	}
+	p.BytesAdded, p.ChunksNew = s.Stats().BytesAdded, s.Stats().ChunksNew
+	if err := s.Commit(ctx, &p); err != nil {
+		s.Abort()
+		return nil, err
+	}
+	c.ids[e.ID], c.last = p.ID, &p
+	if !e.Pinned {
+		return &p, nil
+	}
+	made := Entry{Point: &p}
+	if made, err = c.to.Find(ctx, p.ID); err == nil {
+		err = c.to.SetLabel(ctx, made, func(l *ledger.Label) { l.Pinned = true })
+	}
+	if err != nil {
+		return &p, fmt.Errorf("pin the copy of %s: %w", e.ID, err)
+	}
+	return &p, nil
+}

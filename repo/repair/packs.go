@@ -1,0 +1,252 @@
+package repair
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"holdfast/repo/backend"
+	"holdfast/repo/blob"
+	"holdfast/repo/catalog"
+	"holdfast/repo/index"
+	"holdfast/repo/index/segment"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+	"holdfast/repo/record"
+	"holdfast/repo/session"
+)
+
+// PacksOptions steer Packs.
+type PacksOptions struct {
+	Src      string          // source name of the repair's own session
+	Who      session.Options // of that session
+	DryRun   bool            // look and report, change nothing
+	Progress func(done, total int)
+}
+
+// PacksReport is what a repair of packs did.
+type PacksReport struct {
+	DryRun         bool         `json:"dry_run"`
+	Packs          int          `json:"packs"`           // that were read
+	Healable       []string     `json:"healable"`        // parity brings them back whole: scrub --heal
+	Damaged        []BrokenPack `json:"damaged"`         // beyond parity
+	ChunksSalvaged int          `json:"chunks_salvaged"` // now in new packs
+	ChunksLost     int          `json:"chunks_lost"`     // that no other pack holds
+	Index          *Report      `json:"index,omitempty"` // the repair of the index that followed
+}
+
+// BrokenPack is one pack that parity could not bring back.
+type BrokenPack struct {
+	Pack     string `json:"pack"`
+	What     string `json:"what"`
+	Salvaged int    `json:"salvaged"`
+	Lost     int    `json:"lost"`
+}
+
+type packRepair struct {
+	c    *catalog.Catalog
+	opts PacksOptions
+	rep  *PacksReport
+	s    *session.Session // begun with the first damaged pack
+}
+
+// Packs reads every pack. Of those that are damaged beyond their parity it copies
+// each chunk that still opens into new packs, then moves the damaged bytes to
+// quarantine and lists the index anew, so that the next backup stores what was
+// lost again if its source still has it.
+func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksReport, error) {
+	p := &packRepair{c: c, opts: opts, rep: &PacksReport{DryRun: opts.DryRun, Healable: []string{}, Damaged: []BrokenPack{}}}
+	var names []string
+	for _, prefix := range []string{ledger.Data, ledger.Meta} {
+		found, err := c.List(ctx, prefix)
+		if err != nil {
+			return p.rep, err
+		}
+		names = append(names, found...)
+	}
+	known := map[string]index.Pack{}
+	for listed := range c.Index.Packs() {
+		known[listed.Name()] = listed
+	}
+	for i, name := range names {
+		if err := p.look(ctx, name, known); err != nil {
+			if p.s != nil {
+				p.s.Abort()
+			}
+			return p.rep, err
+		}
+		if opts.Progress != nil {
+			opts.Progress(i+1, len(names))
+		}
+	}
+	return p.rep, p.finish(ctx)
+}
+
+// look reads one pack and salvages what is left if it is damaged.
+func (p *packRepair) look(ctx context.Context, name string, known map[string]index.Pack) error {
+	if _, _, err := ledger.ParsePack(name); err != nil {
+		return nil // what an operator left there
+	}
+	object, err := backend.Whole(ctx, p.c.Backend, name)
+	if ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
+		return errors.Join(err, ctx.Err())
+	}
+	if record.IsGone(err) {
+		return nil // pruned meanwhile
+	}
+	p.rep.Packs++
+	var left []byte
+	if err == nil {
+		left = object
+		fixed, damage, healErr := parity.Heal(object)
+		if fixed != nil {
+			left = fixed
+		}
+		whole := pack.VerifyAll(p.c.Keys, name, left, nil)
+		switch {
+		case whole == nil && damage.Clean():
+			return nil
+		case whole == nil && healErr == nil:
+			p.rep.Healable = append(p.rep.Healable, name)
+			return nil
+		}
+		err = errors.Join(whole, healErr)
+	}
+	listed, indexed := known[name]
+	return p.salvage(ctx, name, left, listed, indexed, err)
+}
+
+// salvage copies every chunk of a damaged pack that still opens.
+func (p *packRepair) salvage(ctx context.Context, name string, left []byte, listed index.Pack, indexed bool, why error) error {
+	broken := BrokenPack{Pack: name, What: why.Error()}
+	keep := func(e pack.Entry, plain []byte, err error) error {
+		if err != nil {
+			broken.Lost++
+			return nil
+		}
+		broken.Salvaged++
+		if p.opts.DryRun {
+			return nil
+		}
+		if p.s == nil {
+			s, err := session.Begin(ctx, p.c, p.opts.Src, p.opts.Who)
+			if err != nil {
+				return err
+			}
+			p.s = s
+		}
+		return p.s.Copy(e.Kind, e.ID, plain)
+	}
+	walked := false
+	var failed error
+	if left != nil {
+		err := pack.VerifyAll(p.c.Keys, name, left, func(e pack.Entry, plain []byte, err error) error {
+			walked = true
+			failed = keep(e, plain, err)
+			return failed
+		})
+		if err != nil && failed != nil {
+			return failed
+		}
+	}
+	if !walked && indexed {
+		if err := p.byIndex(left, listed, keep); err != nil {
+			return err
+		}
+	}
+	p.rep.Damaged = append(p.rep.Damaged, broken)
+	p.rep.ChunksSalvaged += broken.Salvaged
+	p.rep.ChunksLost += broken.Lost
+	return nil
+}
+
+// byIndex walks a pack whose own table is lost by what the index says of it.
+func (p *packRepair) byIndex(left []byte, listed index.Pack, keep func(pack.Entry, []byte, error) error) error {
+	payload, err := p.c.Index.Extract([]index.Pack{listed})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", listed.Name(), err)
+	}
+	seg, err := segment.Open(bytes.NewReader(payload), int64(len(payload)))
+	if err != nil {
+		return fmt.Errorf("list %s: %w", listed.Name(), err)
+	}
+	kinds := contentKinds(listed.Kind)
+	for item, err := range seg.Entries() {
+		if err != nil {
+			return fmt.Errorf("list %s: %w", listed.Name(), err)
+		}
+		end := int64(item.Offset) + int64(item.Stored)
+		if end > int64(len(left)) {
+			if err := keep(pack.Entry{}, nil, pack.ErrDamaged); err != nil {
+				return err
+			}
+			continue
+		}
+		ref := pack.Ref{Name: listed.Name(), Kind: parity.Kind(listed.Kind), Epoch: listed.Epoch, ID: listed.ID, Offset: item.Offset}
+		e, plain, openErr := pack.OpenUnknown(p.c.Keys, ref, left[item.Offset:end], kinds, func(id blob.ID) bool { return index.KeyOf(id) == item.Key })
+		if err := keep(e, plain, openErr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contentKinds are what a pack of a kind may hold.
+func contentKinds(kind uint8) []blob.Kind {
+	if kind == index.DataPack {
+		return []blob.Kind{blob.DiskChunk, blob.StreamChunk}
+	}
+	var kinds []blob.Kind
+	for level := range blob.Kind(16) {
+		kinds = append(kinds, blob.MapNode+level, blob.StreamNode+level)
+	}
+	return kinds
+}
+
+// finish makes the copies durable, then puts the damaged packs aside, then lists
+// the index anew: whatever dies between two of these leaves nothing that a second
+// repair does not find.
+func (p *packRepair) finish(ctx context.Context) error {
+	if p.opts.DryRun || len(p.rep.Damaged) == 0 {
+		return nil
+	}
+	if p.s != nil {
+		if err := p.s.Flush(ctx); err != nil {
+			p.s.Abort()
+			return err
+		}
+		p.s.Revoke(ctx, "a repair makes no point")
+	}
+	for _, broken := range p.rep.Damaged {
+		if err := p.quarantine(ctx, broken.Pack); err != nil {
+			return err
+		}
+	}
+	who := p.opts.Who
+	who.Name = "repair index"
+	rep, err := Index(ctx, p.c, p.opts.Src, who, nil)
+	p.rep.Index = rep
+	return err
+}
+
+func (p *packRepair) quarantine(ctx context.Context, name string) error {
+	object, err := backend.Whole(ctx, p.c.Backend, name)
+	if record.IsGone(err) {
+		return nil // pruned meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine %s: %w", name, err)
+	}
+	if err := p.c.Backend.Put(ctx, ledger.Quarantine+name, object); err != nil {
+		return fmt.Errorf("quarantine %s: %w", name, err)
+	}
+	if err := p.c.Backend.Sync(ctx); err != nil {
+		return fmt.Errorf("quarantine %s: %w", name, err)
+	}
+	if err := p.c.Backend.Delete(ctx, name); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+package trial_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"holdfast/repo"
+	"holdfast/repo/backend"
+	"holdfast/repo/backend/mem"
+	"holdfast/repo/ledger"
+)
+
+// script is one command and the history before it.
+type script struct {
+	name   string
+	before func(ctx context.Context, p *process) error // on a sound store
+	act    func(ctx context.Context, p *process) error // what is interrupted, and then done once more
+	// tolerate says that a verdict of check right after the crash is what
+	// before had done to the repository, for act to mend.
+	tolerate func(*repo.Report) bool
+	// resumes: act stores content. What it had published before it was
+	// interrupted is not stored a second time.
+	resumes bool
+}
+
+const (
+	vmA = "vm/a"
+	vmB = "vm/b"
+)
+
+var (
+	dayOne   = picture(1, 4)
+	dayTwo   = repaint(dayOne, 2, 1)
+	dayThree = repaint(dayTwo, 3, 2, 3)
+	other    = picture(9, 3)
+)
+
+// founded makes a repository with so many points of vmA, one a day.
+func founded(days int) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error {
+		if err := p.init(ctx); err != nil {
+			return err
+		}
+		p.notes["founded"] = "yes"
+		for _, data := range [][]byte{dayOne, dayTwo, dayThree}[:days] {
+			if err := p.backup(ctx, vmA, data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// then joins what happened before.
+func then(all ...func(ctx context.Context, p *process) error) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error {
+		for _, do := range all {
+			if err := do(ctx, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func pruned(ctx context.Context, p *process) error { return p.prune(ctx) }
+
+func backedUp(source string, data []byte) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error { return p.backup(ctx, source, data) }
+}
+
+// noted gives the point of vmA made last another name in the notes.
+func noted(name string) func(ctx context.Context, p *process) error {
+	return func(_ context.Context, p *process) error {
+		p.notes[name] = p.notes[vmA]
+		return nil
+	}
+}
+
+func dropped(name string) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error { return p.drop(ctx, name) }
+}
+
+// interrupted stores a point's content up to the commit. The process then dies,
+// or gives up in good order.
+func interrupted(data []byte, dies bool) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error {
+		victim := p.site.process(p.be, "")
+		defer victim.end()
+		return victim.with(ctx, func(r *repo.Repository) error {
+			ctx, cancel := context.WithCancel(ctx)
+			s, _, err := victim.upload(ctx, r, vmB, data)
+			if err == nil {
+				err = s.Flush(ctx)
+			}
+			if err == nil && dies {
+				victim.end()
+			}
+			defer cancel() // the heart of the dead stops, too
+			if err == nil && !dies {
+				s.Abort()
+			}
+			return err
+		})
+	}
+}
+
+// scripts are all commands that change a repository. A new command is one more
+// entry.
+func scripts() []script {
+	return append(append(writing(), maintaining()...), keeping()...)
+}
+
+func writing() []script {
+	return []script{
+		{name: "init", before: func(context.Context, *process) error { return nil }, act: initAgain},
+		{name: "first backup", before: founded(0), act: backedUp(vmA, dayOne), resumes: true},
+		{name: "second backup", before: founded(1), act: backedUp(vmA, dayTwo), resumes: true},
+		{name: "two sources", before: founded(1), act: twoSources, resumes: true},
+		{name: "resume after giving up", before: then(founded(1), interrupted(other, false)), act: backedUp(vmB, other), resumes: true},
+		{name: "resume after a kill", before: then(founded(1), interrupted(other, true)), act: backedUp(vmB, other), resumes: true},
+		{
+			name:   "backup over packs of runs",
+			before: then(founded(1), pruned, backedUp(vmB, other), pruned, pruned),
+			act:    backedUp(vmA, dayThree), resumes: true,
+		},
+	}
+}
+
+func maintaining() []script {
+	return []script{
+		{name: "forget", before: then(founded(1), noted("old"), backedUp(vmA, dayTwo)), act: dropped("old")},
+		{name: "forget and prune", before: then(founded(1), noted("old"), backedUp(vmA, dayTwo), backedUp(vmB, other)), act: then(dropped("old"), dropped(vmB), pruned)},
+		{name: "prune with repack", before: then(founded(1), noted("old"), backedUp(vmA, dayThree), dropped("old")), act: pruned},
+		{name: "prune after a kill", before: then(founded(2), interrupted(other, true)), act: pruned},
+		{name: "runs merged", before: then(founded(1), pruned, backedUp(vmB, other), pruned, backedUp(vmA, dayTwo), backedUp(vmA, dayThree)), act: then(pruned, pruned)},
+		{name: "prune of a history", before: then(founded(1), noted("old"), backedUp(vmA, dayTwo), pruned, dropped("old"), backedUp(vmB, other), pruned, dropped(vmB), backedUp(vmA, dayThree)), act: pruned},
+	}
+}
+
+func keeping() []script {
+	return []script{
+		{name: "index lost and repaired", before: then(founded(2), lost(ledger.Indexes)), act: repaired, tolerate: always},
+		{name: "index of runs lost and repaired", before: then(founded(2), pruned, backedUp(vmB, other), pruned, lost(ledger.Indexes)), act: repaired, tolerate: always},
+		{name: "label", before: founded(2), act: labelled},
+		{name: "key added", before: founded(1), act: keyAdded},
+		{name: "key removed", before: then(founded(1), keyAdded), act: keyRemoved},
+		{name: "password changed", before: founded(1), act: keyReplaced},
+		{name: "scrub heals", before: then(founded(1), scratched), act: scrubbed, tolerate: healable},
+	}
+}
+
+func always(*repo.Report) bool { return true }
+
+func healable(rep *repo.Report) bool { return errors.Is(rep.Verdict(), repo.ErrHealable) }
+
+// initAgain makes a repository. What an init that was cut off has left is no
+// repository: the operator takes it away.
+func initAgain(ctx context.Context, p *process) error {
+	if p.notes["founded"] != "" || repo.Exists(ctx, p.be) == nil {
+		return nil
+	}
+	if p.notes["tried"] != "" {
+		left, err := objects(ctx, p.be, "")
+		if err != nil {
+			return err
+		}
+		for _, name := range left {
+			if !strings.HasPrefix(ledger.TrueName(name), ledger.Keys) && !strings.HasPrefix(name, ledger.Ledgers) {
+				return errors.New("an interrupted init left " + name)
+			}
+			if err := p.be.Delete(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	p.notes["tried"] = "yes"
+	if err := p.init(ctx); err != nil {
+		return err
+	}
+	p.notes["founded"] = "yes"
+	return nil
+}
+
+// twoSources runs two sessions of one process side by side.
+func twoSources(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		a, pointA, err := p.upload(ctx, r, vmA, dayTwo)
+		if err != nil {
+			return err
+		}
+		b, pointB, err := p.upload(ctx, r, vmB, dayThree)
+		if err != nil {
+			a.Abort()
+			return err
+		}
+		return errors.Join(p.commit(ctx, b, pointB, dayThree), p.commit(ctx, a, pointA, dayTwo))
+	})
+}
+
+// lost takes away all objects below prefix, behind everybody's back.
+func lost(prefix string) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error {
+		names, err := objects(ctx, p.be, prefix)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := p.be.Delete(ctx, name); err != nil {
+				return err
+			}
+		}
+		return p.be.Sync(ctx)
+	}
+}
+
+func repaired(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		_, err := r.RepairIndex(ctx, nil)
+		return err
+	})
+}
+
+func labelled(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		for range 2 {
+			e, err := r.Find(ctx, p.notes[vmA])
+			if err != nil {
+				return err
+			}
+			if err := r.SetLabel(ctx, e, func(l *ledger.Label) { l.Pinned = true; l.Tags = append(l.Tags, "gold") }); err != nil {
+				return err
+			}
+			p.pinned[e.ID] = true
+		}
+		return nil
+	})
+}
+
+func keyAdded(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		secret := newSecret(p.random)
+		id, err := r.AddKey(ctx, repo.NewKey{Secret: secret})
+		if err != nil {
+			return err
+		}
+		again := p.site.process(p.be, "")
+		defer again.end()
+		again.site = again.fork(p.store, 0)
+		again.secrets = again.secrets[:0]
+		again.secrets = append(again.secrets, secret)
+		p.notes["key"] = id
+		return again.with(ctx, func(*repo.Repository) error { return nil })
+	})
+}
+
+func keyRemoved(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		_, err := r.RemoveKey(ctx, p.notes["key"])
+		if errors.Is(err, repo.ErrKeyUnknown) && p.notes["removing"] != "" {
+			err = nil
+		}
+		p.notes["removing"] = "yes"
+		return err
+	})
+}
+
+// keyReplaced changes the secret. While that is under way either may open.
+func keyReplaced(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		secret := newSecret(p.random)
+		p.secrets = append(p.secrets, secret)
+		_, err := r.ReplaceKey(ctx, repo.NewKey{Secret: secret})
+		if err == nil {
+			p.secrets = p.secrets[len(p.secrets)-1:] // from now on no other does
+		}
+		return err
+	})
+}
+
+// scratched flips bits of one object of each kind, within its parity, and takes
+// one of two copies away.
+func scratched(ctx context.Context, p *process) error {
+	store, ok := backend.As[*mem.Backend](p.be)
+	if !ok {
+		return errors.New("only a store in memory can be scratched")
+	}
+	for _, prefix := range []string{ledger.Data, ledger.Commits, ledger.Indexes, ledger.Ledgers, ledger.Spares} {
+		names, err := objects(ctx, p.be, prefix)
+		if err != nil {
+			return err
+		}
+		change := func(object []byte) []byte { object[5000] ^= 4; return object }
+		if prefix == ledger.Spares {
+			change = func([]byte) []byte { return nil }
+		}
+		if err := store.Damage(names[0], change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func scrubbed(ctx context.Context, p *process) error {
+	_, err := repo.Scrub(ctx, p.be, repo.ScrubOptions{Heal: true})
+	return err
+}
