@@ -2,9 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,10 +11,10 @@ import (
 
 	"holdfast/backup"
 	"holdfast/cmd/diskfile"
+	"holdfast/cmd/typed"
 	"holdfast/repo"
 	"holdfast/repo/image"
 	"holdfast/repo/recovery"
-	"holdfast/vmware/vmdk"
 )
 
 type imageOptions struct {
@@ -108,10 +105,10 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 		return err
 	}
 	var err error
-	if opts.tags, err = tagList(opts.tags); err != nil {
+	if opts.tags, err = typed.Tags(opts.tags); err != nil {
 		return err
 	}
-	at, err := a.parseTime(opts.at)
+	at, err := typed.Time(opts.at, a.now())
 	if err != nil {
 		return err
 	}
@@ -126,10 +123,9 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 	}
 	a.ui.Stream()
 	return a.withWriter(ctx, func(r *repo.Repository) error {
-		run := &backupRun{a: a, r: r}
-		progress := a.ui.Progress()
-		defer progress.Done()
-		settings := backup.Options{Tags: opts.tags, Full: opts.full, Progress: progress}
+		run := a.newBatch(r)
+		defer run.Progress.Done()
+		settings := backup.Options{Tags: opts.tags, Full: opts.full}
 		if opts.parent != "" {
 			if settings.Parent, err = a.imageParent(ctx, r, opts, paths[0]); err != nil {
 				return err
@@ -139,23 +135,23 @@ func runBackupImage(ctx context.Context, opts imageOptions, paths []string, a *a
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			src, closeSource, err := a.imageSource(ctx, path, opts, at)
+			src, closeSource, err := diskfile.Input{Path: path, Label: opts.label(path), Format: opts.format, Time: at, TakeIn: a.takeStdin, Warn: a.ui.Warn}.Source(ctx)
 			if err != nil {
-				run.fail(path, err)
+				run.Fail(path, err)
 				continue
 			}
 			src.Changed, src.UseChanged = changed, opts.extents != ""
 			if opts.full {
 				src.Allocated = nil // everything is everything, holes too
 			}
-			if err := withinImage(changed, src.Bytes); err != nil {
-				run.fail(path, err)
+			if err := diskfile.Within(changed, src.Bytes); err != nil {
+				run.Fail(path, err)
 			} else {
-				run.one(ctx, src, settings)
+				run.One(ctx, src, settings)
 			}
 			closeSource()
 		}
-		return run.end()
+		return run.End()
 	})
 }
 
@@ -173,133 +169,4 @@ func (a *app) imageParent(ctx context.Context, r *repo.Repository, opts imageOpt
 		a.ui.Warn("the parent %s is a point of %s, not of %s", e.ID, e.Source, source)
 	}
 	return e.Point, nil
-}
-
-// withinImage refuses extents that begin behind the end of the image: such a
-// list is of another one. Trackers round up, so that an extent may end there.
-func withinImage(changed []image.Extent, size int64) error {
-	for _, e := range changed {
-		if e.Length > 0 && e.Start >= size {
-			return fmt.Errorf("the extent at %d begins behind the end at %d: %w", e.Start, size, backup.ErrExtents)
-		}
-	}
-	return nil
-}
-
-// parseTime reads a moment: RFC 3339, or local date and time. "" is now.
-func (a *app) parseTime(text string) (time.Time, error) {
-	if text == "" {
-		return a.now(), nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, usagef("write it like 2026-03-01T12:00:00+01:00 or 2026-03-01 12:00:00 (local)", "%q is no time", text)
-}
-
-// imageFacts is what a point keeps of an image's file.
-type imageFacts struct {
-	Path   string `json:"path"`
-	Format string `json:"format"`
-}
-
-// imageSource opens what a path names.
-func (a *app) imageSource(ctx context.Context, path string, opts imageOptions, at time.Time) (*backup.ImageSource, func(), error) {
-	format := opts.format
-	if format == "auto" {
-		format = "raw"
-		if strings.EqualFold(filepath.Ext(path), ".vmdk") {
-			format = "vmdk"
-		}
-	}
-	src := &backup.ImageSource{Label: opts.label(path), Time: at, Facts: imageFacts{Path: path, Format: format}}
-	if path == "-" {
-		return a.stdinSource(ctx, src, format)
-	}
-	if format == "vmdk" {
-		return src, func() {}, openVMDK(src, path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open image: %w", err)
-	}
-	if err := a.rawSource(src, f); err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("open image: %w", err)
-	}
-	return src, func() { f.Close() }, nil
-}
-
-// rawSource fills in a source that is the bytes of a file or block device.
-func (a *app) rawSource(src *backup.ImageSource, f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	switch mode := info.Mode(); {
-	case mode.IsDir():
-		return usagef("name a disk image or block device", "it is a directory")
-	case mode&(os.ModeNamedPipe|os.ModeSocket|os.ModeCharDevice) != 0:
-		return usagef("a stream goes to standard input: backup image - --name NAME", "it is neither a file nor a block device")
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return fmt.Errorf("find its size: %w", err)
-	}
-	src.Bytes = size
-	src.Open = func(context.Context) (backup.RandomAccess, error) { return unclosed{f}, nil }
-	if info.Mode().IsRegular() {
-		src.Allocated = backup.Allocated(f, size)
-		if vmdk.Sniff(f) {
-			a.ui.Warn("%s looks like a VMDK and is read as raw bytes; --format vmdk reads the disk in it", f.Name())
-		}
-	}
-	return nil
-}
-
-// unclosed leaves closing to the owner: a source may be opened several times.
-type unclosed struct{ io.ReaderAt }
-
-func (unclosed) Close() error { return nil }
-
-// stdinSource reads standard input. A VMDK there is unpacked into a temporary
-// file first, since its grains may come in any order.
-func (a *app) stdinSource(ctx context.Context, src *backup.ImageSource, format string) (*backup.ImageSource, func(), error) {
-	in, err := a.takeStdin("the image")
-	if err != nil {
-		return nil, nil, err
-	}
-	if format == "raw" {
-		src.Bytes = -1
-		src.OpenStream = func(context.Context) (io.ReadCloser, error) { return io.NopCloser(in), nil }
-		return src, func() {}, nil
-	}
-	f, err := diskfile.UnpackVMDK(ctx, in)
-	if err != nil {
-		return nil, nil, fmt.Errorf("unpack standard input: %w", err)
-	}
-	closeFile := func() { f.Close(); os.Remove(f.Name()) }
-	if err := a.rawSource(src, f); err != nil {
-		closeFile()
-		return nil, nil, fmt.Errorf("unpack standard input: %w", err)
-	}
-	return src, closeFile, nil
-}
-
-// openVMDK fills in a source that is the disk inside a VMDK.
-func openVMDK(src *backup.ImageSource, path string) error {
-	disk, err := diskfile.OpenVMDK(path)
-	if err != nil {
-		return err
-	}
-	defer disk.Close()
-	src.Bytes = disk.Size()
-	src.Open = func(context.Context) (backup.RandomAccess, error) { return diskfile.OpenVMDK(path) }
-	src.Allocated, err = disk.Extents()
-	return err
 }

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/backup"
+	"holdfast/cmd/batch"
+	"holdfast/cmd/typed"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/vmware"
@@ -75,16 +77,6 @@ NAME is a VM's name, inventory path, instance UUID or managed object id.`,
 	return c
 }
 
-// oneOf refuses a word that is not among the allowed.
-func oneOf(flag, word string, allowed ...string) error {
-	for _, w := range allowed {
-		if w == word {
-			return nil
-		}
-	}
-	return usagef(strings.Join(allowed, ", "), "--%s %q is unknown", flag, word)
-}
-
 // check refuses flags that cannot be meant.
 func (o *backupVMOptions) check() error {
 	sel := o.selection
@@ -116,7 +108,7 @@ func (o *backupVMOptions) check() error {
 	}
 	o.level = map[string]string{"app": recovery.Application, "fs": recovery.FileSystem, "crash": recovery.Crash}[o.consistency]
 	var err error
-	if o.tags, err = tagList(o.tags); err != nil {
+	if o.tags, err = typed.Tags(o.tags); err != nil {
 		return err
 	}
 	if o.quiesceTimeout, err = parseAge(o.quiesce); err != nil {
@@ -136,7 +128,7 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 	a.ui.Stream()
 	return a.withWriter(ctx, func(r *repo.Repository) error {
 		return a.withVCenter(ctx, func(s *vmware.Session) error {
-			run := &backupRun{a: a, r: r}
+			run := a.newBatch(r)
 			vms, err := selectVMs(ctx, s, &opts.selection, run)
 			if err != nil {
 				return err
@@ -158,7 +150,7 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 // selectVMs finds the VMs to back up. Of several names one that fits no VM, or
 // too many, does not keep the others from being backed up: it has failed, and
 // is taken out of sel.
-func selectVMs(ctx context.Context, s *vmware.Session, sel *vmware.Selection, run *backupRun) ([]vmware.VM, error) {
+func selectVMs(ctx context.Context, s *vmware.Session, sel *vmware.Selection, run *batch.Run) ([]vmware.VM, error) {
 	vms, err := s.Select(ctx, *sel)
 	if !errors.Is(err, vmware.ErrNotFound) && !errors.Is(err, vmware.ErrAmbiguous) || len(sel.Names) < 2 {
 		return vms, err
@@ -166,14 +158,14 @@ func selectVMs(ctx context.Context, s *vmware.Session, sel *vmware.Selection, ru
 	var good []string
 	for _, name := range sel.Names {
 		if _, err := s.FindVM(ctx, name); err != nil {
-			run.fail("vm/"+name, err)
+			run.Fail("vm/"+name, err)
 			continue
 		}
 		good = append(good, name)
 	}
 	sel.Names = good
 	if len(good) == 0 {
-		return nil, run.all()
+		return nil, run.All()
 	}
 	return s.Select(ctx, *sel)
 }
@@ -222,14 +214,13 @@ func disksExist(vms []vmware.VM, excluded []string) error {
 }
 
 // backupVMs backs up VMs, some at once; one that fails does not stop the others.
-func (a *app) backupVMs(ctx context.Context, run *backupRun, s *vmware.Session, vms []vmware.VM, opts backupVMOptions) error {
-	lock, err := a.newRun(run.r.Config().ID)
+func (a *app) backupVMs(ctx context.Context, run *batch.Run, s *vmware.Session, vms []vmware.VM, opts backupVMOptions) error {
+	lock, err := a.newRun(run.Repository.Config().ID)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	progress := a.ui.Progress()
-	defer progress.Done()
+	defer run.Progress.Done()
 	var group errgroup.Group
 	group.SetLimit(opts.parallel)
 	for _, vm := range vms {
@@ -242,14 +233,14 @@ func (a *app) backupVMs(ctx context.Context, run *backupRun, s *vmware.Session, 
 				QuiesceTimeout: opts.quiesceTimeout, Transport: opts.transport, CBT: cbt.Policy(opts.cbt),
 				Full: opts.full, ExcludeDisks: opts.excludeDisks, Log: a.log,
 			})
-			run.one(ctx, src, backup.Options{Tags: opts.tags, Progress: progress, VerifyUnchanged: opts.verifyPercent, ProveEvery: proveEvery})
+			run.One(ctx, src, backup.Options{Tags: opts.tags, VerifyUnchanged: opts.verifyPercent, ProveEvery: proveEvery})
 			return nil
 		})
 	}
 	group.Wait() //nolint:errcheck // each VM's error is kept by run
 	if ctx.Err() != nil {
-		run.fail("backup vm", context.Cause(ctx))
-		return run.all()
+		run.Fail("backup vm", context.Cause(ctx))
+		return run.All()
 	}
-	return run.end()
+	return run.End()
 }

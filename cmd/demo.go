@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/demo"
+	"holdfast/cmd/typed"
 )
 
 type demoOptions struct {
@@ -39,7 +40,7 @@ claim is checked. It takes some seconds, and nothing is left behind.`,
 }
 
 func runDemo(ctx context.Context, opts demoOptions, a *app) error {
-	size, err := parseSize(opts.size)
+	size, err := typed.Size(opts.size)
 	if err != nil {
 		return err
 	}

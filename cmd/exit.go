@@ -2,12 +2,12 @@ package cmd
 
 import (
 	"errors"
-	"slices"
-	"strings"
 	"syscall"
 
 	"holdfast/backup"
+	"holdfast/cmd/runlock"
 	"holdfast/cmd/settings"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/local"
@@ -16,17 +16,20 @@ import (
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
+	"holdfast/repo/slot"
 	"holdfast/restore"
 	"holdfast/vmware"
 	"holdfast/vmware/cbt"
 	"holdfast/vmware/disk"
+	"holdfast/vmware/leftover"
 	"holdfast/vmware/snapshot"
 	"holdfast/vmware/target"
+	"holdfast/vmware/task"
 	"holdfast/vmware/vmdk"
 )
 
 // exitCode is what the program ends with. The codes are promised to scripts.
-type exitCode int
+type exitCode = verdict.Code
 
 const (
 	exitDone         exitCode = 0
@@ -70,11 +73,7 @@ var (
 )
 
 // exitRow says what an error means to the operator.
-type exitRow struct {
-	is   error
-	code exitCode
-	hint string // what to do about it; an error's own Hint goes before it
-}
+type exitRow verdict.Row
 
 // exitTable is the one place where errors become exit codes. One line a
 // sentinel; of several that match, the first row wins, so the graver and the
@@ -84,10 +83,22 @@ var exitTable = []exitRow{
 	{errCrashed, exitCrashed, "this is a bug; please report it with the lines above"},
 	{settings.ErrRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
 	{repo.ErrNoRepository, exitNoRepository, "make one with holdfast init, or check the path"},
+	{slot.ErrMissed, exitWrongKey, "open it with another key; holdfast key remove and key add make a new one of this secret, holdfast scrub --heal may bring a damaged one back"},
+	{slot.ErrRemoved, exitWrongKey, "use another key"},
+	{slot.ErrUncertain, exitFailed, "holdfast key list shows whether the new key is there; holdfast key remove takes it away"},
+	{slot.ErrBusy, exitFailed, "run it again"},
+	{seal.ErrForged, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy"},
+	{seal.ErrUnknownEpoch, exitDamaged, "the place has lost, or withholds, what belongs to a key rotation: bring the objects below epochs/ and spare/epochs/ back from a copy"},
+	{seal.ErrNotVouched, exitRefused, "holdfast key passwd, or key add, makes a key that a rotation can reach"},
+	{seal.ErrRingFull, exitRefused, "holdfast copy to a new repository begins anew"},
 	{pack.ErrTampered, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy; holdfast check --read-data names the points that are hit"},
 	{pack.ErrDamaged, exitDamaged, "holdfast check --read-data names the points and items that are hit; all others restore"},
 	{repo.ErrUnlisted, exitDamaged, "holdfast repair index lists again whatever packs there are; then check tells what is really lost"},
 	{repo.ErrMissing, exitDamaged, "holdfast repair index lists packs that the index does not know; holdfast check names the points that are hit"},
+	{repo.ErrPruneBlocked, exitDamaged, "holdfast check names what is damaged; holdfast repair index brings back a lost index; a point that cannot be saved can be forgotten"},
+	{repo.ErrPruneContended, exitFailed, "other prunes run at the same time: run it again"},
+	{errPinned, exitRefused, "holdfast unpin lets it go"},
+	{recovery.ErrStaleClock, exitRefused, "set the clock, or say --allow-stale or --now TIME"},
 	{repo.ErrHealable, exitIncomplete, "holdfast scrub --heal mends it"},
 	{repo.ErrKeyUnknown, exitFailed, "holdfast key list shows the keys there are"},
 	{repo.ErrLastKey, exitFailed, "add another key first: holdfast key add"},
@@ -99,6 +110,7 @@ var exitTable = []exitRow{
 	{backup.ErrExtents, exitFailed, `it is a JSON list, [{"start":bytes,"length":bytes},…], of the image as it is now`},
 	{restore.ErrVerify, exitFailed, "the target does not keep what is written to it: check its disk and memory"},
 	{restore.ErrFileExists, exitFailed, "choose another name, or say --overwrite"},
+	{runlock.ErrHeld, exitBusy, "wait for the other restore to end, or choose another name"},
 	{recovery.ErrUnknown, exitFailed, "holdfast points lists what there is"},
 	{recovery.ErrAmbiguous, exitFailed, "give more of the id or of the source's name: holdfast points lists both"},
 	{image.ErrIncomparable, exitFailed, "points with chunks of different sizes have no common map"},
@@ -116,13 +128,17 @@ var exitTable = []exitRow{
 	{vmware.ErrHasSnapshots, exitRefused, "remove the VM's snapshots first"},
 	{vmware.ErrUnsupported, exitRefused, "holdfast vm cbt status tells why"},
 	{cbt.ErrRequired, exitRefused, "without --cbt require the disk is read in full"},
+	{leftover.ErrLeft, exitFailed, "an import that is still open ends by itself in minutes: try again then"},
 	{snapshot.ErrLeft, exitFailed, "holdfast vm cleanup removes what is left of ours"},
 	{target.ErrExists, exitRefused, "choose another --name, or say --overwrite"},
+	{target.ErrName, exitRefused, "choose another --name"},
 	{target.ErrRunning, exitRefused, "power it off first"},
 	{target.ErrPlace, exitRefused, "name the place: --datastore, --host, --folder, --resource-pool, --network OLD=NEW"},
+	{task.ErrNoSpace, exitFailed, "free space on the datastore, or choose another one"},
 	{target.ErrMismatch, exitFailed, "the target does not keep what is written to it"},
 	{disk.ErrTransport, exitFailed, "--transport auto chooses one that works"},
 	{seal.ErrWrongKey, exitWrongKey, "try the other password, or the key file; holdfast key list tells which keys the repository has once it is open"},
+	{seal.ErrMistyped, exitWrongKey, "compare that row with the sheet; it matters neither how the groups are separated nor whether letters are small"},
 	{seal.ErrKeyFile, exitWrongKey, "a key file is made by holdfast init --new-key-file or holdfast key add --new-key-file"},
 	{s3.ErrAccess, exitUnreachable, "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that key"},
 	{s3.ErrCertificate, exitUnreachable, "give the server's CA with --tls-ca"},
@@ -136,91 +152,16 @@ var exitTable = []exitRow{
 	{backend.ErrDurability, exitFailed, "the disk or file system under the repository reports write errors; check it before the next run"},
 }
 
-// Hinter is an error that knows better than the table what to do about it.
-type Hinter interface{ Hint() string }
-
-// advised is an error with advice that fits the moment better than the table's.
-type advised struct {
-	error
-	hint string
-}
-
-func (e *advised) Hint() string  { return e.hint }
-func (e *advised) Unwrap() error { return e.error }
-
 // usagef makes the error of a mistake on the command line.
 func usagef(hint, format string, args ...any) error {
 	return settings.Usagef(hint, format, args...)
 }
 
-// incompleteError ends a run that is done, but not whole: exit 3. It carries
-// sentences, not errors: an error among the reasons would make it a failure.
-type incompleteError struct{ reasons []string }
-
-func (e *incompleteError) Error() string {
-	return "done, but not complete: " + strings.Join(e.reasons, "; ")
-}
-
-// incomplete makes the error for exit 3; nil when there is no reason.
-func incomplete(reasons ...string) error {
-	if len(reasons) == 0 {
-		return nil
-	}
-	return &incompleteError{reasons}
-}
-
-// classify gives the exit code and the hint for what a command returned. Of
-// joined errors the gravest decides: interrupted, then errors in the order of
-// the table, then plain failures, then 3.
+// classify gives the exit code and the hint for what a command returned.
 func classify(err error) (exitCode, string) {
-	if err == nil {
-		return exitDone, ""
+	table := make(verdict.Table, len(exitTable))
+	for i, row := range exitTable {
+		table[i] = verdict.Row(row)
 	}
-	_, code, hint := judge(err)
-	var own Hinter
-	if errors.As(err, &own) && own.Hint() != "" {
-		hint = own.Hint()
-	}
-	return code, hint
-}
-
-// judge returns the rank of err (lower is graver) with its code and hint.
-func judge(err error) (rank int, code exitCode, hint string) {
-	const plain = 1 << 20 // behind every row of the table but those of code 3
-	rank, code = plain, exitFailed
-	if row := slices.IndexFunc(exitTable, func(r exitRow) bool { return err == r.is }); row >= 0 {
-		return rankOf(row, plain), exitTable[row].code, exitTable[row].hint
-	}
-	switch e := err.(type) {
-	case *incompleteError:
-		return plain + 1, exitIncomplete, ""
-	case interface{ Unwrap() error }:
-		if inner := e.Unwrap(); inner != nil {
-			rank, code, hint = judge(inner)
-		}
-	case interface{ Unwrap() []error }:
-		rank = plain + 2
-		for _, inner := range e.Unwrap() {
-			if r, c, h := judge(inner); r < rank {
-				rank, code, hint = r, c, h
-			}
-		}
-	}
-	if is, ok := err.(interface{ Is(error) bool }); ok {
-		for i, row := range exitTable {
-			if r := rankOf(i, plain); r < rank && is.Is(row.is) {
-				return r, row.code, row.hint
-			}
-		}
-	}
-	return rank, code, hint
-}
-
-// rankOf is the rank of a row of the table: its place, or behind the plain
-// failures for what only makes a run incomplete.
-func rankOf(row, plain int) int {
-	if exitTable[row].code == exitIncomplete {
-		return plain + 1
-	}
-	return row
+	return table.Classify(err)
 }

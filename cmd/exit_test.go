@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/cmd/verdict"
 	"holdfast/repo/backend"
 	"holdfast/repo/seal"
 )
@@ -32,12 +33,12 @@ func TestExitCodePrecedence(t *testing.T) {
 		{"wrapped sentinel", fmt.Errorf("open: %w", fmt.Errorf("get: %w", backend.ErrUnreachable)), 14},
 		{"sentinel with its cause", fmt.Errorf("%w: %w", backend.ErrUnreachable, io.ErrUnexpectedEOF), 14},
 		{"wrong key", fmt.Errorf("open: %w", seal.ErrWrongKey), 12},
-		{"incomplete is 3", incomplete("db offline"), 3},
-		{"error beats incomplete", errors.Join(incomplete("x"), plain), 1},
-		{"error beats incomplete, other order", errors.Join(plain, incomplete("x")), 1},
+		{"incomplete is 3", verdict.Incomplete("db offline"), 3},
+		{"error beats incomplete", errors.Join(verdict.Incomplete("x"), plain), 1},
+		{"error beats incomplete, other order", errors.Join(plain, verdict.Incomplete("x")), 1},
 		{"known error beats plain", errors.Join(plain, backend.ErrUnreachable), 14},
 		{"interruption beats errors", errors.Join(backend.ErrUnreachable, plain, errInterrupted), 130},
-		{"interruption beats incomplete", errors.Join(incomplete("x"), errInterrupted), 130},
+		{"interruption beats incomplete", errors.Join(verdict.Incomplete("x"), errInterrupted), 130},
 		{"interruption keeps its code with a cause", interruption(fmt.Errorf("remove snapshot: %w", backend.ErrUnreachable)), 130},
 		{"cancelled within, not by a signal", context.Canceled, 1},
 	} {
@@ -61,20 +62,20 @@ func TestHintOfErrorBeatsHintOfTable(t *testing.T) {
 // it over an error.
 func TestRowsOfCode3DoNotHideErrors(t *testing.T) {
 	for _, row := range exitTable {
-		if row.code != exitIncomplete {
+		if row.Code != exitIncomplete {
 			continue
 		}
-		if code, _ := classify(fmt.Errorf("check: %w", row.is)); code != exitIncomplete {
-			t.Errorf("%v alone: code %d", row.is, code)
+		if code, _ := classify(fmt.Errorf("check: %w", row.Is)); code != exitIncomplete {
+			t.Errorf("%v alone: code %d", row.Is, code)
 		}
-		if code, _ := classify(errors.Join(row.is, errors.New("something"))); code != exitFailed {
-			t.Errorf("%v hides an error: code %d", row.is, code)
+		if code, _ := classify(errors.Join(row.Is, errors.New("something"))); code != exitFailed {
+			t.Errorf("%v hides an error: code %d", row.Is, code)
 		}
 	}
 }
 
 func TestIncompleteWithoutReasonIsNoError(t *testing.T) {
-	if err := incomplete(); err != nil {
+	if err := verdict.Incomplete(); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -82,12 +83,12 @@ func TestIncompleteWithoutReasonIsNoError(t *testing.T) {
 func TestEachExitCodeHasAMeaningAndEachRowACode(t *testing.T) {
 	seen := map[error]bool{}
 	for _, row := range exitTable {
-		if meanings[row.code] == "" || row.is == nil || seen[row.is] {
-			t.Errorf("row %v: code %d without meaning, no error, or a second row", row.is, row.code)
+		if meanings[row.Code] == "" || row.Is == nil || seen[row.Is] {
+			t.Errorf("row %v: code %d without meaning, no error, or a second row", row.Is, row.Code)
 		}
-		if row.hint == "" || strings.HasSuffix(row.hint, ".") {
-			t.Errorf("row %v: the hint is empty or ends with a full stop: %q", row.is, row.hint)
+		if row.Hint == "" || strings.HasSuffix(row.Hint, ".") {
+			t.Errorf("row %v: the hint is empty or ends with a full stop: %q", row.Is, row.Hint)
 		}
-		seen[row.is] = true
+		seen[row.Is] = true
 	}
 }

@@ -1,14 +1,14 @@
 package cmd
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/secret"
+	"holdfast/cmd/typed"
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/seal"
@@ -52,11 +52,11 @@ type initReport struct {
 }
 
 func runInit(ctx context.Context, opts initOptions, a *app) error {
-	chunk, err := parseSize(opts.diskChunk)
+	chunk, err := typed.Size(opts.diskChunk)
 	if err != nil {
 		return err
 	}
-	kdf, err := parseKDF(opts.kdf)
+	kdf, err := secret.ParseKDF(opts.kdf)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func runInit(ctx context.Context, opts initOptions, a *app) error {
 	}
 	if keyText != nil {
 		// The key is on disk before the repository that only it may open.
-		if err := writeKeyFile(opts.newKeyFile, keyText); err != nil {
+		if err := secret.WriteKeyFile(opts.newKeyFile, keyText); err != nil {
 			return err
 		}
 	}
@@ -132,68 +132,22 @@ func (a *app) initKeys(ctx context.Context, opts initOptions, kdf seal.KDF, para
 		if err != nil {
 			return nil, err
 		}
-		secret, err := seal.ParseKeyFile(text)
+		opens, err := seal.ParseKeyFile(text)
 		if err != nil {
 			return nil, err
 		}
 		keyText = text
-		params.Keys = append(params.Keys, repo.NewKey{Secret: secret, Label: "key file made by init"})
+		params.Keys = append(params.Keys, repo.NewKey{Secret: opens, Label: "key file made by init"})
 	}
-	if keyText != nil && !a.hasPassword() {
+	if keyText != nil && !a.secrets().Given() {
 		return keyText, nil
 	}
-	secret, err := a.newKey(ctx)
+	opens, err := a.secrets().NewRepositoryKey(ctx)
 	if err != nil {
 		return nil, err
 	}
-	params.Keys = append(params.Keys, repo.NewKey{Secret: secret, KDF: kdf, Label: "made by init"})
+	params.Keys = append(params.Keys, repo.NewKey{Secret: opens, KDF: kdf, Label: "made by init"})
 	return keyText, nil
-}
-
-// hasPassword reports whether the settings hold any secret of the repository.
-func (a *app) hasPassword() bool {
-	for _, name := range []string{"password", "password-file", "password-command", "key-file"} {
-		if a.settings.Text(name) != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// newKey is the secret for a new repository: an existing key file, or a
-// password that is typed twice.
-func (a *app) newKey(ctx context.Context) (seal.Secret, error) {
-	if a.settings.Text("key-file") != "" {
-		return a.repositoryKey(ctx, repositorySecret)
-	}
-	password, err := a.loadNewSecret(ctx, repositorySecret)
-	if err != nil {
-		return seal.Secret{}, err
-	}
-	return seal.NewPassword(password)
-}
-
-// writeKeyFile writes a new file that only its owner may read, durably.
-func writeKeyFile(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("make key file: %w", err)
-	}
-	_, err = f.Write(bytes.TrimRight(text, "\n"))
-	if err == nil {
-		_, err = f.WriteString("\n")
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
-		return fmt.Errorf("make key file: %w", err)
-	}
-	return nil
 }
 
 func (a *app) showInit(ctx context.Context, r *repo.Repository, keyFile string) error {
@@ -212,14 +166,4 @@ func (a *app) showInit(ctx context.Context, r *repo.Repository, keyFile string) 
 		a.ui.Say("keep the password safe: nothing opens the repository without it\n")
 	}
 	return a.ui.Result(rep)
-}
-
-func parseKDF(word string) (seal.KDF, error) {
-	switch word {
-	case "standard":
-		return seal.KDFStandard, nil
-	case "strong":
-		return seal.KDFStrong, nil
-	}
-	return seal.KDF{}, usagef("standard or strong", "--kdf %q is unknown", word)
 }

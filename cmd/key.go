@@ -3,20 +3,25 @@ package cmd
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/seal"
+	"holdfast/repo/slot"
 )
 
 func newKeyCommand(a *app) *cobra.Command {
 	return newGroup("key", "passwords and key files of the repository",
 		`Several passwords and key files can open one repository, each in a slot of its own.`,
-		newKeyListCommand(a), newKeyAddCommand(a), newKeyRemoveCommand(a), newKeyPasswdCommand(a))
+		newKeyListCommand(a), newKeyAddCommand(a), newKeyRemoveCommand(a), newKeyPasswdCommand(a),
+		newKeyRotateCommand(a), newKeyExportCommand(a))
 }
 
 func newKeyListCommand(a *app) *cobra.Command {
@@ -31,19 +36,8 @@ func newKeyListCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				t := ui.NewTable(ui.Left("ID"), ui.Left("Kind"), ui.Left("Created"), ui.Left("Label"), ui.Left(""))
-				for _, k := range keys {
-					mark := ""
-					if k.Current {
-						mark = "opened this"
-					}
-					if k.Damaged {
-						mark = "damaged"
-					}
-					t.Row(k.ID, k.KDF, k.Created.Local().Format(time.DateTime), k.Label, mark)
-				}
 				if !a.json {
-					a.ui.Table(t)
+					a.ui.Table(keyTable(keys))
 				}
 				return a.ui.Result(orEmpty(keys))
 			})
@@ -51,16 +45,28 @@ func newKeyListCommand(a *app) *cobra.Command {
 	}, repositoryCodes...)
 }
 
+// keyTable shows key slots.
+func keyTable(keys []repo.Key) *ui.Table {
+	t := ui.NewTable(ui.Left("ID"), ui.Left("Kind"), ui.Left("Created"), ui.Right("Epoch"), ui.Left("Label"), ui.Left(""))
+	for _, k := range keys {
+		mark := ""
+		switch {
+		case k.Damaged:
+			mark = "damaged"
+		case k.Removing:
+			mark = "removal begun"
+		case k.Behind:
+			mark = "missed a rotation"
+		case k.Current:
+			mark = "opened this"
+		}
+		t.Row(k.ID, k.KDF, k.Created.Local().Format(time.DateTime), strconv.FormatUint(uint64(k.Epoch), 10), k.Label, mark)
+	}
+	return t
+}
+
 // repositoryCodes are the exit codes of every command that opens a repository.
 var repositoryCodes = []exitCode{exitNoRepository, exitWrongKey, exitDamaged, exitUnreachable}
-
-// orEmpty makes an empty list of a nil one: JSON shows [] instead of null.
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
-}
 
 type keyAddOptions struct{ passwordFile, keyFile, kdf, label string }
 
@@ -100,7 +106,7 @@ func runKeyAdd(ctx context.Context, opts keyAddOptions, a *app, r *repo.Reposito
 	}
 	id, err := r.AddKey(ctx, key)
 	if err != nil {
-		if opts.keyFile != "" {
+		if opts.keyFile != "" && !errors.Is(err, slot.ErrUncertain) {
 			os.Remove(opts.keyFile)
 		}
 		return err
@@ -111,44 +117,30 @@ func runKeyAdd(ctx context.Context, opts keyAddOptions, a *app, r *repo.Reposito
 
 // additionalKey reads or makes the secret of a new slot.
 func (a *app) additionalKey(ctx context.Context, opts keyAddOptions) (repo.NewKey, error) {
-	kdf, err := parseKDF(opts.kdf)
+	kdf, err := secret.ParseKDF(opts.kdf)
 	if err != nil {
 		return repo.NewKey{}, err
 	}
 	key := repo.NewKey{KDF: kdf, Label: opts.label}
-	switch {
-	case opts.keyFile != "":
-		text, err := seal.NewKeyFile(rand.Reader)
-		if err != nil {
-			return key, err
-		}
-		if key.Secret, err = seal.ParseKeyFile(text); err != nil {
-			return key, err
-		}
-		return key, writeKeyFile(opts.keyFile, text)
-	case opts.passwordFile != "":
-		password, err := a.secretFromFile("new password", opts.passwordFile)
-		if err != nil {
-			return key, err
-		}
-		a.redact.add(string(password))
-		key.Secret, err = seal.NewPassword(password)
+	if opts.keyFile == "" {
+		key.Secret, err = a.secrets().Additional(ctx, opts.passwordFile)
 		return key, err
 	}
-	password, err := a.secretFromPrompt(ctx, newPassword, true)
+	text, err := seal.NewKeyFile(rand.Reader)
 	if err != nil {
 		return key, err
 	}
-	a.redact.add(string(password))
-	key.Secret, err = seal.NewPassword(password)
-	return key, err
+	if key.Secret, err = seal.ParseKeyFile(text); err != nil {
+		return key, err
+	}
+	return key, secret.WriteKeyFile(opts.keyFile, text)
 }
 
 func newKeyRemoveCommand(a *app) *cobra.Command {
 	return documented(&cobra.Command{
 		Use:     "remove ID",
 		Short:   "take a password or key file its right to open the repository",
-		Long:    "Remove deletes a key slot. The last one is never removed. Whoever had that key and a\ncopy of the repository can still read the copy.",
+		Long:    "Remove deletes a key slot. The last one is never removed. Whoever had that key and a\ncopy of the repository can still read the copy; what is written later, too, unless the\nkeys are rotated: holdfast key rotate.",
 		Example: "holdfast -r /srv/backup key remove 3f21a7",
 		Args:    args("ID"),
 		RunE: func(c *cobra.Command, ids []string) error {
@@ -169,7 +161,7 @@ func newKeyPasswdCommand(a *app) *cobra.Command {
 	c := documented(&cobra.Command{
 		Use:     "passwd",
 		Short:   "change the password that was used to open the repository",
-		Long:    "Passwd makes a slot for the new password and removes the one that opened the\nrepository. The data is not encrypted anew: whoever knew the old password and has a\ncopy of the repository can still read the copy.",
+		Long:    "Passwd makes a slot for the new password and removes the one that opened the\nrepository. The data is not encrypted anew: whoever knew the old password and has a\ncopy of the repository can still read the copy; what is written later, too, unless the\nkeys are rotated: holdfast key rotate.",
 		Example: "holdfast -r /srv/backup key passwd",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -193,6 +185,3 @@ func newKeyPasswdCommand(a *app) *cobra.Command {
 	f.StringVar(&opts.kdf, "kdf", "standard", "`COST`: how costly each guess at the password is: standard or strong")
 	return c
 }
-
-// newPassword is a password that is only ever typed or read from its own file.
-const newPassword secretKind = "new-password"

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/backup"
+	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/usage"
 	"holdfast/restore"
 )
 
@@ -215,9 +216,9 @@ func TestEveryCommandDocumentsExitStatusAndExamples(t *testing.T) {
 		if c.HasSubCommands() || c.Name() == "help" {
 			return
 		}
-		sections := helpSections(c)
+		sections := usage.Sections(c)
 		n := len(sections)
-		if n < 2 || sections[n-2].title != "EXIT STATUS" || sections[n-1].title != "EXAMPLES" {
+		if n < 2 || sections[n-2].Title != "EXIT STATUS" || sections[n-1].Title != "EXAMPLES" {
 			t.Errorf("%s: help does not end with EXIT STATUS and EXAMPLES", c.CommandPath())
 		}
 		for line := range strings.Lines(c.Example) {
@@ -256,32 +257,10 @@ func TestEachGlobalFlagOfTheContractExists(t *testing.T) {
 	}
 }
 
-func TestArgumentCounts(t *testing.T) {
-	c := &cobra.Command{Use: "x NAME"}
-	for _, k := range []struct {
-		names []string
-		count int
-		ok    bool
-	}{
-		{nil, 0, true}, {nil, 1, false},
-		{[]string{"A"}, 0, false}, {[]string{"A"}, 1, true}, {[]string{"A"}, 2, false},
-		{[]string{"A", "[B]"}, 1, true}, {[]string{"A", "[B]"}, 3, false},
-		{[]string{"A…"}, 0, false}, {[]string{"A…"}, 9, true}, {[]string{"[A…]"}, 0, true}, {[]string{"[A…]"}, 9, true},
-	} {
-		err := args(k.names...)(c, slices.Repeat([]string{"v"}, k.count))
-		if (err == nil) != k.ok {
-			t.Errorf("%v with %d arguments: %v", k.names, k.count, err)
-		}
-		if code, _ := classify(err); err != nil && code != exitFailed {
-			t.Errorf("%v: code %d", k.names, code)
-		}
-	}
-}
-
 func TestStdinIsGivenOnce(t *testing.T) {
 	got := try(Std{In: strings.NewReader("secret-from-stdin\n")}, probe(func(ctx context.Context, a *app) error {
-		secret, err := a.loadSecret(ctx, repositorySecret)
-		if err != nil || string(secret) != "secret-from-stdin" {
+		got, err := a.loadSecret(ctx, secret.Repository)
+		if err != nil || string(got) != "secret-from-stdin" {
 			return fmt.Errorf("first: %w", err)
 		}
 		_, err = a.takeStdin("the image")

@@ -15,17 +15,18 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/cmd/verdict"
 	"holdfast/repo/backend"
 )
 
-// monitor records the pings it gets.
-type monitor struct {
+// watcher records the pings it gets.
+type watcher struct {
 	mu    sync.Mutex
 	pings []string
 	code  int
 }
 
-func (m *monitor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *watcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -38,7 +39,7 @@ func (m *monitor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func succeed(context.Context, *app) error { return nil }
 
 func TestPingTellsHowTheRunEnded(t *testing.T) {
-	m := &monitor{}
+	m := &watcher{}
 	server := httptest.NewServer(m)
 	defer server.Close()
 	for _, c := range []struct {
@@ -48,7 +49,7 @@ func TestPingTellsHowTheRunEnded(t *testing.T) {
 	}{
 		{succeed, []string{"probe"}, "POST /uuid?x=1 exit 0"},
 		{func(context.Context, *app) error { return errors.New("no luck") }, []string{"probe"}, "POST /uuid/fail?x=1 exit 1: no luck"},
-		{func(context.Context, *app) error { return incomplete("db offline") }, []string{"probe"}, "POST /uuid/fail?x=1 exit 3: done, but not complete: db offline"},
+		{func(context.Context, *app) error { return verdict.Incomplete("db offline") }, []string{"probe"}, "POST /uuid/fail?x=1 exit 3: done, but not complete: db offline"},
 		{func(context.Context, *app) error { return backend.ErrUnreachable }, []string{"probe"}, "POST /uuid/fail?x=1 exit 14: storage unreachable"},
 		{func(context.Context, *app) error { panic("x") }, []string{"probe"}, "POST /uuid/fail?x=1 exit 2: the program crashed: string"},
 		{succeed, []string{"probe", "--nonsense"}, "POST /uuid/fail?x=1 exit 1: unknown flag --nonsense"},
@@ -65,7 +66,7 @@ func TestPingTellsHowTheRunEnded(t *testing.T) {
 }
 
 func TestPingOfAnInterruptedRunIsStillSent(t *testing.T) {
-	m := &monitor{}
+	m := &watcher{}
 	server := httptest.NewServer(m)
 	defer server.Close()
 	signals := make(chan os.Signal, 1)
@@ -77,7 +78,7 @@ func TestPingOfAnInterruptedRunIsStillSent(t *testing.T) {
 }
 
 func TestFailedPingIsAWarningAndHidesTheURL(t *testing.T) {
-	m := &monitor{code: 500}
+	m := &watcher{code: 500}
 	server := httptest.NewServer(m)
 	for _, want := range []string{"answered 500", "refused"} {
 		o := try(Std{}, probe(succeed), "probe", "--ping-url", server.URL+"/secret-uuid")
@@ -89,7 +90,7 @@ func TestFailedPingIsAWarningAndHidesTheURL(t *testing.T) {
 }
 
 func TestTLSCAIsTrustedForPings(t *testing.T) {
-	m := &monitor{}
+	m := &watcher{}
 	server := httptest.NewTLSServer(m)
 	defer server.Close()
 	server.Config.ErrorLog = nil
@@ -118,14 +119,14 @@ func TestMetricsKeepTheLastSuccess(t *testing.T) {
 		return string(data)
 	}
 	text := runAt(1000, func(_ context.Context, a *app) error {
-		a.report.set("bytes_read", "Bytes read.", 1<<40, [2]string{"source", "vm/a"})
-		a.report.set("bytes_read", "Bytes read.", 7, [2]string{"source", "vm/b"})
+		a.report.Set("bytes_read", "Bytes read.", 1<<40, [2]string{"source", "vm/a"})
+		a.report.Set("bytes_read", "Bytes read.", 7, [2]string{"source", "vm/b"})
 		return nil
 	})
 	labels := `{command="probe",profile="night\"ly"}`
 	for _, want := range []string{
 		"# HELP holdfast_bytes_read Bytes read.\n# TYPE holdfast_bytes_read gauge\nholdfast_bytes_read{source=\"vm/a\"} 1099511627776\nholdfast_bytes_read{source=\"vm/b\"} 7\n",
-		"holdfast_last_exit_code" + labels + " 0\n", "holdfast_last_duration_seconds" + labels + " 1",
+		"holdfast_last_exit_code" + labels + " 0\n", "holdfast_last_duration_seconds" + labels + " 0.5",
 		"holdfast_last_run_timestamp_seconds" + labels + " 1001\n", "holdfast_last_success_timestamp_seconds" + labels + " 1001\n",
 	} {
 		if !strings.Contains(text, want) {

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -35,7 +36,8 @@ func newRestoreDiskCommand(a *app) *cobra.Command {
 		Use:   "disk POINT",
 		Short: "restore one disk of a VM's or an image's point into a file",
 		Long: `Disk writes one disk as a raw image or as a VMDK (streamOptimized). The file appears
-under its name only when it is complete and has been read back and compared.`,
+under its name only when it is complete and has been read back and compared. What a
+restore to the same file that was killed left beside it is removed.`,
 		Example: "holdfast -r /srv/backup restore disk latest:web01 --disk 2000 -o web01.raw --sparse\nholdfast -r /srv/backup restore disk 3f21a7c0 -o disk.vmdk --format vmdk",
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {
@@ -46,7 +48,7 @@ under its name only when it is complete and has been read back and compared.`,
 				return runRestoreDisk(c.Context(), words[0], opts, a, r)
 			})
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitBusy}, repositoryCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.disk, "disk", "", "which disk: its `KEY`, label or item name (needed if there are several)")
 	f.StringVarP(&opts.output, "output", "o", "", "write to `FILE`")
@@ -111,7 +113,9 @@ func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a
 	if opts.toVM != "" {
 		return a.attachDisk(ctx, r, e.Point, item, opts)
 	}
-	target := &restore.FileTarget{Path: opts.output, Format: format, Sparse: opts.sparse, Overwrite: opts.overwrite}
+	target := &diskfile.Target{
+		FileTarget: restore.FileTarget{Path: opts.output, Format: format, Sparse: opts.sparse, Overwrite: opts.overwrite}, Log: a.log,
+	}
 	return a.restoreTo(ctx, r, e.Point, []recovery.Item{item}, target, opts.output)
 }
 
@@ -152,6 +156,13 @@ func oneDisk(p *recovery.Point, key string) (recovery.Item, error) {
 // restoreTo runs a restore and shows how it ended.
 func (a *app) restoreTo(ctx context.Context, r *repo.Repository, p *recovery.Point, items []recovery.Item, target restore.Target, name string) error {
 	progress := a.ui.Progress()
+	for _, it := range items {
+		if it.IsDisk() { // written, and then read back
+			label := cmp.Or(it.Label, it.Name)
+			progress.Expect(label, it.Bytes)
+			progress.Expect("verify "+label, it.Bytes)
+		}
+	}
 	res, err := restore.Run(ctx, r, p, items, target, restore.Options{Now: a.now, Progress: progress})
 	progress.Done()
 	if err != nil {

@@ -30,9 +30,11 @@ func newRestoreVMCommand(a *app) *cobra.Command {
 		Use:   "vm POINT",
 		Short: "restore a virtual machine",
 		Long: `Vm makes a new VM from the configuration in the recovery point, fills its disks, reads
-them back and compares. A VM of the same name is left alone unless --overwrite is given;
-even then it is renamed only after the new one is complete, and deleted only with
---delete-old. With --plan nothing is done: what would be is printed.`,
+them back and compares. Until that is done the VM has a working name, NAME-holdfast-RUN.
+A VM of the same name is left alone unless --overwrite is given; even then it is renamed
+only after the new one is complete, and deleted only with --delete-old. What a killed
+restore of this machine left is removed first. With --plan nothing is done: what would be
+is printed.`,
 		Example: "holdfast -r /srv/backup restore vm latest:web01 --name web01-restored\nholdfast -r /srv/backup restore vm 3f21a7c0 --plan",
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {
@@ -111,7 +113,7 @@ func runRestoreVM(ctx context.Context, spec string, opts restoreVMOptions, a *ap
 				return err
 			}
 			defer lock.Close()
-			opts.target.Run, opts.target.Log = lock.Run.ID, a.log
+			opts.target.Run, opts.target.Alive, opts.target.Log = lock.Run, lock.Alive, a.log
 			opts.target.Read = func(ctx context.Context, item recovery.Item) (io.ReadCloser, error) {
 				return restore.OpenStream(ctx, r, item), nil
 			}
@@ -147,7 +149,7 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 	}
 	if opts.plan {
 		a.showPlan(plan)
-		if err := a.ui.Result(planReport{plan, orEmpty(plan.Warnings), orEmpty(plan.Conflicts)}); err != nil {
+		if err := a.ui.Result(planReport{plan, orEmpty(plan.Removes), orEmpty(plan.Warnings), orEmpty(plan.Conflicts)}); err != nil {
 			return err
 		}
 		return plan.Err()
@@ -165,6 +167,7 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 // when they are empty are always here.
 type planReport struct {
 	target.Plan
+	Removes   []string `json:"removes"`
 	Warnings  []string `json:"warnings"`
 	Conflicts []string `json:"conflicts"`
 }
@@ -189,6 +192,9 @@ func (a *app) showPlan(plan target.Plan) {
 			mac = "keeps " + c.MAC
 		}
 		line("network", "%s on %s, %s", c.Label, c.Network, mac)
+	}
+	for _, path := range plan.Removes {
+		line("removes", "%s, which a dead restore left", path)
 	}
 	if plan.Replaces != "" {
 		line("replaces", "%s, which becomes %s", plan.Replaces, plan.OldBecomes)

@@ -27,8 +27,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/monitor"
+	"holdfast/cmd/secret"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/usage"
 )
 
 // Std is what a process has: its streams and its environment. The zero value
@@ -52,8 +55,8 @@ type app struct {
 	ui       *ui.Terminal
 	log      *slog.Logger
 	settings *settings.Settings
-	report   *report
-	redact   *redactor
+	report   *monitor.Report
+	redact   *secret.Redactor
 	now      func() time.Time
 
 	command *cobra.Command // what runs, once prepare has been called
@@ -84,6 +87,9 @@ func commands(a *app) []*cobra.Command {
 		newCheckCommand(a),
 		newScrubCommand(a),
 		newRepairCommand(a),
+		newForgetCommand(a),
+		newPruneCommand(a),
+		newCopyCommand(a),
 		newStatsCommand(a),
 		newBackupCommand(a),
 		newRestoreCommand(a),
@@ -138,12 +144,12 @@ func newApp(args []string, std Std) *app {
 	if std.Now == nil {
 		std.Now = time.Now
 	}
-	a := &app{std: std, now: std.Now, redact: &redactor{}, log: slog.New(slog.DiscardHandler), settings: &settings.Settings{}}
+	a := &app{std: std, now: std.Now, redact: &secret.Redactor{}, log: slog.New(slog.DiscardHandler), settings: &settings.Settings{}}
 	a.closeLog = func() error { return nil }
 	a.json = wantsJSON(args, std.Environ)
-	a.ui = ui.New(ui.Options{Out: std.Out, Err: std.Err, JSON: a.json, Redact: a.redact.redact, Now: a.now})
+	a.ui = ui.New(ui.Options{Out: std.Out, Err: std.Err, JSON: a.json, Redact: a.redact.Redact, Now: a.now})
 	a.screen.Store(a.ui)
-	a.report = newReport(a.now())
+	a.report = monitor.NewReport(a.now())
 	a.knowSecrets()
 	return a
 }
@@ -170,7 +176,7 @@ func wantsJSON(args []string, env settings.Environment) bool {
 // or not.
 func (a *app) knowSecrets() {
 	for _, secret := range settings.Environment(a.std.Environ).Secrets() {
-		a.redact.add(secret)
+		a.redact.Add(secret)
 	}
 }
 
@@ -251,15 +257,15 @@ Every global flag can also be given as a variable (HOLDFAST_REPOSITORY for
 --repo, HOLDFAST_LOG_FILE for --log-file …) or in a profile of the configuration
 file. A flag wins over a variable, a variable over a profile.`,
 		commands...)
-	annotate(root, offlineKey, "") // it only prints help
+	root.Annotations = map[string]string{offlineKey: ""} // it only prints help
 	root.Example = "holdfast demo\nholdfast -r /srv/backup init\nholdfast -r /srv/backup backup vm web01\nholdfast -r /srv/backup points"
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetIn(a.std.In)
 	root.SetOut(a.ui.Out())
 	root.SetErr(a.std.Err)
-	root.SetFlagErrorFunc(flagError)
-	root.SetHelpFunc(func(c *cobra.Command, _ []string) { writeHelp(a.ui.Out(), c) })
+	root.SetFlagErrorFunc(usage.FlagError)
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { usage.Write(a.ui.Out(), c) })
 	root.SetHelpCommand(newHelpCommand(a))
 	settings.AddFlags(root.PersistentFlags())
 	bare := root.RunE
@@ -285,9 +291,9 @@ func newHelpCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, words []string) error {
 			target, rest, err := c.Root().Find(words)
 			if err != nil || len(rest) > 0 {
-				return unknownCommand(c.Root(), words)
+				return usage.Unknown(c.Root(), words)
 			}
-			writeHelp(a.ui.Out(), target)
+			usage.Write(a.ui.Out(), target)
 			return nil
 		},
 	}
@@ -309,7 +315,7 @@ func (a *app) prepare(c *cobra.Command) error {
 	}
 	a.settings = s
 	for _, secret := range s.Secrets() {
-		a.redact.add(secret)
+		a.redact.Add(secret)
 	}
 	a.json, a.quiet, a.verbose = s.Bool("json"), s.Bool("quiet"), s.Bool("verbose")
 	var fileLog *slog.Logger
@@ -318,7 +324,7 @@ func (a *app) prepare(c *cobra.Command) error {
 	}
 	a.ui = ui.New(ui.Options{
 		Out: a.std.Out, Err: a.std.Err, JSON: a.json, Quiet: a.quiet, Verbose: a.verbose,
-		NoProgress: s.Bool("no-progress"), Log: fileLog, Redact: a.redact.redact, Now: a.now,
+		NoProgress: s.Bool("no-progress"), Log: fileLog, Redact: a.redact.Redact, Now: a.now,
 	})
 	a.screen.Store(a.ui)
 	c.Root().SetOut(a.ui.Out())
@@ -327,7 +333,7 @@ func (a *app) prepare(c *cobra.Command) error {
 		a.ui.Warn("the variable %s means nothing here; %s is one", name, misspelled[name])
 	}
 	if file := s.SecretFile(); file != "" {
-		a.warnReadable(file)
+		secret.WarnReadable(file, a.ui.Warn)
 	}
 	a.log.Info("start", "command", c.CommandPath(), "version", version().Version)
 	return nil

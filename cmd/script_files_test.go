@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/cmd/typed"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -73,7 +75,7 @@ func rangeData(ts *testscript.TestScript, seed, r string) (start int64, data []b
 }
 
 func scriptSize(ts *testscript.TestScript, text string) int64 {
-	size, err := parseSize(text)
+	size, err := typed.Size(text)
 	ts.Check(err)
 	return size
 }

@@ -17,6 +17,7 @@ import (
 //	json FILE doc CHECK…      FILE holds one document on one line
 //	json FILE TYPE CHECK…     FILE holds JSON Lines; the last of message_type TYPE
 //	json FILE count TYPE N    so many lines of that type
+//	json FILE list CHECK…     the list on the first line, which JSON Lines may follow
 //
 // FILE is stdout, stderr or a file. A CHECK is PATH OP VALUE without blanks
 // round OP. PATH is dotted, with numbers into arrays and len for a length; OP is =
@@ -65,6 +66,14 @@ func jsonValue(ts *testscript.TestScript, text, kind string) any {
 		}
 		return value
 	}
+	if kind == "list" {
+		first, _, _ := strings.Cut(text, "\n")
+		value, err := parseJSON(first)
+		if _, ok := value.([]any); err != nil || !ok {
+			ts.Fatalf("no list (%v) on the first line of:\n%s", err, text)
+		}
+		return value
+	}
 	lines := jsonLines(ts, text, kind)
 	if len(lines) == 0 {
 		ts.Fatalf("no line of message_type %s in:\n%s", kind, text)
@@ -72,9 +81,13 @@ func jsonValue(ts *testscript.TestScript, text, kind string) any {
 	return lines[len(lines)-1]
 }
 
-// jsonLines are the lines of a message_type. Every line must be an object with one.
+// jsonLines are the lines of a message_type. Every line must be an object with
+// one, but for a list that may stand before them.
 func jsonLines(ts *testscript.TestScript, text, kind string) []any {
 	var lines []any
+	if strings.HasPrefix(text, "[") {
+		_, text, _ = strings.Cut(text, "\n")
+	}
 	for line := range strings.Lines(text) {
 		value, err := parseJSON(line)
 		fields, ok := value.(map[string]any)

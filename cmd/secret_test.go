@@ -15,17 +15,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/secret"
 	"holdfast/repo/seal"
 )
 
 // ask runs loadSecret in a real run and returns what it gave.
-func ask(std Std, kind secretKind, twice bool, args ...string) (string, outcome) {
-	var secret []byte
+func ask(std Std, kind secret.Kind, twice bool, args ...string) (string, outcome) {
+	var got []byte
 	o := try(std, probe(func(ctx context.Context, a *app) (err error) {
-		secret, err = a.fetchSecret(ctx, kind, twice)
+		if twice {
+			got, err = a.secrets().LoadNew(ctx, kind)
+		} else {
+			got, err = a.loadSecret(ctx, kind)
+		}
 		return err
 	}), append([]string{"probe"}, args...)...)
-	return string(secret), o
+	return string(got), o
 }
 
 func TestEveryWayToGiveASecret(t *testing.T) {
@@ -33,19 +38,19 @@ func TestEveryWayToGiveASecret(t *testing.T) {
 	env := func(entries ...string) Std { return Std{Environ: append(entries, "PATH="+os.Getenv("PATH"))} }
 	for _, c := range []struct {
 		std  Std
-		kind secretKind
+		kind secret.Kind
 		args []string
 		want string
 	}{
-		{env("HOLDFAST_PASSWORD= blanks stay "), repositorySecret, nil, " blanks stay "},
-		{env("HOLDFAST_PASSWORD_FILE=" + file), repositorySecret, nil, "from a file"},
-		{env(), repositorySecret, []string{"--password-file", file}, "from a file"},
-		{Std{In: strings.NewReader("typed\n")}, repositorySecret, []string{"--password-file", "-"}, "typed"},
-		{env(), vcenterSecret, []string{"--config", write(t, "c.yaml", "profiles: {default: {vcenter: {password: '0123'}}}")}, "0123"},
-		{env("GOVC_URL=https://u:in-url@vc"), vcenterSecret, nil, "in-url"},
-		{env("HOLDFAST_GUEST_PASSWORD_FILE=" + file), guestSecret, nil, "from a file"},
-		{env("HOLDFAST_SQL_PASSWORD=s"), sqlSecret, nil, "s"},
-		{env("HOLDFAST_FROM_PASSWORD=f"), fromSecret, nil, "f"},
+		{env("HOLDFAST_PASSWORD= blanks stay "), secret.Repository, nil, " blanks stay "},
+		{env("HOLDFAST_PASSWORD_FILE=" + file), secret.Repository, nil, "from a file"},
+		{env(), secret.Repository, []string{"--password-file", file}, "from a file"},
+		{Std{In: strings.NewReader("typed\n")}, secret.Repository, []string{"--password-file", "-"}, "typed"},
+		{env(), secret.VCenter, []string{"--config", write(t, "c.yaml", "profiles: {default: {vcenter: {password: '0123'}}}")}, "0123"},
+		{env("GOVC_URL=https://u:in-url@vc"), secret.VCenter, nil, "in-url"},
+		{env("HOLDFAST_GUEST_PASSWORD_FILE=" + file), secret.Guest, nil, "from a file"},
+		{env("HOLDFAST_SQL_PASSWORD=s"), secret.SQL, nil, "s"},
+		{env("HOLDFAST_FROM_PASSWORD=f"), secret.From, nil, "f"},
 	} {
 		if got, o := ask(c.std, c.kind, false, c.args...); got != c.want || o.code != 0 {
 			t.Errorf("%v %v: %q, %+v", c.std.Environ, c.args, got, o)
@@ -82,22 +87,22 @@ func self(t *testing.T) string {
 
 func TestPasswordCommandGetsNoPasswordsOfOurs(t *testing.T) {
 	std := Std{Environ: []string{childKey + "=environment", "GOVC_PASSWORD=canary1", "GOVC_URL=https://u:canary2@vc", "HOLDFAST_SQL_PASSWORD=canary3", "HOLDFAST_VCENTER_URL=https://u:canary4@vc"}}
-	got, o := ask(std, repositorySecret, false, "--password-command", "'"+self(t)+`' a "b c"`)
+	got, o := ask(std, secret.Repository, false, "--password-command", "'"+self(t)+`' a "b c"`)
 	if got != "clean:a|b c" || o.code != 0 {
 		t.Errorf("got %q, %+v", got, o)
 	}
 }
 
 func TestFailingPasswordCommandTellsNothingSecret(t *testing.T) {
-	_, o := ask(Std{Environ: []string{childKey + "=fail"}}, repositorySecret, false, "--password-command", "'"+self(t)+"' --token canary5")
+	_, o := ask(Std{Environ: []string{childKey + "=fail"}}, secret.Repository, false, "--password-command", "'"+self(t)+"' --token canary5")
 	if o.code != 1 || !strings.Contains(o.err, "exit status 4") || strings.Contains(o.err, "canary") {
 		t.Errorf("%+v", o)
 	}
-	_, o = ask(Std{}, repositorySecret, false, "--password-command", "no-such-program-here canary6")
+	_, o = ask(Std{}, secret.Repository, false, "--password-command", "no-such-program-here canary6")
 	if o.code != 1 || !strings.Contains(o.err, "no-such-program-here") || strings.Contains(o.err, "canary") {
 		t.Errorf("%+v", o)
 	}
-	_, o = ask(Std{}, repositorySecret, false, "--password-command", "echo 'canary7")
+	_, o = ask(Std{}, secret.Repository, false, "--password-command", "echo 'canary7")
 	if o.code != 1 || !strings.Contains(o.err, "split") || strings.Contains(o.err, "canary") {
 		t.Errorf("%+v", o)
 	}
@@ -105,19 +110,19 @@ func TestFailingPasswordCommandTellsNothingSecret(t *testing.T) {
 
 func TestSecretsThatCannotBeRight(t *testing.T) {
 	for name, text := range map[string]string{"empty": "", "only a newline": "\n", "two lines": "canary\nmore\n", "endless": strings.Repeat("canary", 20000), "NUL": "can\x00ary"} {
-		_, o := ask(Std{}, repositorySecret, false, "--password-file", write(t, "pw", text))
+		_, o := ask(Std{}, secret.Repository, false, "--password-file", write(t, "pw", text))
 		if o.code != 1 || strings.Contains(o.err, "canary") {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}
-	_, o := ask(Std{}, repositorySecret, false, "--password-file", filepath.Join(t.TempDir(), "none"))
+	_, o := ask(Std{}, secret.Repository, false, "--password-file", filepath.Join(t.TempDir(), "none"))
 	if o.code != 1 || !strings.Contains(o.err, "none") {
 		t.Errorf("missing file: %+v", o)
 	}
 }
 
 func TestWithoutTerminalNobodyIsAsked(t *testing.T) {
-	for kind, hint := range map[secretKind]string{repositorySecret: "HOLDFAST_PASSWORD, --password-file", vcenterSecret: "HOLDFAST_VCENTER_PASSWORD_FILE"} {
+	for kind, hint := range map[secret.Kind]string{secret.Repository: "HOLDFAST_PASSWORD, --password-file", secret.VCenter: "HOLDFAST_VCENTER_PASSWORD_FILE"} {
 		_, o := ask(Std{In: strings.NewReader("must not be read\n")}, kind, false)
 		if o.code != 1 || !strings.Contains(o.err, "no terminal to ask on") || !strings.Contains(o.err, hint) {
 			t.Errorf("%s: %+v", kind, o)
@@ -136,16 +141,16 @@ func TestPromptAsksTwiceForANewPassword(t *testing.T) {
 			return []byte(next), nil
 		}}
 	}
-	if got, o := ask(answers("pw", "pw"), repositorySecret, true); got != "pw" || o.code != 0 {
+	if got, o := ask(answers("pw", "pw"), secret.Repository, true); got != "pw" || o.code != 0 {
 		t.Errorf("%q %+v", got, o)
 	}
-	if got, o := ask(answers("pw"), repositorySecret, false); got != "pw" || o.code != 0 {
+	if got, o := ask(answers("pw"), secret.Repository, false); got != "pw" || o.code != 0 {
 		t.Errorf("%q %+v", got, o)
 	}
-	if _, o := ask(answers("canary8", "canary9"), repositorySecret, true); o.code != 1 || !strings.Contains(o.err, "differ") || strings.Contains(o.err, "canary") {
+	if _, o := ask(answers("canary8", "canary9"), secret.Repository, true); o.code != 1 || !strings.Contains(o.err, "differ") || strings.Contains(o.err, "canary") {
 		t.Errorf("%+v", o)
 	}
-	if _, o := ask(answers(""), repositorySecret, false); o.code != 1 {
+	if _, o := ask(answers(""), secret.Repository, false); o.code != 1 {
 		t.Errorf("empty: %+v", o)
 	}
 }
@@ -158,7 +163,7 @@ func TestKeyFileReadableByOthersIsWarnedOf(t *testing.T) {
 	file := write(t, "key", string(text))
 	open := func() outcome {
 		return try(Std{}, probe(func(ctx context.Context, a *app) error {
-			key, err := a.repositoryKey(ctx, repositorySecret)
+			key, err := a.secrets().RepositoryKey(ctx, secret.Repository)
 			if err == nil && !key.IsKeyFile() {
 				err = errors.New("not a key file's key")
 			}
@@ -185,7 +190,7 @@ func TestKeyFileReadableByOthersIsWarnedOf(t *testing.T) {
 
 func TestPasswordOpensWhereNoKeyFileIsGiven(t *testing.T) {
 	o := try(Std{Environ: []string{"HOLDFAST_PASSWORD=x"}}, probe(func(ctx context.Context, a *app) error {
-		key, err := a.repositoryKey(ctx, repositorySecret)
+		key, err := a.secrets().RepositoryKey(ctx, secret.Repository)
 		if err == nil && (key.IsZero() || key.IsKeyFile()) {
 			err = errors.New("not a password")
 		}
@@ -214,7 +219,7 @@ func TestCanarySecretsNeverShow(t *testing.T) {
 		"HOLDFAST_PING_URL=http://127.0.0.1:1/canary-ping"}
 	leak := func(a *app) *cobra.Command {
 		c := probe(func(ctx context.Context, a *app) error {
-			for _, kind := range []secretKind{repositorySecret, guestSecret, sqlSecret, vcenterSecret} {
+			for _, kind := range []secret.Kind{secret.Repository, secret.Guest, secret.SQL, secret.VCenter} {
 				if _, err := a.loadSecret(ctx, kind); err != nil {
 					return err
 				}
@@ -263,17 +268,6 @@ func TestCanarySecretsNeverShow(t *testing.T) {
 	}
 }
 
-func TestRedactorLeavesOrdinaryWordsAlone(t *testing.T) {
-	var r redactor
-	for _, s := range []string{"pass", "password", "", "longer-secret", "longer-secret-still"} {
-		r.add(s)
-	}
-	got := r.redact("wrong password: longer-secret-still, longer-secret, pass")
-	if got != "wrong password: ***, ***, pass" {
-		t.Error(got)
-	}
-}
-
 func TestCancelledRunEndsThePasswordCommand(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("needs sleep")
@@ -283,7 +277,7 @@ func TestCancelledRunEndsThePasswordCommand(t *testing.T) {
 	}
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
-	_, o := ask(Std{Signals: signals, Environ: []string{"PATH=" + os.Getenv("PATH")}}, repositorySecret, false, "--password-command", "sleep 300")
+	_, o := ask(Std{Signals: signals, Environ: []string{"PATH=" + os.Getenv("PATH")}}, secret.Repository, false, "--password-command", "sleep 300")
 	if o.code != 130 {
 		t.Errorf("%+v", o)
 	}

@@ -13,6 +13,7 @@ import (
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/ui"
 	"holdfast/vmware"
+	"holdfast/vmware/leftover"
 	"holdfast/vmware/snapshot"
 )
 
@@ -171,11 +172,12 @@ func newVMCleanupCommand(a *app) *cobra.Command {
 	var dryRun bool
 	c := documented(&cobra.Command{
 		Use:   "cleanup",
-		Short: "remove snapshots that dead runs of ours have left",
-		Long: `Cleanup looks through all VMs for snapshots that Holdfast took and removes those of runs
-that are dead. On this machine that is known for certain; snapshots taken from other
-machines are removed only when they are older than --older-than. Snapshots of anybody
-else are never touched.`,
+		Short: "remove snapshots and unfinished VMs that dead runs of ours have left",
+		Long: `Cleanup looks through all VMs for snapshots that Holdfast took, and for VMs that restores
+have not finished, and removes those of runs that are dead. On this machine that is known
+for certain; what was left from other machines is removed only when it is older than
+--older-than. An unfinished VM that somebody started, renamed or gave a disk is told of and
+kept. Snapshots and VMs of anybody else are never touched.`,
 		Example: "holdfast vm cleanup --dry-run",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -186,7 +188,7 @@ else are never touched.`,
 			return a.withVCenter(c.Context(), func(s *vmware.Session) error { return runCleanup(c.Context(), age, dryRun, a, s) })
 		},
 	}, exitUnreachable)
-	c.Flags().StringVar(&olderThan, "older-than", "24h", "spare snapshots of other machines that are younger than `AGE`")
+	c.Flags().StringVar(&olderThan, "older-than", "24h", "spare what other machines left that is younger than `AGE`")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be removed")
 	return c
 }
@@ -203,10 +205,14 @@ func runCleanup(ctx context.Context, age time.Duration, dryRun bool, a *app, s *
 		if !c.Removed {
 			state = "kept"
 		}
-		a.ui.Say("%s: %s %s (%s): %s\n", c.VM, c.Snapshot, state, c.Created.Format(time.RFC3339), c.Reason)
+		what := c.Snapshot
+		if c.Kind == leftover.KindVM {
+			what = "unfinished restore of " + c.Restores
+		}
+		a.ui.Say("%s: %s %s (%s): %s\n", c.VM, what, state, c.Created.Format(time.RFC3339), c.Reason)
 	}
 	if len(cleaned) == 0 {
-		a.ui.Note("no snapshot of ours anywhere")
+		a.ui.Note("no snapshot and no unfinished restore of ours anywhere")
 	}
 	if resultErr := a.ui.Result(orEmpty(cleaned)); err == nil {
 		err = resultErr

@@ -3,10 +3,11 @@ package cmd
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"holdfast/cmd/usage"
 
 	"github.com/spf13/cobra"
 )
@@ -97,7 +98,7 @@ func newManCommand(a *app) *cobra.Command {
 			if err := os.MkdirAll(given[0], 0o755); err != nil {
 				return fmt.Errorf("write manual: %w", err)
 			}
-			files, err := writeManual(given[0], c.Root())
+			files, err := usage.Manual(given[0], c.Root(), version().Version)
 			if err != nil {
 				return err
 			}
@@ -105,58 +106,4 @@ func newManCommand(a *app) *cobra.Command {
 			return a.ui.Result(files)
 		},
 	})
-}
-
-// writeManual writes one page a command, NAME-SUB.1, and returns the files.
-func writeManual(dir string, c *cobra.Command) ([]string, error) {
-	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
-	file := filepath.Join(dir, name+".1")
-	if err := os.WriteFile(file, manualPage(name, c), 0o644); err != nil {
-		return nil, fmt.Errorf("write manual: %w", err)
-	}
-	files := []string{file}
-	for _, sub := range c.Commands() {
-		if !sub.IsAvailableCommand() {
-			continue
-		}
-		more, err := writeManual(dir, sub)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, more...)
-	}
-	return files, nil
-}
-
-// manualPage is a command's help as roff. It bears no date: the same program
-// writes the same bytes.
-func manualPage(name string, c *cobra.Command) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, ".TH %s 1 \"\" \"holdfast %s\" \"Holdfast manual\"\n", roff(strings.ToUpper(name)), roff(version().Version))
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(name), roff(c.Short))
-	for _, s := range helpSections(c) {
-		title := s.title
-		if title == "" {
-			title = "DESCRIPTION"
-		}
-		fmt.Fprintf(&b, ".SH %s\n.nf\n", roff(title))
-		for line := range strings.Lines(s.text) {
-			b.WriteString(roff(strings.TrimRight(line, "\n")) + "\n")
-		}
-		b.WriteString(".fi\n")
-	}
-	if parent := c.Parent(); parent != nil {
-		fmt.Fprintf(&b, ".SH SEE ALSO\n.BR %s (1)\n", roff(strings.ReplaceAll(parent.CommandPath(), " ", "-")))
-	}
-	return []byte(b.String())
-}
-
-// roff protects what troff would take for itself: backslashes, hyphens that
-// must stay hyphens when copied, and dots and quotes that begin a line.
-func roff(text string) string {
-	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
-	if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "'") {
-		text = `\&` + text
-	}
-	return text
 }

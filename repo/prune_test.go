@@ -10,6 +10,7 @@ import (
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/session"
 )
 
 // prune runs a prune that must not fail.
@@ -273,6 +274,8 @@ func (l lockTable) Hold(sid string) (func(), error) {
 	return func() { delete(l, sid) }, nil
 }
 
+func (l lockTable) Settled(sid string) { delete(l, sid) }
+
 func (l lockTable) State(sid string) ledger.Lock {
 	alive, known := l[sid]
 	switch {
@@ -289,7 +292,7 @@ func (l lockTable) State(sid string) ledger.Lock {
 func TestDeadSessionOfThisHostIsRevokedAtOnce(t *testing.T) {
 	be, secret, locks := mem.New(), keyFile(t), lockTable{}
 	opts := options()
-	opts.Locks = locks
+	opts.Locks = func(string) session.Locks { return locks }
 	r := initAt(t, be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, opts)
 	s, p := stored(t, r, "image/a", noise(1, 10*testChunk))
 	if err := s.Flush(t.Context()); err != nil {

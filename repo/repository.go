@@ -38,16 +38,16 @@ var ErrParameter = errors.New("parameter not allowed")
 // Options are what a repository takes from its surroundings. Rand and Now are
 // required; the rest has working zero values.
 type Options struct {
-	CacheDir   string            // below it lies the local index; "" keeps it in memory
-	Log        *slog.Logger      // nil: nothing is logged
-	Now        func() time.Time  // for records and hints, never for safety
-	Rand       io.Reader         // crypto/rand.Reader
-	Host       string            // kept in sessions and points
-	Program    string            // name and version, kept in points
-	PID        int               // kept in sessions
-	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
-	Healed     func(name string) // told each time a read had to heal an object; may be nil
-	Locks      session.Locks     // tell prune which sessions of this host are dead; may be nil
+	CacheDir   string                                // below it lies the local index; "" keeps it in memory
+	Log        *slog.Logger                          // nil: nothing is logged
+	Now        func() time.Time                      // for records and hints, never for safety
+	Rand       io.Reader                             // crypto/rand.Reader
+	Host       string                                // kept in sessions and points
+	Program    string                                // name and version, kept in points
+	PID        int                                   // kept in sessions
+	VerifyFull bool                                  // decode and re-hash every chunk before it leaves memory, not one in ten
+	Healed     func(name string)                     // told each time a read had to heal an object; may be nil
+	Locks      func(repository string) session.Locks // tell prune which sessions of this host are dead; may be nil
 }
 
 // Repository is an open repository. It may be used from many goroutines.

@@ -38,6 +38,14 @@ func (r *Repository) Begin(ctx context.Context, name, identity string) (*Session
 		return nil, err
 	}
 	s := &Session{Session: inner, r: r}
+	taken, err := s.Adopt(ctx)
+	if err != nil {
+		s.Abort()
+		return nil, err
+	}
+	if taken > 0 {
+		r.log.Info("found what an interrupted run of this source had stored", "packs", taken)
+	}
 	if err := s.findParent(ctx, src); err != nil {
 		s.Revoke(ctx, "it could not begin")
 		return nil, err
@@ -46,7 +54,11 @@ func (r *Repository) Begin(ctx context.Context, name, identity string) (*Session
 }
 
 func (r *Repository) sessionOptions(name string) session.Options {
-	return session.Options{Name: name, Host: r.opts.Host, PID: r.opts.PID, Compression: r.config.Compression, Locks: r.opts.Locks}
+	who := session.Options{Name: name, Host: r.opts.Host, PID: r.opts.PID, Compression: r.config.Compression}
+	if r.opts.Locks != nil {
+		who.Locks = r.opts.Locks(r.config.ID)
+	}
+	return who
 }
 
 // findParent picks the newest point of the source. A damaged newest manifest is

@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/backup"
+	"holdfast/vmware/cbt"
 	"holdfast/vmware/disk"
 	"holdfast/vmware/inventory"
 )
@@ -42,15 +43,16 @@ type VMAttrs struct {
 	Ref          string            `json:"moref"`
 	InstanceUUID string            `json:"instance_uuid"`
 	BiosUUID     string            `json:"bios_uuid"`
-	Server       string            `json:"server"`    // instance uuid of the vCenter
-	Path         string            `json:"path"`      // inventory path
-	Power        string            `json:"power"`     // at the time of the snapshot
-	Guest        string            `json:"guest"`     // guest id
-	Hardware     string            `json:"hardware"`  // vmx-19
-	Host         string            `json:"host"`      //
-	Cluster      string            `json:"cluster"`   // or compute resource
-	Pool         string            `json:"pool"`      // resource pool
-	Datastore    string            `json:"datastore"` // of the VM's home
+	Server       string            `json:"server"`                 // instance uuid of the vCenter
+	Path         string            `json:"path"`                   // inventory path
+	Power        string            `json:"power"`                  // at the time of the snapshot
+	Guest        string            `json:"guest"`                  // guest id
+	Hardware     string            `json:"hardware"`               // vmx-19
+	Host         string            `json:"host"`                   //
+	HostVersion  string            `json:"host_version,omitempty"` // of ESXi, as 8.0.2; empty when it could not be read
+	Cluster      string            `json:"cluster"`                // or compute resource
+	Pool         string            `json:"pool"`                   // resource pool
+	Datastore    string            `json:"datastore"`              // of the VM's home
 	Datastores   map[string]string `json:"datastores,omitempty"`
 	Networks     []string          `json:"networks,omitempty"` // names
 	// PortGroups are the names of distributed port groups by key: a saved
@@ -60,7 +62,9 @@ type VMAttrs struct {
 	Tags       []string          `json:"tags,omitempty"` // category:name
 	Snapshot   string            `json:"snapshot"`       // name of ours
 	Quiesced   string            `json:"quiesce_asked"`  // level of the step that worked
-	LeftOut    []string          `json:"disks_left_out,omitempty"`
+	// Doubts are the maps of changed blocks that are not believed any more.
+	Doubts  cbt.Doubts `json:"cbt_doubts,omitempty"`
+	LeftOut []string   `json:"disks_left_out,omitempty"`
 }
 
 // ParseVMAttrs reads what a point kept.
@@ -97,11 +101,7 @@ func (f *frozen) configItems(ctx context.Context) error {
 	if f.manifest != nil {
 		f.add(ItemManifest, f.manifest)
 	}
-	attrs, err := f.attrs(ctx)
-	if err != nil {
-		return err
-	}
-	f.state.Attrs, err = json.Marshal(attrs)
+	f.about, err = f.attrs(ctx)
 	return err
 }
 
@@ -177,6 +177,14 @@ func (f *frozen) attrs(ctx context.Context) (VMAttrs, error) {
 	if err := s.session.surroundings(ctx, vm, &a); err != nil {
 		return a, err
 	}
+	if a.HostVersion == "" {
+		f.warn("the version of the ESXi host cannot be read (System.View): whether it is a 6.0, which loses changes (KB 2136854), is not known")
+	}
+	var kept VMAttrs
+	if f.parent != nil {
+		kept, f.parentErr = ParseVMAttrs(f.parent.Attrs)
+	}
+	a.Doubts = cbt.Inherit(kept.Doubts, f.parent)
 	a.Tags = s.session.tagsOf(ctx, vm.Self)
 	return a, nil
 }
@@ -199,11 +207,14 @@ func customValues(vm *mo.VirtualMachine) map[string]string {
 func (s *Session) surroundings(ctx context.Context, vm *mo.VirtualMachine, a *VMAttrs) error {
 	pc := property.DefaultCollector(s.client)
 	if vm.Runtime.Host != nil {
-		var host mo.HostSystem
-		if err := pc.RetrieveOne(ctx, *vm.Runtime.Host, []string{"name", "parent"}, &host); err != nil {
-			return fmt.Errorf("read host: %w", err)
+		host, err := readHost(ctx, pc, *vm.Runtime.Host)
+		if err != nil {
+			return err
 		}
 		a.Host = host.Name
+		if p := host.Summary.Config.Product; p != nil {
+			a.HostVersion = p.Version
+		}
 		var parent mo.ManagedEntity
 		if host.Parent != nil && pc.RetrieveOne(ctx, *host.Parent, []string{"name"}, &parent) == nil {
 			a.Cluster = parent.Name
@@ -232,6 +243,22 @@ func (s *Session) surroundings(ctx context.Context, vm *mo.VirtualMachine, a *VM
 		}
 	}
 	return nil
+}
+
+// readHost reads what is wanted of a host, in one call. What the account may not
+// see stays empty, which must not cost the rest.
+func readHost(ctx context.Context, pc *property.Collector, ref types.ManagedObjectReference) (host mo.HostSystem, err error) {
+	var found []types.ObjectContent
+	if err = pc.Retrieve(ctx, []types.ManagedObjectReference{ref}, []string{"name", "parent", "summary.config.product"}, &found); err == nil {
+		for i := range found {
+			found[i].MissingSet = nil
+		}
+		err = mo.LoadObjectContent(found, &host)
+	}
+	if err != nil {
+		return host, fmt.Errorf("read host: %w", err)
+	}
+	return host, nil
 }
 
 // tagsOf lists an object's tags as category:name. A host alone, or an account

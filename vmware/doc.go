@@ -15,11 +15,12 @@
 //	source       Freeze: snapshot, decisions; Release
 //	reading      how each disk is read and travels; what consistency was reached
 //	capture      the configuration that a restore needs
-//	tracking     status, enable and reset of changed-block tracking; cleanup
+//	tracking     status, enable and reset of changed-block tracking
+//	cleanup      removal of what dead runs left (package leftover)
 //	privileges   what an account must be allowed
 //
 // Package target, above this one, restores. Packages below take a plain govmomi
-// client: task (wait), inventory, snapshot (life of one), disk (transports), cbt
+// client: task (wait), inventory, snapshot (life of one), leftover, disk (transports), cbt
 // and quiesce and spec (pure decisions), vmdk (formats), lab (a vCenter to
 // practise on). Decisions are in DESIGN.md.
 package vmware

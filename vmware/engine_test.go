@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type bench struct {
 	log     *bytes.Buffer
 	saved   map[string]map[string][]byte // point id → item → bytes
 	run     int
+	wire    *sync.Mutex // of the calls of rivals
 }
 
 func newBench(t testing.TB, opt lab.Options) *bench {
@@ -48,7 +50,7 @@ func newBench(t testing.TB, opt lab.Options) *bench {
 	l, err := lab.Start(ctx, opt)
 	must(t, err)
 	t.Cleanup(l.Close)
-	b := &bench{t: t, ctx: ctx, lab: l, log: &bytes.Buffer{}, saved: map[string]map[string][]byte{}}
+	b := &bench{t: t, ctx: ctx, lab: l, log: &bytes.Buffer{}, saved: map[string]map[string][]byte{}, wire: &sync.Mutex{}}
 	b.session = b.connect(vmware.Options{})
 	return b
 }

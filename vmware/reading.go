@@ -7,7 +7,6 @@ import (
 	"path"
 
 	"github.com/vmware/govmomi/property"
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -59,7 +58,13 @@ func (f *frozen) question(name string, live, shot disk.Device) cbt.Question {
 		q.HasItem = item.IsDisk()
 		q.Parent, q.ParentErr = cbt.ParseAttrs(item.Attrs)
 		q.WroteSince = f.marker != ""
-		q.Missed = item.Rule == backup.RuleMiss || item.Rule == cbt.Missed
+	}
+	if cbt.Lossy(f.about.HostVersion) {
+		f.about.Doubts.Note(q.Now.ChangeID, cbt.LossyHost)
+	}
+	q.Doubt = f.about.Doubts.Of(q.Now.ChangeID)
+	if f.parentErr != nil { // the doubts that it held are lost with it
+		q.ParentErr, q.Doubt = f.parentErr, cbt.BadAttrs
 	}
 	kept := q.HasItem && q.Parent.TrackedFromEmpty && cbt.SameTracking(q.Parent.ChangeID, q.Now.ChangeID)
 	q.Now.TrackedFromEmpty = q.Now.ChangeID != "" && (f.enabled || kept)
@@ -73,7 +78,7 @@ func (f *frozen) decide(ctx context.Context, q cbt.Question) (cbt.Decision, []im
 	if d.Mode == recovery.ReadCBT {
 		extents, err := cbt.Query(ctx, f.ask(q.Now.Key, q.Parent.ChangeID), q.Now.Bytes)
 		if err == nil {
-			return d, nonNil(extents), nil
+			return d, extents, nil
 		}
 		if d, err = doubt(ctx, q, err); err != nil {
 			return d, nil, err
@@ -82,7 +87,7 @@ func (f *frozen) decide(ctx context.Context, q cbt.Question) (cbt.Decision, []im
 	if d.Mode == recovery.ReadAllocated {
 		extents, err := cbt.Query(ctx, f.ask(q.Now.Key, "*"), q.Now.Bytes)
 		if err == nil {
-			return d, nonNil(extents), nil
+			return d, extents, nil
 		}
 		if _, err = doubt(ctx, q, err); err != nil {
 			return d, nil, err
@@ -90,14 +95,6 @@ func (f *frozen) decide(ctx context.Context, q cbt.Question) (cbt.Decision, []im
 		d.Mode, d.Reason = recovery.ReadFull, d.Reason+"; written areas are not told"
 	}
 	return d, nil, nil
-}
-
-// nonNil keeps "nothing changed" apart from "everything".
-func nonNil(extents []image.Extent) []image.Extent {
-	if extents == nil {
-		return []image.Extent{}
-	}
-	return extents
 }
 
 // doubt turns a failed query into the rule for it. A server that cannot be
@@ -115,15 +112,9 @@ func doubt(ctx context.Context, q cbt.Question, err error) (cbt.Decision, error)
 }
 
 func (f *frozen) ask(key int32, changeID string) cbt.Ask {
-	return func(ctx context.Context, start int64) (types.DiskChangeInfo, error) {
-		res, err := methods.QueryChangedDiskAreas(ctx, f.source.session.client, &types.QueryChangedDiskAreas{
-			This: f.source.vm.Ref, Snapshot: f.ref, DeviceKey: key, StartOffset: start, ChangeId: changeID,
-		})
-		if err != nil {
-			return types.DiskChangeInfo{}, fmt.Errorf("query changed areas of disk %d at %d: %w", key, start, err)
-		}
-		return res.Returnval, nil
-	}
+	return cbt.Server(f.source.session.client, types.QueryChangedDiskAreas{
+		This: f.source.vm.Ref, Snapshot: f.ref, DeviceKey: key, ChangeId: changeID,
+	})
 }
 
 // transport opens the disk once to see whether its way works, so that auto can
@@ -235,12 +226,8 @@ func (f *frozen) consistency(ctx context.Context) error {
 // without one (V25, V26). One that exists and cannot be read proves that VSS
 // finished, but not that applications took part.
 func (f *frozen) fetchManifest(ctx context.Context) string {
-	name := ""
-	for _, t := range snapshot.Flat(f.before.Snapshot) {
-		if t.Snapshot == *f.ref {
-			name = t.BackupManifest
-		}
-	}
+	ours, _ := snapshot.Find(f.before.Snapshot, *f.ref)
+	name := ours.BackupManifest
 	if name == "" {
 		return ""
 	}

@@ -2,6 +2,7 @@ package vmware
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -136,6 +137,8 @@ type frozen struct {
 	plan    quiesce.Plan
 	marker  string // in-place write since the parent
 
+	parentErr error // the parent's attributes cannot be read
+
 	ref      *types.ManagedObjectReference // our snapshot
 	step     quiesce.Step
 	shot     []disk.Device // disks in the snapshot's configuration
@@ -144,6 +147,7 @@ type frozen struct {
 	stores   map[string]string
 	exporter *disk.Exporter
 	manifest []byte
+	about    VMAttrs
 
 	state backup.State
 	items []backup.Item
@@ -177,7 +181,14 @@ func (f *frozen) prepare(ctx context.Context) error {
 		return err
 	}
 	if f.enabled {
-		if vm, err = s.session.readVM(ctx, s.vm.Ref, freezeProperties...); err != nil {
+		// A run whose snapshot came under that of our stun gives up by itself.
+		err = s.opt.Retry.Do(ctx, func(err error) bool { return errors.Is(err, ErrBusy) }, func(ctx context.Context) error {
+			if vm, err = s.session.readVM(ctx, s.vm.Ref, freezeProperties...); err != nil {
+				return err
+			}
+			return busy(snapshot.Judge(vm.Snapshot, s.opt.Run.Host, s.opt.Alive).Busy)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -201,12 +212,26 @@ func findings(p quiesce.Plan) string {
 	return strings.Join(texts, "; ")
 }
 
+// busy is ErrBusy if there is such a run.
+func busy(runs []snapshot.Run) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("run %s, pid %d: %w", runs[0].ID, runs[0].PID, ErrBusy)
+}
+
+// yield gives way, with ErrBusy, to a run that took its snapshot before ours and
+// after we had found the VM free.
+func (s *source) yield(vm *mo.VirtualMachine, ours types.ManagedObjectReference) error {
+	return busy(snapshot.Ahead(vm.Snapshot, ours, s.opt.Run, s.opt.Alive))
+}
+
 // clear removes leftovers of our dead runs and speaks of other snapshots.
 func (f *frozen) clear(ctx context.Context, vm *mo.VirtualMachine) (*mo.VirtualMachine, error) {
 	s := f.source
 	j := snapshot.Judge(vm.Snapshot, s.opt.Run.Host, s.opt.Alive)
-	if len(j.Busy) > 0 {
-		return nil, fmt.Errorf("run %s, pid %d: %w", j.Busy[0].ID, j.Busy[0].PID, ErrBusy)
+	if err := busy(j.Busy); err != nil {
+		return nil, err
 	}
 	for _, name := range j.Other {
 		f.warn("snapshot %q was left by another machine; holdfast vm cleanup removes it", name)
@@ -258,9 +283,13 @@ func (s *source) stun(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	vm, err := s.session.readVM(ctx, s.vm.Ref, "snapshot")
+	if err == nil {
+		err = s.yield(vm, ref)
+	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
 	defer cancel()
-	return s.snapshots().Remove(clean, ref)
+	return errors.Join(err, s.snapshots().Remove(clean, ref))
 }
 
 // take goes down the ladder until a snapshot stands.
@@ -333,28 +362,31 @@ func (f *frozen) look(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	// Last, for the disks have their word in it: which map is not believed.
+	var err error
+	f.state.Attrs, err = json.Marshal(f.about)
+	return err
 }
 
-// snapshotConfig reads the disks from the snapshot's own configuration: only
+// snapshotConfig sees first, the snapshot being taken, whether the VM is ours
+// alone. Then it reads the disks from the snapshot's own configuration: only
 // there stand the frozen files and the change ids.
 func (f *frozen) snapshotConfig(ctx context.Context) error {
-	var m mo.VirtualMachineSnapshot
-	err := property.DefaultCollector(f.source.session.client).RetrieveOne(ctx, *f.ref, []string{"config"}, &m)
-	if err != nil {
-		return fmt.Errorf("read snapshot: %w", err)
-	}
-	f.shot = disk.Devices(m.Config.Hardware.Device)
 	vm, err := f.source.session.readVM(ctx, f.source.vm.Ref, "layoutEx", "snapshot")
 	if err != nil {
 		return err
 	}
+	if err := f.source.yield(vm, *f.ref); err != nil {
+		return err
+	}
+	var m mo.VirtualMachineSnapshot
+	if err := property.DefaultCollector(f.source.session.client).RetrieveOne(ctx, *f.ref, []string{"config"}, &m); err != nil {
+		return fmt.Errorf("read snapshot: %w", err)
+	}
+	f.shot = disk.Devices(m.Config.Hardware.Device)
 	f.layout = vm.LayoutEx
-	for _, t := range snapshot.Flat(vm.Snapshot) {
-		if t.Snapshot == *f.ref {
-			f.state.Time = t.CreateTime
-			f.before.Snapshot = vm.Snapshot
-		}
+	if ours, ok := snapshot.Find(vm.Snapshot, *f.ref); ok {
+		f.state.Time, f.before.Snapshot = ours.CreateTime, vm.Snapshot
 	}
 	return nil
 }
@@ -414,10 +446,8 @@ func (f *frozen) Holds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range snapshot.Flat(now.Snapshot) {
-		if t.Snapshot == *f.ref {
-			return nil
-		}
+	if _, ok := snapshot.Find(now.Snapshot, *f.ref); ok {
+		return nil
 	}
 	return fmt.Errorf("snapshot %s of %s was removed by somebody else", f.ref.Value, f.source.vm.Name)
 }

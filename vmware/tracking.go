@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -157,98 +156,4 @@ func (s *Session) Reconfigure(ctx context.Context, ref types.ManagedObjectRefere
 		return fmt.Errorf("reconfigure %s: %w", ref.Value, err)
 	}
 	return nil
-}
-
-// CleanupOptions say what Cleanup may remove. Host is required.
-type CleanupOptions struct {
-	Host  string                  // this machine, as in Run.Host
-	Alive func(snapshot.Run) bool // of this machine's runs; nil means none lives
-	// OlderThan spares younger snapshots. Those of other machines are only
-	// removed by age, for whether they live cannot be known: they are spared
-	// when it is zero.
-	OlderThan time.Duration
-	DryRun    bool
-	Retry     task.Retry
-	Log       *slog.Logger
-}
-
-// Cleaned is what Cleanup found.
-type Cleaned struct {
-	VM       string    `json:"vm"`
-	Snapshot string    `json:"snapshot"`
-	Created  time.Time `json:"created"`
-	Removed  bool      `json:"removed"`
-	Reason   string    `json:"reason"`
-}
-
-// Cleanup looks through all VMs for snapshots of ours and removes those of dead
-// runs. Age is measured by the server's clock. A VM that fails does not stop the
-// others; all errors come back together with what was done.
-func (s *Session) Cleanup(ctx context.Context, opt CleanupOptions) ([]Cleaned, error) {
-	vms, err := s.VMs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	now, err := methods.GetCurrentTime(ctx, s.client)
-	if err != nil {
-		return nil, fmt.Errorf("read the server's time: %w", err)
-	}
-	if opt.Log == nil {
-		opt.Log = slog.New(slog.DiscardHandler)
-	}
-	var out []Cleaned
-	var errs []error
-	for _, vm := range vms {
-		if len(vm.Snapshots) == 0 || ctx.Err() != nil {
-			continue
-		}
-		done, err := s.cleanVM(ctx, vm, *now, opt)
-		out = append(out, done...)
-		errs = append(errs, err)
-	}
-	return out, errors.Join(append(errs, context.Cause(ctx))...)
-}
-
-func (s *Session) cleanVM(ctx context.Context, vm VM, now time.Time, opt CleanupOptions) ([]Cleaned, error) {
-	m, err := s.readVM(ctx, vm.Ref, "snapshot")
-	if err != nil {
-		return nil, err
-	}
-	v := snapshot.VM{Client: s.client, Ref: vm.Ref, Retry: opt.Retry, Log: opt.Log}
-	var out []Cleaned
-	for _, t := range snapshot.Flat(m.Snapshot) {
-		run, ours := snapshot.Parse(t)
-		if !ours {
-			continue
-		}
-		c := Cleaned{VM: vm.Name, Snapshot: t.Name, Created: t.CreateTime}
-		var remove bool
-		remove, c.Reason = dead(run, now.Sub(t.CreateTime), opt)
-		if remove && !opt.DryRun {
-			if err := v.Remove(ctx, t.Snapshot); err != nil {
-				return append(out, c), fmt.Errorf("clean %s: %w", vm.Name, err)
-			}
-			c.Removed = true
-		}
-		out = append(out, c)
-	}
-	return out, nil
-}
-
-// dead decides about one snapshot of ours.
-func dead(run snapshot.Run, age time.Duration, opt CleanupOptions) (bool, string) {
-	here := run.Host == opt.Host
-	switch {
-	case here && opt.Alive != nil && opt.Alive(run):
-		return false, "its run is alive"
-	case here && opt.Alive != nil:
-		return true, "its run is dead" // known for certain, whatever its age
-	case age < opt.OlderThan:
-		return false, fmt.Sprintf("younger than %s", opt.OlderThan)
-	case here:
-		return true, "its run is dead"
-	case opt.OlderThan == 0:
-		return false, "of machine " + run.Host + ": give an age to remove it"
-	}
-	return true, "of machine " + run.Host + ", older than " + opt.OlderThan.String()
 }

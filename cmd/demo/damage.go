@@ -15,8 +15,8 @@ import (
 // imprint is the hash of every file of a folder by its slash-separated path.
 type imprint map[string][sha256.Size]byte
 
-// takeImprint hashes a repository's files, all but the quarantine, where a
-// heal puts the damaged bytes aside.
+// takeImprint hashes a repository's files: all but the quarantine, where a heal
+// puts the damaged bytes aside, and tmp, where the store keeps what is no object.
 func takeImprint(dir string) (imprint, error) {
 	all := imprint{}
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -28,7 +28,7 @@ func takeImprint(dir string) (imprint, error) {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		if strings.HasPrefix(rel, "quarantine/") {
+		if strings.HasPrefix(rel, "quarantine/") || strings.HasPrefix(rel, "tmp/") {
 			return nil
 		}
 		f, err := os.Open(name)

@@ -1,7 +1,7 @@
-// Package diskfile joins the VMDK formats to what reads and writes disks as
-// files: a VMDK with its extents and parents is opened as one disk for backup
-// image, and restore disk writes one and reads it back. What a file is called
-// and what is printed about it stays with the commands.
+// Package diskfile joins files to what reads and writes disks. An Input opens raw
+// images, block devices, VMDKs with their extents and parents, and standard input
+// as one disk for backup image; Format lets restore disk write a VMDK and read it
+// back. What a file is called stays with the commands.
 package diskfile
 
 import (

@@ -103,3 +103,11 @@ func (t *Terminal) Event(kind string, value any) {
 	defer t.mu.Unlock()
 	_, _ = t.writeOut(encode(object{kind, value}))
 }
+
+// OrEmpty makes an empty list of a nil one: JSON shows [] instead of null.
+func OrEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

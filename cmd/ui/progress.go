@@ -36,10 +36,29 @@ type Progress struct {
 	total   int64
 	fixed   bool // total was given by Start; items do not add to it
 	unknown bool // some item's size is not known, so there is no total
-	items   []string
+	coming  []item
+	items   []item // those that are under way
+	ended   int64  // bytes of the items that are not any more
 	started time.Time
 	stop    chan struct{}
 	stopped chan struct{}
+}
+
+// item is a part of a run; bytes < 0 where its size is not known.
+type item struct {
+	name  string
+	bytes int64
+}
+
+// take removes the first item of that name and returns its bytes, 0 without one.
+func take(list *[]item, name string) (bytes int64, found bool) {
+	i := slices.IndexFunc(*list, func(it item) bool { return it.name == name })
+	if i < 0 {
+		return 0, false
+	}
+	bytes = (*list)[i].bytes
+	*list = slices.Delete(*list, i, i+1)
+	return max(bytes, 0), true
 }
 
 // snapshot is the state at one moment.
@@ -71,25 +90,45 @@ func (t *Terminal) Progress() *Progress {
 func (p *Progress) Start(total int64, label string) {
 	p.mu.Lock()
 	p.label, p.total, p.fixed, p.unknown, p.items = label, max(total, 0), true, total < 0, nil
+	p.coming, p.ended = nil, 0
 	p.done.Store(0)
 	p.started = p.t.opt.Now()
 	p.mu.Unlock()
 	p.run()
 }
 
-// Begin adds an item of totalBytes (< 0: not known) to the run.
-func (p *Progress) Begin(item string, totalBytes int64) {
+// Expect adds an item that is yet to begin, so that the total is that of the whole
+// run from the start. totalBytes (< 0: not known) is what Begin of the same name
+// will say, or a guess that Begin corrects. It shows nothing by itself.
+func (p *Progress) Expect(name string, totalBytes int64) {
 	p.mu.Lock()
-	p.items = append(p.items, item)
-	switch {
-	case p.fixed:
-	case totalBytes < 0:
-		p.unknown = true
-	default:
-		p.total += totalBytes
+	defer p.mu.Unlock()
+	p.coming = append(p.coming, item{name, totalBytes})
+	p.add(totalBytes)
+}
+
+// Begin begins an item of totalBytes (< 0: not known). It adds to the run unless
+// it was expected.
+func (p *Progress) Begin(name string, totalBytes int64) {
+	p.mu.Lock()
+	if guess, expected := take(&p.coming, name); expected && !p.fixed {
+		p.total -= guess
 	}
+	p.items = append(p.items, item{name, totalBytes})
+	p.add(totalBytes)
 	p.mu.Unlock()
 	p.run()
+}
+
+// add counts an item into the total; p.mu is held.
+func (p *Progress) add(bytes int64) {
+	switch {
+	case p.fixed:
+	case bytes < 0:
+		p.unknown = true
+	default:
+		p.total += bytes
+	}
 }
 
 // Read counts bytes of the begun items as dealt with.
@@ -98,11 +137,25 @@ func (p *Progress) Read(bytes int64) { p.done.Add(bytes) }
 // Add is Read.
 func (p *Progress) Add(n int64) { p.done.Add(n) }
 
+// Follow makes a progress under label of calls that tell the state, not the step.
+// The calls come one after the other.
+func (p *Progress) Follow(label string) func(done, total int64) {
+	var last int64 = -1
+	return func(done, total int64) {
+		if last < 0 {
+			p.Start(total, label)
+			last = 0
+		}
+		p.Add(done - last)
+		last = done
+	}
+}
+
 // Item says that the run, which knows one thing at a time, is now at name.
 func (p *Progress) Item(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.items = []string{name}
+	p.items = []item{{name: name}}
 }
 
 // Note shows a sentence, above the bar if there is one. Under JSON it is a
@@ -120,12 +173,16 @@ func (p *Progress) Note(text string) {
 // Warn shows a warning; see Terminal.Warn.
 func (p *Progress) Warn(msg string) { p.t.Warn("%s", msg) }
 
-// End takes an item off the display.
-func (p *Progress) End(item string) {
+// End takes an item off the display. Of items that have ended everything is dealt
+// with, holes that nobody had to read as well; that shows once no other is under way,
+// since what is read is not counted by item.
+func (p *Progress) End(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.items, item); i >= 0 {
-		p.items = slices.Delete(p.items, i, i+1)
+	bytes, _ := take(&p.items, name)
+	p.ended += bytes
+	if len(p.items) == 0 && !p.fixed && p.done.Load() < p.ended {
+		p.done.Store(p.ended)
 	}
 }
 
@@ -184,8 +241,11 @@ func (p *Progress) snapshot() snapshot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := snapshot{
-		label: p.label, items: slices.Clone(p.items),
-		done: p.done.Load(), total: p.total, elapsed: p.t.opt.Now().Sub(p.started),
+		label: p.label,
+		done:  p.done.Load(), total: p.total, elapsed: p.t.opt.Now().Sub(p.started),
+	}
+	for _, it := range p.items {
+		s.items = append(s.items, it.name)
 	}
 	if p.unknown || p.total == 0 {
 		s.total = -1

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -249,6 +251,53 @@ func TestLogGetsALineAMinuteAlsoWhenTheRunStalls(t *testing.T) {
 		}
 		if lines[1] != "2m00s: 1.00 GiB of 4.00 GiB, 25.0%, 8.53 MiB/s, 6m00s left (backup vm/web01 disk-2000)" {
 			t.Errorf("got %s", lines[1])
+		}
+	})
+}
+
+// TestPercentageCountsItemsThatHaveNotBegun and the holes of those that have ended.
+func TestPercentageCountsItemsThatHaveNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		term, out, _ := streams(Options{JSON: true})
+		p := term.Progress()
+		for range 2 { // two VMs whose disks bear the same name
+			p.Expect("disk", 600)
+		}
+		p.Expect("verify disk", 1000)
+		var want []string
+		next := func(line string) {
+			want = append(want, line)
+			time.Sleep(time.Second)
+		}
+		p.Begin("disk", 1000) // the guess was too small
+		p.Read(100)
+		time.Sleep(time.Second / 2)
+		next("2600 100")
+		p.Begin("disk", 1000)
+		p.End("disk")
+		next("3000 100") // the other one is under way: whose bytes were read is not known
+		p.End("disk")
+		next("3000 2000")
+		p.Begin("verify disk", 1000)
+		p.Read(1000)
+		p.End("verify disk")
+		next("3000 3000")
+		p.Begin("one more", 500)
+		next("3500 3000")
+		p.Done()
+		var got []string
+		for line := range strings.Lines(out.String()) {
+			var s struct {
+				Total int64 `json:"bytes_total"`
+				Done  int64 `json:"bytes_done"`
+			}
+			if err := json.Unmarshal([]byte(line), &s); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, fmt.Sprint(s.Total, " ", s.Done))
+		}
+		if len(got) == 0 || !slices.Equal(got[1:], want) { // the first line is of the very beginning
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }

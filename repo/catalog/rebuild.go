@@ -59,13 +59,18 @@ func (c *Catalog) PacksOf(ctx context.Context, sid ledger.SID) ([]string, error)
 
 // Table reads a pack and returns what its own table says of it.
 func (c *Catalog) Table(ctx context.Context, name string) (index.Pack, []index.Entry, error) {
-	sid, id, err := ledger.ParsePack(name)
-	if err != nil {
-		return index.Pack{}, nil, err
-	}
 	object, err := backend.Whole(ctx, c.Backend, name)
 	if err != nil {
 		return index.Pack{}, nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return c.TableIn(name, object)
+}
+
+// TableIn is Table of a pack that was read already.
+func (c *Catalog) TableIn(name string, object []byte) (index.Pack, []index.Entry, error) {
+	sid, id, err := ledger.ParsePack(name)
+	if err != nil {
+		return index.Pack{}, nil, err
 	}
 	header, table, err := pack.OpenTable(c.Keys, name, object)
 	if err != nil {

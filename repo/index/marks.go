@@ -68,8 +68,8 @@ func newMarks(l *Local, parts []part, union *segment.Union) *Marks {
 
 // Beyond makes a second, empty set over the same state of the index, for what m
 // does not have: an id that m has is known there, but never first, and Each,
-// Gather and Len leave it out. m should be complete before. Close both, in any
-// order.
+// Gather and Has leave it out. Mark all of m before the first here, or ids may be
+// first in both, and Len counts them twice. Close both, in any order.
 func (m *Marks) Beyond() *Marks {
 	for _, p := range m.parts {
 		p.hold()
@@ -158,7 +158,7 @@ func (m *Marks) Each(fn func(key Key, places []Place) error) error {
 		return stop
 	}
 	err := m.union.Walk(func(r segment.Row, seg, at int) error {
-		if r.Key != key && len(places) > 0 {
+		if r.Key != key {
 			if err := tell(); err != nil {
 				return err
 			}

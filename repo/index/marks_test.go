@@ -198,13 +198,16 @@ func TestMarksEqualModel(t *testing.T) {
 			t: t, r: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 4)), rem: &remote{objects: map[string][]byte{}},
 			held: map[string][]table{}, dirs: []string{filepath.Join(base, fmt.Sprint(run)), ""}, locals: make([]*Local, 2),
 		}
-		w.pool = randomTables(w.r, 40, rapid.SampledFrom([]int{12, 200}).Draw(t, "most"))
+		w.pool = randomTables(w.r, 24, rapid.SampledFrom([]int{12, 80}).Draw(t, "most"))
 		for i := range w.locals {
 			w.reopen(i)
 			defer func() { _ = w.locals[i].Close() }()
 		}
+		for n := range w.r.IntN(2 * maxRecent) { // merged by the first refresh
+			w.publish(fmt.Sprintf("index/first/%08d", n))
+		}
 		var open []func()
-		for step := range rapid.IntRange(1, 25).Draw(t, "steps") {
+		for step := range rapid.IntRange(1, 8).Draw(t, "steps") {
 			switch w.r.IntN(5) {
 			case 0:
 				w.drop()
@@ -285,12 +288,14 @@ func (w *world) checkGather(m *Marks, in marked) {
 // every one of its packs must be told again.
 func TestSegmentThatComesBackListsAllItsPacks(t *testing.T) {
 	rem, tables := fill(30, 20)
-	name := "index/all/00000000"
+	base := testPack(500, 2000, func(i int) blob.ID { return largeID(i) }) // stays out of merges
+	baseName, name := "index/base/00000000", "index/all/00000000"
+	rem.objects[baseName] = segmentBytes(t, base)
 	rem.objects[name] = segmentBytes(t, tables[:20]...)
 	l := openLocal(t, t.TempDir())
 	refresh(t, l, rem)
 	all := rem.objects
-	rem.objects = map[string][]byte{}
+	rem.objects = map[string][]byte{baseName: all[baseName]}
 	for i := 15; i < 30; i++ { // 15 … 19 stay live through another segment
 		one := fmt.Sprintf("index/%s/%08d", tables[i].pack.SID, i)
 		rem.objects[one] = all[one]
@@ -301,7 +306,11 @@ func TestSegmentThatComesBackListsAllItsPacks(t *testing.T) {
 		refresh(t, l, rem)
 	}
 	rem.objects[name] = all[name]
+	rem.takeFetched()
 	refresh(t, l, rem)
+	if n := rem.takeFetched(); n != 1 {
+		t.Fatalf("%d segments fetched again, want the one that merges had taken apart", n)
+	}
 	for _, s := range l.Segments() {
 		if s.Name == name && len(s.Packs) == 20 {
 			return
@@ -340,6 +349,34 @@ func TestMissingNamesWhatDidNotCome(t *testing.T) {
 	}
 }
 
+// TestExtractRefusesPacksOfGoneSegments: their entries are still in a merged
+// file, and still nobody may build on them.
+func TestExtractRefusesPacksOfGoneSegments(t *testing.T) {
+	rem, tables := fill(30, 20)
+	l := openLocal(t, t.TempDir())
+	refresh(t, l, rem)
+	gone := fmt.Sprintf("index/%s/%08d", tables[8].pack.SID, 8)
+	delete(rem.objects, gone)
+	refresh(t, l, rem)
+	kept := false // its entries, in some file
+	for _, p := range l.parts {
+		kept = kept || segment.Ordinal(p.seg.Packs(), tables[8].pack) >= 0
+	}
+	if !kept {
+		t.Fatal("no merged file holds the pack: this test shows nothing")
+	}
+	if _, err := l.Extract([]Pack{tables[7].pack, tables[8].pack}); !errors.Is(err, ErrUnknownPack) {
+		t.Errorf("got %v", err)
+	}
+	if l.InSegments(map[string]bool{gone: true})(tables[8].pack) {
+		t.Error("a segment that is gone lists its pack")
+	}
+	got, err := l.Extract([]Pack{tables[7].pack})
+	if want := segmentBytes(t, tables[7]); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("its neighbour: %d bytes, want %d (%v)", len(got), len(want), err)
+	}
+}
+
 // largeDamaged is an index in one file of which a page in the middle is bad.
 func largeDamaged(t *testing.T) (*Local, *remote, marked) {
 	t.Helper()
@@ -366,6 +403,9 @@ func TestDamageInTheMiddleOfEach(t *testing.T) {
 		told, packs := 0, m.Packs()
 		if way == "extract" {
 			_, damage = l.Extract(packs)
+			if got := l.Missing(); len(got) != 1 {
+				t.Errorf("after %v missing is %v", damage, got)
+			}
 		}
 		for key := range all {
 			_, known, err := m.Mark(fullID(key))
@@ -487,6 +527,58 @@ func TestMarksOutliveTheirFiles(t *testing.T) {
 	}
 	if _, err := l.Extract(nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("extract of a closed index: %v", err)
+	}
+}
+
+// TestFileThatComesBackUnderOpenMarks: all segments are gone and come back while
+// a set reads the first files. The new ones have their names, and closing the
+// set must not remove them.
+func TestFileThatComesBackUnderOpenMarks(t *testing.T) {
+	rem, tables := fill(4, 50)
+	l := openLocal(t, t.TempDir())
+	refresh(t, l, rem)
+	m, err := l.NewMarks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Refresh(context.Background(), nil, rem.fetch); err != nil {
+		t.Fatal(err)
+	}
+	refresh(t, l, rem)
+	if err := errors.Join(m.Close(), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	rem.takeFetched()
+	l = openLocal(t, l.store.dir)
+	refresh(t, l, rem)
+	if n := rem.takeFetched(); n > 0 {
+		t.Errorf("%d segments fetched again: their new files were removed", n)
+	}
+	localEquals(t, l, model(tables))
+}
+
+// TestBeyondLeavesOutWhatIsMarkedLater: whichever set was marked first, a chunk
+// is told by one of them.
+func TestBeyondLeavesOutWhatIsMarkedLater(t *testing.T) {
+	rem, tables := fill(2, 20)
+	l := openLocal(t, "")
+	refresh(t, l, rem)
+	m, err := l.NewMarks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := tables[0].entries[0].ID
+	beyond := m.Beyond()
+	for i, set := range []*Marks{beyond, m} {
+		if first, known, err := set.Mark(id); !first || !known || err != nil {
+			t.Fatalf("set %d: %v, %v, %v", i, first, known, err)
+		}
+	}
+	if in, out := len(eachOf(t, m)), len(eachOf(t, beyond)); in != 1 || out != 0 {
+		t.Errorf("told %d times by the set and %d times beyond it", in, out)
+	}
+	if beyond.marks(t, id) {
+		t.Error("beyond the set, and in it")
 	}
 }
 

@@ -137,7 +137,7 @@ func BenchmarkLookup(b *testing.B) {
 // marked, take less than a byte an entry, packs included; Each takes a
 // megabyte besides, however large the index is.
 func TestMarksBelowOneByteAnEntry(t *testing.T) {
-	l, chunks := largeLocal(t, t.TempDir(), 300_000)
+	l, chunks := largeLocal(t, t.TempDir(), 150_000)
 	before := liveHeap()
 	m, err := l.NewMarks()
 	if err != nil {

@@ -283,7 +283,9 @@ func LastMade(points []Entry) *Entry {
 // Forget writes the point's tombstone. That it is there already is no error.
 func Forget(ctx context.Context, c *catalog.Catalog, e Entry, reason string) error {
 	tombstone := ledger.Forget{Version: ledger.Version, Time: c.Now(), Reason: reason}
-	err := c.Write(ctx, ledger.ForgetName(e.sid), parity.Forget, tombstone)
+	err := c.WithReserve(ctx, func(ctx context.Context) error {
+		return c.Write(ctx, ledger.ForgetName(e.sid), parity.Forget, tombstone)
+	})
 	if err != nil && !record.IsTaken(err) {
 		return fmt.Errorf("forget point %s: %w", e.ID, err)
 	}

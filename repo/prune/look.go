@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,6 +130,11 @@ func (r *round) listSlots(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.opts.DryRun {
+		for _, e := range r.opts.Without {
+			forgotten[e.Session()] = true
+		}
+	}
 	r.listing.Forgets = slices.Collect(maps.Keys(forgotten))
 	for sid := range slots {
 		if r.view.IsVoid(sid) || forgotten[sid] && sid.Gen < r.view.Entry.Horizon {
@@ -151,7 +157,7 @@ func (r *round) readSlots(ctx context.Context, sids map[ledger.SID]bool) error {
 	done := int64(0)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
-	for sid := range sids {
+	for _, sid := range inOrder(sids) {
 		mu.Lock()
 		_, known := r.slots[sid]
 		mu.Unlock()
@@ -172,6 +178,14 @@ func (r *round) readSlots(ctx context.Context, sids map[ledger.SID]bool) error {
 		})
 	}
 	return group.Wait()
+}
+
+// inOrder sorts sessions, so that the same state of the place always makes the
+// same calls, however many run at once: a simulation can be replayed.
+func inOrder(sids map[ledger.SID]bool) []ledger.SID {
+	return slices.SortedFunc(maps.Keys(sids), func(a, b ledger.SID) int {
+		return cmp.Or(cmp.Compare(a.Gen, b.Gen), strings.Compare(a.Src, b.Src), strings.Compare(a.Rand, b.Rand))
+	})
 }
 
 // readSlot reads one slot. Only the way to the store is an error: a slot that is
@@ -318,6 +332,9 @@ func (r *round) revoke(ctx context.Context, sid ledger.SID, why string) error {
 		return fmt.Errorf("revoke session %s: %w", sid, err)
 	}
 	r.c.Log.Info("session revoked", "sid", sid.String(), "why", why)
+	if r.opts.Who.Locks != nil {
+		r.opts.Who.Locks.Settled(sid.String())
+	}
 	r.rep.Revoked = append(r.rep.Revoked, sid.String())
 	return nil
 }

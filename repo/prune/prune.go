@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/repo/backend"
@@ -21,6 +22,7 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/points"
 	"holdfast/repo/record"
 	"holdfast/repo/session"
 )
@@ -47,6 +49,7 @@ type Options struct {
 	Reencrypt  bool            // also repack what is sealed by an older key
 	DeadAfter  time.Duration   // silence of a session elsewhere; 0: DefaultDeadAfter
 	DryRun     bool            // decide and report, change nothing
+	Without    []points.Entry  // of a dry run: as if these points had been forgotten
 	RetainFor  time.Duration   // where objects can be locked: keep what is needed for so long from now; 0: off
 	Src        string          // source name of the pruner's own sessions
 	Who        session.Options // of the pruner's own sessions; its Locks tell which sessions are dead
@@ -117,28 +120,8 @@ func Run(ctx context.Context, c *catalog.Catalog, opts Options) (*Report, error)
 	p := &pruner{c: c, opts: opts, slots: map[ledger.SID]slot{}, rep: &Report{
 		DryRun: opts.DryRun, Open: []OpenSession{}, Revoked: []string{}, Blocked: []BlockedBy{}, Rules: map[string]int{},
 	}}
-	err := p.withReserve(ctx, p.run)
+	err := p.c.WithReserve(ctx, p.run)
 	return p.rep, err
-}
-
-// withReserve runs fn, and once more with the space that is kept for it if the
-// place is full. Whatever becomes of it, the reserve is taken again.
-func (p *pruner) withReserve(ctx context.Context, fn func(context.Context) error) error {
-	err := fn(ctx)
-	reserve, ok := backend.As[backend.Reserver](p.c.Backend)
-	if !ok || !errors.Is(err, backend.ErrNoSpace) || p.opts.DryRun {
-		return err
-	}
-	p.c.Log.Warn("the place is full; using the space kept for pruning")
-	if err := reserve.UseReserve(ctx); err != nil {
-		return err
-	}
-	err = fn(ctx)
-	missing, refillErr := reserve.Refill(context.WithoutCancel(ctx))
-	if missing > 0 {
-		p.c.Log.Warn("the space kept for pruning could not be taken again in full", "missing_bytes", missing)
-	}
-	return errors.Join(err, refillErr)
 }
 
 // run makes rounds; then, if it pays, a repack and the rounds that let the old
@@ -217,6 +200,11 @@ func (p *pruner) tryRound(ctx context.Context) (*round, error) {
 			return r, err
 		}
 	}
+	if len(r.survey.Blocked) > 0 {
+		if err := r.overtaken(ctx); err != nil {
+			return r, err
+		}
+	}
 	r.report(ctx)
 	if p.opts.DryRun || len(r.survey.Blocked) > 0 {
 		return r, r.blocked()
@@ -233,6 +221,33 @@ func (p *pruner) tryRound(ctx context.Context) (*round, error) {
 		return r, nil
 	}
 	return r, r.revokeSilent(ctx, before)
+}
+
+// overtaken is errAgain if what the round could not read may have been removed
+// beside it, by a pruner that forgot what this round took for live: then the
+// ledger has moved, or a segment is not listed any more. What still blocks
+// when nobody was faster is damage.
+func (r *round) overtaken(ctx context.Context) error {
+	view, err := r.c.ReadLedger(ctx)
+	if err != nil {
+		return err
+	}
+	if view.Number != r.view.Number {
+		return errAgain
+	}
+	if !r.unknown {
+		return nil
+	}
+	names, err := r.c.List(ctx, ledger.Indexes)
+	if err != nil {
+		return err
+	}
+	for _, name := range r.c.Index.Missing() {
+		if _, listed := slices.BinarySearch(names, name); !listed {
+			return errAgain
+		}
+	}
+	return nil
 }
 
 func (r *round) blocked() error {

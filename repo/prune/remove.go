@@ -51,7 +51,9 @@ func (r *round) namesBelow(prefix string) []string {
 	default:
 		names = slices.Clone(r.others)
 	}
-	return slices.DeleteFunc(names, func(name string) bool { return name[:min(len(prefix), len(name))] != prefix })
+	names = slices.DeleteFunc(names, func(name string) bool { return name[:min(len(prefix), len(name))] != prefix })
+	slices.Sort(names) // what a map gave: the same calls in the same order, as in inOrder
+	return names
 }
 
 func (r *round) removeAll(ctx context.Context, prefix string, names []string) error {

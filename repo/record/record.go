@@ -182,6 +182,27 @@ func (s *Store) RandomHex(n int) (string, error) {
 	return hex.EncodeToString(raw), nil
 }
 
+// WithReserve runs fn, which is going to free space, and once more with the space
+// that is kept for it if the place is full. Whatever becomes of it, the reserve is
+// taken again.
+func (s *Store) WithReserve(ctx context.Context, fn func(context.Context) error) error {
+	err := fn(ctx)
+	reserve, ok := backend.As[backend.Reserver](s.Backend)
+	if !ok || !errors.Is(err, backend.ErrNoSpace) {
+		return err
+	}
+	s.Log.Warn("the place is full; using the space kept for forgetting and pruning")
+	if err := reserve.UseReserve(ctx); err != nil {
+		return err
+	}
+	err = fn(ctx)
+	missing, refillErr := reserve.Refill(context.WithoutCancel(ctx))
+	if missing > 0 {
+		s.Log.Warn("the space kept for pruning could not be taken again", "missing_bytes", missing)
+	}
+	return errors.Join(err, refillErr)
+}
+
 // IsGone reports whether err means that an object is not there.
 func IsGone(err error) bool { return errors.Is(err, backend.ErrNotFound) }
 

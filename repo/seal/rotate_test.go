@@ -349,6 +349,8 @@ func TestSheetKeyIsReadHoweverItIsTyped(t *testing.T) {
 	lookAlikes := strings.NewReplacer("0", "O", "1", "l")
 	for _, text := range []string{
 		strings.ToLower(typed), lookAlikes.Replace(typed), strings.ReplaceAll(typed, " ", ""), strings.ReplaceAll(typed, " ", "-"),
+		"row 1: " + rows[0] + "\nRow 2:" + rows[1] + "\n  row 3:  " + rows[2] + "\nrow 4:\t" + rows[3],
+		"SHEET\nPlace: /srv\n\n  row 1: " + rows[0] + "\r\n  row 2: " + rows[1] + "\n  row 3: " + rows[2] + "\n  row 4: " + rows[3] + "\n\nMore words.\n",
 		strings.Join(rows[:], " ") + "\r\n", "\ufeff" + strings.ReplaceAll(typed, "\n", "\r\n") + "\n\n",
 	} {
 		got, err := ParseKeyFile([]byte(text))

@@ -65,9 +65,27 @@ func plainTyping(c rune) rune {
 	return c
 }
 
+// SheetKeyRows are the rows of the key in a text: what stands behind "row 1:"
+// and so on, as on a whole sheet, or else all lines, as a person types them.
+func SheetKeyRows(text string) []string {
+	var marked, all []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		all = append(all, line)
+		if head, row, ok := strings.Cut(line, ":"); ok && strings.HasPrefix(strings.ToLower(head), "row ") {
+			marked = append(marked, row)
+		}
+	}
+	if len(marked) > 0 {
+		return marked
+	}
+	return all
+}
+
 // parseSheetKey reads the four rows. The errors quote nothing of the key.
 func parseSheetKey(text []byte) (Secret, error) {
-	chars := strings.Map(plainTyping, string(text[:min(len(text), 4096)]))
+	rows := strings.Join(SheetKeyRows(string(text[:min(len(text), 64<<10)])), "")
+	chars := strings.Map(plainTyping, rows)
 	if strings.Trim(chars, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" || len(chars) < (SheetRows-1)*sheetRowChars {
 		return Secret{}, fmt.Errorf("parse key file: %w", ErrKeyFile)
 	}

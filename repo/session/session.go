@@ -38,6 +38,8 @@ type Locks interface {
 	Hold(sid string) (release func(), err error)
 	// State tells what is known of a session's lock here.
 	State(sid string) ledger.Lock
+	// Settled says that a dead session was revoked: nobody asks again.
+	Settled(sid string)
 }
 
 // Options describe who writes. The zero value works.
@@ -56,7 +58,7 @@ type Stats struct {
 }
 
 // Session makes one recovery point. Put may be called from many goroutines;
-// Commit, Abort or Revoke ends it, exactly one of them.
+// Commit, Abort or Revoke ends it; a Commit that failed leaves the end to Abort.
 type Session struct {
 	c    *catalog.Catalog
 	opts Options
@@ -72,7 +74,8 @@ type Session struct {
 	fresh map[blob.ID]struct{} // put by this session, not yet in a published segment
 	stats Stats
 
-	end func() // stops the heart, gives back the lock
+	stop    func() // ends the heart
+	release func() // gives back the lock
 }
 
 // Begin starts a session for the source of that name (steps W1–W4 of FORMAT.md
@@ -119,33 +122,29 @@ func open(ctx context.Context, c *catalog.Catalog, src string, opts Options) (*S
 }
 
 func newSession(ctx context.Context, c *catalog.Catalog, view *ledger.View, sid ledger.SID, opts Options) *Session {
-	s := &Session{c: c, opts: opts, sid: sid, view: view, fresh: map[blob.ID]struct{}{}}
+	s := &Session{c: c, opts: opts, sid: sid, view: view, fresh: map[blob.ID]struct{}{}, stop: func() {}, release: func() {}}
 	s.data, s.meta = newPacker(ctx, s, parity.Data), newPacker(ctx, s, parity.Meta)
 	s.segment.s = s
 	return s
 }
 
 // announce takes the lock, then writes the first record and starts the heart:
-// whoever reads the record finds the lock held.
+// whoever reads the record finds the lock held. A write that failed may have
+// been done all the same, so the session is then revoked.
 func (s *Session) announce(ctx context.Context) error {
-	release := func() {}
 	if s.opts.Locks != nil {
 		held, err := s.opts.Locks.Hold(s.sid.String())
 		if err != nil {
 			s.c.Log.Warn("the session's lock cannot be taken; if this run dies, prune waits longer", "error", err)
 		} else {
-			release = held
+			s.release = sync.OnceFunc(held)
 		}
 	}
 	if err := s.c.Write(ctx, ledger.SessionName(s.sid, 0), parity.Session, s.beatRecord()); err != nil {
-		release()
+		s.Revoke(ctx, "it could not begin")
 		return err
 	}
-	stop := s.beat(ctx)
-	s.end = sync.OnceFunc(func() {
-		stop()
-		release()
-	})
+	s.stop = s.beat(ctx)
 	return nil
 }
 
@@ -312,17 +311,24 @@ func (s *Session) PublishSegment(ctx context.Context, segment []byte) (string, e
 
 // Commit makes the point exist: everything it needs is made durable first, the
 // slot is written last, and success is returned only after the ledger has shown
-// that nobody gave the session up meanwhile.
+// that nobody gave the session up meanwhile. After an error Abort has still to
+// settle the session.
 func (s *Session) Commit(ctx context.Context, manifest json.RawMessage) error {
-	defer s.end()
+	defer s.stop()
 	if err := s.Flush(ctx); err != nil {
 		return err
 	}
 	slot := ledger.Slot{Version: ledger.Version, Point: manifest}
-	if err := s.c.Write(ctx, ledger.CommitName(s.sid), parity.Commit, slot); err != nil {
-		return s.slotUnsure(ctx, manifest, err)
+	err := s.c.Write(ctx, ledger.CommitName(s.sid), parity.Commit, slot)
+	if err != nil {
+		err = s.slotUnsure(ctx, manifest, err)
+	} else {
+		err = s.stillAlive(ctx)
 	}
-	return s.stillAlive(ctx)
+	if err == nil || errors.Is(err, ErrLost) {
+		s.release()
+	}
+	return err
 }
 
 // slotUnsure looks at the slot after its write did not succeed: the answer may
@@ -371,12 +377,18 @@ func (s *Session) Abort() {
 	s.Revoke(ctx, "the run was given up")
 }
 
-// Revoke ends a session that makes no point, so that nobody waits for it.
+// Revoke ends a session that makes no point, so that nobody waits for it. If that
+// cannot be written the lock is kept until the process ends: whoever gets it then
+// knows that the session is dead, and need not wait for its silence.
 func (s *Session) Revoke(ctx context.Context, why string) {
-	defer s.end()
-	if err := Revoke(context.WithoutCancel(ctx), s.c.Store, s.sid, why); err != nil && !record.IsTaken(err) {
+	defer s.stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	if err := Revoke(ctx, s.c.Store, s.sid, why); err != nil && !record.IsTaken(err) {
 		s.c.Log.Warn("revoke own session", "sid", s.sid.String(), "error", err)
+		return
 	}
+	s.release()
 }
 
 // Revoke settles a session by putting a revocation into its slot, if the slot is

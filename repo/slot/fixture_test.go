@@ -161,3 +161,20 @@ func wantClosed(t testing.TB, be backend.Backend, secret seal.Secret, want error
 func contains(list []string, part string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, part) })
 }
+
+func fixed(seed byte) *mrand.ChaCha8 { return mrand.NewChaCha8([32]byte{seed}) }
+
+// whenList calls do once, before names with that prefix are listed.
+type whenList struct {
+	backend.Backend
+	prefix string
+	do     func()
+}
+
+func (w *whenList) List(ctx context.Context, prefix string, fn func(backend.Info) error) error {
+	if do := w.do; do != nil && prefix == w.prefix {
+		w.do = nil
+		do()
+	}
+	return w.Backend.List(ctx, prefix, fn)
+}

@@ -365,3 +365,55 @@ func TestCrashAtEveryStepOfRotationAndOtherKeyChanges(t *testing.T) {
 		}
 	}
 }
+
+// whenPut calls do once, before a name with that prefix is written.
+type whenPut struct {
+	backend.Backend
+	prefix string
+	do     func()
+}
+
+func (w *whenPut) PutIfAbsent(ctx context.Context, name string, data []byte) error {
+	if do := w.do; do != nil && strings.HasPrefix(name, w.prefix) {
+		w.do = nil
+		do()
+	}
+	return w.Backend.PutIfAbsent(ctx, name, data)
+}
+
+// A rotation begins between the last look of a removal and its claim. What shows
+// that it has begun must stay, though it is a box of the removed key: an added
+// slot that the rotation has not listed would be reported as safe.
+func TestRemovalLeavesTheTracesOfARotationThatHasBegun(t *testing.T) {
+	store, first, second := mem.New(), keyFile(t), keyFile(t)
+	made(t, store, first, second)
+	goes := opened(t, store, second)
+	be := &whenPut{Backend: store, prefix: ledger.Spare(ledger.Removals), do: func() {
+		rotation, err := goes.Ring.NewRotation(rand.Reader)
+		if err == nil {
+			var own standing
+			if own, err = goes.stand(t.Context(), goes.slot); err == nil {
+				err = (&turning{k: goes, rotation: rotation, out: &Rotated{}}).box(t.Context(), goes.slot, own)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}}
+	k := opened(t, be, first)
+	if _, err := k.Remove(t.Context(), goes.Slot()); err != nil {
+		t.Fatal(err)
+	}
+	if begun, err := k.begun(t.Context(), 2); err != nil || !begun {
+		t.Errorf("no trace is left: %v", err)
+	}
+	// It died; whoever adds a key ends it.
+	third := keyFile(t)
+	if _, err := k.Add(t.Context(), New{Secret: third}); err != nil {
+		t.Fatal(err)
+	}
+	if k := opened(t, store, third); k.Ring.Current() != 2 {
+		t.Errorf("epoch %d", k.Ring.Current())
+	}
+	wantTidy(t, store, opened(t, store, first))
+}

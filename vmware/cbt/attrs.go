@@ -8,7 +8,7 @@
 // is kept in the recovery point with each disk (DiskAttrs).
 //
 // The package is pure: Decide compares values, Query drives a question that its
-// caller asks, Exclusions and Support look at a configuration. The table of
+// caller asks (Server is the real one), Exclusions and Support look at a configuration. The table of
 // rules with their sources stands in vmware/DESIGN.md.
 package cbt
 

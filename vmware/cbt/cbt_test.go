@@ -9,6 +9,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 	"pgregory.net/rapid"
 
+	"holdfast/backup"
 	"holdfast/repo/image"
 	"holdfast/repo/recovery"
 )
@@ -153,8 +154,12 @@ func TestDecide(t *testing.T) {
 		{"TestChainUnknown", Chain, func(q *Question) { q.Now.After, q.Parent.After = nil, nil }},
 		{"TestLineageChanged", Lineage, func(q *Question) { q.Now.Lineage = []string{"snapshot-2@9"} }},
 		{"TestInPlaceWrite", InPlace, func(q *Question) { q.WroteSince = true }},
-		{"TestMapThatMissedAChange", Missed, func(q *Question) { q.Missed = true }},
-		{"TestMapThatMissedAChangeAndWasReset", OtherUUID, func(q *Question) { q.Missed = true; q.Now.ChangeID = "52 aa/9" }},
+		{"TestMapThatMissedAChange", Missed, func(q *Question) { q.Doubt = Missed; q.Now.TrackedFromEmpty = true }},
+		{"TestMapOfAHostThatLosesChanges", LossyHost, func(q *Question) { q.Doubt = LossyHost; q.Now.TrackedFromEmpty = true }},
+		{"TestFirstBackupOnAHostThatLosesChanges", NoParent, func(q *Question) {
+			q.HasParent, q.HasItem, q.Doubt = false, false, LossyHost
+			q.Now.TrackedFromEmpty = true
+		}},
 		{"TestBadAttrs", BadAttrs, func(q *Question) { q.ParentErr = errors.New("x") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -196,6 +201,37 @@ func TestDecideProperty(t *testing.T) {
 			t.Fatal("written areas were asked from a map that began under a snapshot")
 		}
 	})
+}
+
+// What a map lost stays lost, whatever was read in between; only a new map is free.
+func TestDoubtsGoFromPointToPointUntilTheMapIsANewOne(t *testing.T) {
+	caught := good().Now
+	parent := &recovery.Point{Items: []recovery.Item{{Name: "disk-2000", Disk: &image.Map{}, Rule: backup.RuleMiss, Attrs: caught.JSON()}}}
+	d := Inherit(nil, parent)
+	d.Note("52 bb/1", LossyHost)
+	d.Note("52 bb/9", Missed)
+	d.Note("no change id", LossyHost)
+	d = Inherit(d, &recovery.Point{}) // a point without the disk, as when it is left out once
+	for id, want := range map[string]string{
+		caught.ChangeID: Missed, "52 de c0 d9/99": Missed, "52 bb/2": LossyHost, "52 cc/1": "", "no change id": "", "": "",
+	} {
+		if got := d.Of(id); got != want {
+			t.Errorf("%q: %q, want %q", id, got, want)
+		}
+	}
+	if len(d) != 2 || len(Inherit(nil, nil)) != 0 {
+		t.Fatalf("%v", d)
+	}
+}
+
+func TestLossyIsEvery60AndNothingElse(t *testing.T) {
+	for version, want := range map[string]bool{
+		"6.0.0": true, "6.0": true, "6.0.3": true, "6.5.0": false, "6.7.0": false, "5.5.0": false, "8.0.2": false, "16.0.0": false, "6.00": false, "": false,
+	} {
+		if Lossy(version) != want {
+			t.Errorf("%q: %v", version, !want)
+		}
+	}
 }
 
 func TestAttrsRoundTrip(t *testing.T) {

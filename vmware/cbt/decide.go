@@ -45,6 +45,7 @@ const (
 	Moved      = "CBT-16"
 	BadAttrs   = "CBT-17"
 	Missed     = "CBT-18"
+	LossyHost  = "CBT-19"
 )
 
 // Question is what Decide looks at for one disk.
@@ -57,7 +58,7 @@ type Question struct {
 	Parent     DiskAttrs
 	Now        DiskAttrs
 	WroteSince bool   // we wrote into the disk in place after the parent
-	Missed     bool   // verification once found a change that this map had missed
+	Doubt      string // rule by which the map that Now belongs to is not believed, if any: Missed, LossyHost or BadAttrs
 	Why        string // why tracking cannot work here, if that is known
 }
 
@@ -80,9 +81,10 @@ func Decide(q Question) Decision {
 }
 
 // Full is a complete read for that reason: of the areas ever written where the
-// map can tell them, else of every byte.
+// map can tell them, else of every byte. A map in doubt tells nothing, not even
+// that.
 func Full(q Question, rule, reason string) Decision {
-	if q.Policy != Off && rule != NotTracked && rule != Missed && q.Now.ChangeID != "" && q.Now.TrackedFromEmpty {
+	if q.Policy != Off && rule != NotTracked && q.Doubt == "" && q.Now.ChangeID != "" && q.Now.TrackedFromEmpty {
 		return Decision{recovery.ReadAllocated, rule, reason}
 	}
 	return Decision{recovery.ReadFull, rule, reason}
@@ -127,7 +129,10 @@ var rules = []rule{
 		return when(!SameTracking(q.Parent.ChangeID, q.Now.ChangeID), "tracking was interrupted: the change id belongs to another map")
 	}},
 	{Missed, func(q *Question) string {
-		return when(q.Missed, "the map has missed a change before; vm cbt reset begins a new one")
+		return when(q.Doubt == Missed, "the map has missed a change before; vm cbt reset begins a new one")
+	}},
+	{LossyHost, func(q *Question) string {
+		return when(q.Doubt == LossyHost, "the map was kept by ESXi 6.0, which loses changes made while a snapshot is consolidated (KB 2136854); on a later ESXi, vm cbt reset begins a new one")
 	}},
 	{SeqNot, notLater},
 	{Resized, func(q *Question) string {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/repo/image"
@@ -18,8 +20,21 @@ var ErrAnswer = errors.New("answer about changed blocks contradicts itself")
 // change id filled in.
 type Ask func(ctx context.Context, start int64) (types.DiskChangeInfo, error)
 
+// Server asks the real one: the question without its start.
+func Server(c soap.RoundTripper, question types.QueryChangedDiskAreas) Ask {
+	return func(ctx context.Context, start int64) (types.DiskChangeInfo, error) {
+		question := question
+		question.StartOffset = start
+		res, err := methods.QueryChangedDiskAreas(ctx, c, &question)
+		if err != nil {
+			return types.DiskChangeInfo{}, fmt.Errorf("query changed areas of disk %d at %d: %w", question.DeviceKey, start, err)
+		}
+		return res.Returnval, nil
+	}
+}
+
 // Query collects all changed areas of a disk of capacity bytes, ascending and
-// disjoint, neighbours merged.
+// disjoint, neighbours merged; empty, not nil, when nothing changed.
 //
 // An answer holds at most 2000 areas and covers only a window of the disk; the
 // next question starts where the window ends. Two products that took the first
@@ -27,7 +42,7 @@ type Ask func(ctx context.Context, start int64) (types.DiskChangeInfo, error)
 // window reaches the capacity: asking at the capacity is a fault. Each answer is
 // checked; any contradiction is ErrAnswer and the disk must be read whole.
 func Query(ctx context.Context, ask Ask, capacity int64) ([]image.Extent, error) {
-	var all []image.Extent
+	all := []image.Extent{}
 	for start := int64(0); start < capacity; {
 		answer, err := ask(ctx, start)
 		if err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
-	vimtask "github.com/vmware/govmomi/task"
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -120,7 +119,7 @@ func (l *Lease) read(ctx context.Context) (mo.HttpNfcLease, error) {
 
 func leaseError(m mo.HttpNfcLease) error {
 	if m.Error != nil {
-		return fmt.Errorf("%w: %w", ErrLease, &vimtask.Error{LocalizedMethodFault: m.Error})
+		return fmt.Errorf("%w: %w", ErrLease, task.Fault(m.Error))
 	}
 	return fmt.Errorf("state is %s: %w", m.State, ErrLease)
 }

@@ -267,3 +267,51 @@ func TestImportRefusals(t *testing.T) {
 	must(t, err)
 	must(t, l.Abort(c.ctx, nil))
 }
+
+// TestAbortedImportLeavesNoDirectory: the directories of the VM and of its disks are
+// deleted with it, as on a host, but not what somebody else put there.
+func TestAbortedImportLeavesNoDirectory(t *testing.T) {
+	for _, foreign := range []bool{false, true} {
+		dir := t.TempDir()
+		c := start(t, lab.Options{Dir: dir})
+		spec := importSpec(mib, mib)
+		config := &spec.ConfigSpec
+		config.Name = "new"
+		for _, change := range config.DeviceChange {
+			if d, ok := change.GetVirtualDeviceConfigSpec().Device.(*types.VirtualDisk); ok && *d.UnitNumber == 1 {
+				d.Backing.(*types.VirtualDiskFlatVer2BackingInfo).FileName = "[datastore1]"
+			}
+		}
+		l, _, err := c.imports(spec)
+		must(t, err)
+		if got := fmt.Sprint(entries(t, filepath.Join(dir, "datastore1")), entries(t, filepath.Join(dir, "datastore2"))); got != "[new] [new]" {
+			t.Fatalf("the import made %s", got)
+		}
+		if foreign {
+			must(t, os.WriteFile(filepath.Join(dir, "datastore2", "new", "notes.txt"), nil, 0o600))
+		}
+		must(t, l.Abort(c.ctx, nil))
+		want := "[] []"
+		if foreign {
+			want = "[] [new]"
+		}
+		if got := fmt.Sprint(entries(t, filepath.Join(dir, "datastore1")), entries(t, filepath.Join(dir, "datastore2"))); got != want {
+			t.Errorf("foreign file %v: %s is left, want %s", foreign, got, want)
+		}
+	}
+}
+
+func TestNameOfAnotherVMIsRefused(t *testing.T) {
+	c := start(t, lab.Options{})
+	_, a := c.add(lab.VMSpec{Name: "a"})
+	c.add(lab.VMSpec{Name: "b"})
+	if _, err := c.wait(a.Reconfigure(c.ctx, types.VirtualMachineConfigSpec{Name: "b"})); !isFault[*types.DuplicateName](err) {
+		t.Errorf("the name of another: %v", err)
+	}
+	for _, name := range []string{"a", "c"} {
+		c.done(a.Reconfigure(c.ctx, types.VirtualMachineConfigSpec{Name: name}))
+	}
+	if c.lab.VM("c") == nil || c.lab.VM("a") != nil {
+		t.Errorf("the VMs are %v", c.lab.VMs())
+	}
+}

@@ -96,22 +96,39 @@ func Flat(info *types.VirtualMachineSnapshotInfo) []types.VirtualMachineSnapshot
 	return out
 }
 
+// Find is the snapshot of that reference, with what is below it; false when the
+// VM does not have it.
+func Find(info *types.VirtualMachineSnapshotInfo, ref types.ManagedObjectReference) (types.VirtualMachineSnapshotTree, bool) {
+	all := Flat(info)
+	i := slices.IndexFunc(all, func(t types.VirtualMachineSnapshotTree) bool { return t.Snapshot == ref })
+	if i < 0 {
+		return types.VirtualMachineSnapshotTree{}, false
+	}
+	return all[i], true
+}
+
 // Lineage are the snapshots from the current one up to the root, each reference
 // and creation time. It changes when a user reverts, takes or removes one.
 func Lineage(info *types.VirtualMachineSnapshotInfo) []string {
 	if info == nil || info.CurrentSnapshot == nil {
 		return nil
 	}
-	var find func([]types.VirtualMachineSnapshotTree) []string
-	find = func(trees []types.VirtualMachineSnapshotTree) []string {
-		for _, t := range trees {
-			if below := find(t.ChildSnapshotList); below != nil || t.Snapshot == *info.CurrentSnapshot {
-				return append(below, t.Snapshot.Value+"@"+t.CreateTime.UTC().Format(time.RFC3339Nano))
-			}
-		}
-		return nil
+	var out []string
+	for _, t := range upwards(info.RootSnapshotList, *info.CurrentSnapshot) {
+		out = append(out, t.Snapshot.Value+"@"+t.CreateTime.UTC().Format(time.RFC3339Nano))
 	}
-	return find(info.RootSnapshotList)
+	return out
+}
+
+// upwards is the way from a snapshot up to its root, both included; nil when the
+// snapshot is not there.
+func upwards(trees []types.VirtualMachineSnapshotTree, from types.ManagedObjectReference) []types.VirtualMachineSnapshotTree {
+	for _, t := range trees {
+		if below := upwards(t.ChildSnapshotList, from); below != nil || t.Snapshot == from {
+			return append(below, t)
+		}
+	}
+	return nil
 }
 
 // Judgement is what Judge says about a VM's snapshots.
@@ -141,6 +158,25 @@ func Judge(info *types.VirtualMachineSnapshotInfo, host string, alive func(Run) 
 		}
 	}
 	return j
+}
+
+// Ahead lists the living runs of this host whose snapshots stand above ref, the
+// snapshot of run: they were here first. Two runs that look at a VM in the same
+// moment both find it free; only the order of their snapshots, which the server
+// makes one after the other, tells who may go on. Of runs that hold a snapshot
+// each, exactly the one on top has nobody ahead.
+func Ahead(info *types.VirtualMachineSnapshotInfo, ref types.ManagedObjectReference, run Run, alive func(Run) bool) []Run {
+	if info == nil || alive == nil {
+		return nil
+	}
+	var out []Run
+	for _, t := range upwards(info.RootSnapshotList, ref) {
+		r, ours := Parse(t)
+		if ours && r.ID != run.ID && r.Host == run.Host && alive(r) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // VM is a virtual machine whose snapshots are handled.
@@ -291,8 +327,10 @@ func (v VM) Remove(ctx context.Context, ref types.ManagedObjectReference) error 
 			return nil
 		}
 		// The answer may be lost and the snapshot gone: only the tree knows.
-		if info, e := v.info(ctx); e == nil && !present(info, ref) {
-			return nil
+		if info, e := v.info(ctx); e == nil {
+			if _, there := Find(info, ref); !there {
+				return nil
+			}
 		}
 		return err
 	})
@@ -305,10 +343,6 @@ func (v VM) Remove(ctx context.Context, ref types.ManagedObjectReference) error 
 // again: whatever went wrong with a removal, another try does no harm.
 func again(err error) bool {
 	return !errors.Is(err, context.Canceled) && !fault.Is(err, &types.NoPermission{})
-}
-
-func present(info *types.VirtualMachineSnapshotInfo, ref types.ManagedObjectReference) bool {
-	return slices.ContainsFunc(Flat(info), func(t types.VirtualMachineSnapshotTree) bool { return t.Snapshot == ref })
 }
 
 // Consolidate merges disks that a removal left unmerged, if there are any.

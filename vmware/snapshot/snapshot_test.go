@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,66 @@ func TestJudge(t *testing.T) {
 	if j := Judge(nil, "h", nil); len(j.Remove)+len(j.Busy)+len(j.Foreign)+len(j.Other) != 0 {
 		t.Fatalf("%+v", j)
 	}
+}
+
+// Only who stands above and lives here comes first.
+func TestAhead(t *testing.T) {
+	mine, alive, dead, elsewhere := Run{Host: "h", ID: "mine"}, Run{Host: "h", ID: "alive"}, Run{Host: "h", ID: "dead"}, Run{Host: "e", ID: "x"}
+	under := func(r Run, ref string, below ...types.VirtualMachineSnapshotTree) types.VirtualMachineSnapshotTree {
+		t := of(r, ref)
+		t.ChildSnapshotList = below
+		return t
+	}
+	lives := func(r Run) bool { return r.ID != "dead" }
+	for name, c := range map[string]struct {
+		tree types.VirtualMachineSnapshotTree
+		want int
+	}{
+		"alone":                    {of(mine, "m"), 0},
+		"under a living run":       {under(alive, "a", of(mine, "m")), 1},
+		"under one further up":     {under(alive, "a", tree("users", "", "u", of(mine, "m"))), 1},
+		"above a living run":       {under(mine, "m", of(alive, "a")), 0},
+		"beside a living run":      {tree("users", "", "u", of(alive, "a"), of(mine, "m")), 0},
+		"under a dead run":         {under(dead, "d", of(mine, "m")), 0},
+		"under one of elsewhere":   {under(elsewhere, "e", of(mine, "m")), 0},
+		"under one of its own":     {under(mine, "m0", of(mine, "m")), 0},
+		"not there any more":       {of(alive, "a"), 0},
+		"under a user's of a name": {tree(alive.Name(), "", "u", of(mine, "m")), 0},
+	} {
+		info := &types.VirtualMachineSnapshotInfo{RootSnapshotList: []types.VirtualMachineSnapshotTree{c.tree}}
+		if got := Ahead(info, of(mine, "m").Snapshot, mine, lives); len(got) != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if got := Ahead(nil, of(mine, "m").Snapshot, mine, lives); got != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Of runs that stand in one row in whatever order, exactly one has nobody ahead.
+func TestExactlyOneOfARowHasNobodyAhead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var row []types.VirtualMachineSnapshotTree
+		var runs []Run
+		for i := range rapid.IntRange(1, 8).Draw(t, "snapshots") {
+			next := tree("users", "", fmt.Sprint(i), row...)
+			if rapid.Bool().Draw(t, "ours") {
+				r := Run{Host: "h", ID: fmt.Sprint(i)}
+				next, runs = of(r, r.ID), append(runs, r)
+				next.ChildSnapshotList = row
+			}
+			row = []types.VirtualMachineSnapshotTree{next}
+		}
+		first := 0
+		for _, r := range runs {
+			if len(Ahead(&types.VirtualMachineSnapshotInfo{RootSnapshotList: row}, of(r, r.ID).Snapshot, r, func(Run) bool { return true })) == 0 {
+				first++
+			}
+		}
+		if first != min(1, len(runs)) {
+			t.Fatalf("%d of %d", first, len(runs))
+		}
+	})
 }
 
 func TestLineage(t *testing.T) {

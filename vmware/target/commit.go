@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
@@ -16,11 +17,15 @@ import (
 	"holdfast/vmware"
 	"holdfast/vmware/disk"
 	"holdfast/vmware/inventory"
+	"holdfast/vmware/leftover"
 	"holdfast/vmware/task"
 )
 
-// Commit puts the NVRAM back, gives the VM its name in place of the old one and
-// starts it if that was asked for.
+// Commit puts the NVRAM back and then, in one step that either happens or does
+// not, gives the VM its name and takes the marker away; an old VM leaves its place
+// just before. Started is the VM last, if that was asked for. ErrExists means that
+// somebody made a VM of that name during the restore, ErrRunning that the old one
+// was started.
 func (p *placed) Commit(ctx context.Context) error {
 	if len(p.todo) > 0 {
 		return fmt.Errorf("commit %q: %d disks were not written", p.plan.Name, len(p.todo))
@@ -28,11 +33,22 @@ func (p *placed) Commit(ctx context.Context) error {
 	if err := p.complete(ctx); err != nil {
 		return err
 	}
-	if err := p.putNVRAM(ctx); err != nil {
+	nvram, err := p.putNVRAM(ctx)
+	if err != nil {
 		return fmt.Errorf("restore NVRAM of %q: %w", p.plan.Name, err)
 	}
-	if err := p.swap(ctx); err != nil {
-		return fmt.Errorf("replace %s: %w", p.plan.Replaces, err)
+	if err := p.makeRoom(ctx); err != nil {
+		return err
+	}
+	last := types.VirtualMachineConfigSpec{
+		Name: inventory.Escape(p.plan.Name), ExtraConfig: append(nvram, setting(leftover.Key, "")),
+	}
+	err = p.target.session.Reconfigure(ctx, *p.vm, last)
+	if fault.Is(err, &types.DuplicateName{}) {
+		err = fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	if err != nil {
+		return fmt.Errorf("name it %q: %w", p.plan.Name, err)
 	}
 	if p.plan.PowerOn {
 		if err := p.wait(ctx)(powerOn(ctx, p.client(), *p.vm)); err != nil {
@@ -42,55 +58,80 @@ func (p *placed) Commit(ctx context.Context) error {
 	return p.dropOld(ctx)
 }
 
-// putNVRAM uploads the file beside the VM's configuration and names it there.
-func (p *placed) putNVRAM(ctx context.Context) error {
+// setting is an advanced setting; an empty value takes it away.
+func setting(key, value string) types.BaseOptionValue {
+	return &types.OptionValue{Key: key, Value: value}
+}
+
+// putNVRAM uploads the file beside the VM's configuration and returns the setting
+// that names it there.
+func (p *placed) putNVRAM(ctx context.Context) ([]types.BaseOptionValue, error) {
 	if p.nvram == nil {
 		content, err := p.target.read(ctx, p.point, vmware.ItemNVRAM)
 		if errors.Is(err, errNoItem) {
-			return nil // a VM that was never started has none
+			return nil, nil // a VM that was never started has none
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.nvram = content
 	}
 	m, err := p.read(ctx, "config.files", "datastore")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	vmx, err := disk.ParsePath(m.Config.Files.VmPathName)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	folder, _, err := p.target.session.OpenFolder(ctx, m.Datastore)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	folder.Retry = p.target.opt.Retry
 	base := path.Base(vmx.File)
 	name := base[:len(base)-len(path.Ext(base))] + ".nvram"
 	if err := folder.WriteFile(ctx, vmx.Sibling(name), p.nvram); err != nil {
-		return err
+		return nil, err
 	}
-	return p.target.session.Reconfigure(ctx, *p.vm, types.VirtualMachineConfigSpec{
-		ExtraConfig: []types.BaseOptionValue{&types.OptionValue{Key: "nvram", Value: name}},
-	})
+	return []types.BaseOptionValue{setting("nvram", name)}, nil
 }
 
-// swap renames the old VM away and the new one to its name.
-func (p *placed) swap(ctx context.Context) error {
-	if p.plan.old == nil {
-		return nil
-	}
-	aside := p.plan.OldBecomes
-	if p.target.opt.DeleteOld {
-		aside = p.plan.Name + "-replaced-" + p.target.opt.Run
-	}
-	if err := p.rename(ctx, p.plan.old.Ref, aside); err != nil {
+// makeRoom looks at the inventory again, for a restore takes hours, and moves the
+// old VM, if there is one to be replaced, out of the name. The marker says so
+// before it is done, so that what a killed program leaves can be put right.
+func (p *placed) makeRoom(ctx context.Context) error {
+	vms, err := p.target.session.VMs(ctx)
+	if err != nil {
 		return err
 	}
+	vms = slices.DeleteFunc(vms, func(vm vmware.VM) bool { return vm.Ref == *p.vm })
+	now := Plan{Name: p.plan.Name, attrs: p.plan.attrs, making: p.plan.making}
+	t := *p.target
+	t.opt.Name = p.plan.Name // also if the old VM was renamed in the meantime
+	t.replace(&now, vms)
+	now.twins(vms)
+	if err := now.Err(); err != nil {
+		return err
+	}
+	p.plan.old, p.plan.Replaces = now.old, now.Replaces
+	if now.old == nil {
+		return nil
+	}
+	aside := now.OldBecomes
+	if t.opt.DeleteOld {
+		aside = leftover.Fit(p.plan.Name, "-replaced-"+t.opt.Run.ID)
+	}
+	p.marker.Old, p.marker.OldName, p.marker.Aside = now.old.Ref.Value, now.old.Name, aside
+	marked := types.VirtualMachineConfigSpec{ExtraConfig: []types.BaseOptionValue{setting(leftover.Key, p.marker.String())}}
+	if err := p.target.session.Reconfigure(ctx, *p.vm, marked); err != nil {
+		return fmt.Errorf("replace %s: %w", now.Replaces, err)
+	}
+	if err := p.rename(ctx, now.old.Ref, aside); err != nil {
+		return fmt.Errorf("replace %s: %w", now.Replaces, err)
+	}
 	p.renamed = true
-	return p.rename(ctx, *p.vm, p.plan.Name)
+	return nil
 }
 
 // dropOld deletes the old VM, last of all. That this fails does not undo the

@@ -53,7 +53,7 @@ func TestThroughTheRealEngine(t *testing.T) {
 		t.Fatalf("the second backup read %d bytes by %s (%s)", point.BytesRead, point.ReadMode, point.Reason)
 	}
 
-	to := target.New(b.session, target.Options{Name: "again", Run: "r", Read: func(ctx context.Context, item recovery.Item) (io.ReadCloser, error) {
+	to := target.New(b.session, target.Options{Name: "again", Run: snapshot.Run{ID: "r"}, Read: func(ctx context.Context, item recovery.Item) (io.ReadCloser, error) {
 		return restore.OpenStream(ctx, r, item), nil
 	}})
 	res, err := restore.Run(b.ctx, r, point, point.Items, to, restore.Options{Now: clock})

@@ -24,6 +24,7 @@ import (
 	"holdfast/vmware"
 	"holdfast/vmware/disk"
 	"holdfast/vmware/inventory"
+	"holdfast/vmware/leftover"
 	"holdfast/vmware/spec"
 	"holdfast/vmware/task"
 	"holdfast/vmware/vmdk"
@@ -47,6 +48,7 @@ type placed struct {
 	transfers map[int32]*transfer
 	nvram     []byte
 	renamed   bool // the old VM has its new name
+	marker    leftover.Marker
 }
 
 // transfer is what was sent for a disk.
@@ -58,8 +60,15 @@ type transfer struct {
 
 func (p *placed) client() *vim25.Client { return p.target.session.Client() }
 
-// create imports the empty VM.
+// create imports the empty VM. From its first moment it says whose it is: the
+// marker is part of its specification.
 func (p *placed) create(ctx context.Context) error {
+	now, err := methods.GetCurrentTime(ctx, p.client())
+	if err != nil {
+		return fmt.Errorf("read the server's time: %w", err)
+	}
+	p.marker = leftover.Marker{Run: p.target.opt.Run, Point: p.point.ID, Name: p.plan.Name, WorkingName: p.plan.ImportName, Created: *now}
+	p.plan.config.ExtraConfig = append(p.plan.config.ExtraConfig, setting(leftover.Key, p.marker.String()))
 	folder := p.plan.at.folder
 	for _, name := range p.plan.NewFolders {
 		res, err := methods.CreateFolder(ctx, p.client(), &types.CreateFolder{This: folder, Name: inventory.Escape(name)})

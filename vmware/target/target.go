@@ -3,10 +3,12 @@
 //
 // A restore is planned first, and the plan is a value that can be shown: where
 // everything goes, what the new VM will be, what stands in the way. Create then
-// imports an empty VM of that specification under a lease, each disk is streamed
-// into it, read back and compared, and only Commit gives it the name that was
-// asked for, when an old VM has it. Until then the old one is not touched.
-// Whatever fails, Abort takes back what was made.
+// imports an empty VM of that specification under a lease and a working name, each
+// disk is streamed into it, read back and compared, and only Commit gives it the
+// name that was asked for. Until then an old VM of that name is not touched.
+// Whatever fails, Abort takes back what was made; what a killed restore leaves has
+// its working name and a marker, by which it is found and removed (package
+// leftover).
 package target
 
 import (
@@ -18,26 +20,33 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+	"unicode/utf8"
 
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/repo/recovery"
 	"holdfast/restore"
 	"holdfast/vmware"
 	"holdfast/vmware/inventory"
+	"holdfast/vmware/leftover"
+	"holdfast/vmware/snapshot"
 	"holdfast/vmware/spec"
 	"holdfast/vmware/task"
 )
 
 var (
 	// ErrExists means that the target has a VM of that name, and nobody said
-	// that it may be replaced.
+	// that it may be replaced. Commit says so, too, when somebody made one during
+	// the restore.
 	ErrExists = errors.New("a virtual machine of that name exists")
 	// ErrPlace means that a datastore, host, folder, pool or network for the new
 	// VM was not found, or that several would do.
 	ErrPlace = errors.New("no place for the virtual machine")
 	// ErrConfig means that the point has no usable configuration of a VM.
 	ErrConfig = errors.New("recovery point has no usable configuration")
+	// ErrName means that vCenter does not take the name of the new VM.
+	ErrName = errors.New("a virtual machine cannot have that name")
 	// ErrRunning means that the VM to be replaced is powered on.
 	ErrRunning = errors.New("the virtual machine to be replaced is powered on")
 	// ErrMismatch means that what was read back is not what the point holds.
@@ -75,8 +84,11 @@ type Options struct {
 	// Read opens an item of the point that is not inline in its manifest. It is
 	// needed for the configuration, which may be too large for that.
 	Read func(ctx context.Context, item recovery.Item) (io.ReadCloser, error)
-	// Run tells apart what this restore makes; required.
-	Run        string
+	// Run is who restores; its ID is required and tells apart what this restore makes.
+	Run snapshot.Run
+	// Alive tells which runs of this machine live. With it, what dead restores of
+	// this machine left is removed first; nil leaves it alone.
+	Alive      func(snapshot.Run) bool
 	LeaseEvery time.Duration
 	Retry      task.Retry
 	Log        *slog.Logger
@@ -109,7 +121,7 @@ func New(s *vmware.Session, opt Options) *Target {
 type Plan struct {
 	Point      string      `json:"point"`
 	Name       string      `json:"name"`
-	ImportName string      `json:"import_name"` // until Commit, when an old VM has the name
+	ImportName string      `json:"import_name"` // until Commit
 	Datacenter string      `json:"datacenter"`
 	Folder     string      `json:"folder"`
 	NewFolders []string    `json:"new_folders,omitempty"` // to be made in it
@@ -122,6 +134,7 @@ type Plan struct {
 	UUID       string      `json:"instance_uuid,omitempty"` // empty: new
 	Replaces   string      `json:"replaces,omitempty"`      // path of the old VM
 	OldBecomes string      `json:"old_becomes,omitempty"`   // its new name, or "deleted"
+	Removes    []string    `json:"removes,omitempty"`       // paths of VMs that dead restores left
 	PowerOn    bool        `json:"power_on"`
 	Warnings   []string    `json:"warnings,omitempty"`
 	// Conflicts stand in the way: Create fails with the first of them.
@@ -132,6 +145,10 @@ type Plan struct {
 	config types.VirtualMachineConfigSpec
 	at     place
 	old    *vmware.VM
+	attrs  vmware.VMAttrs
+	left   []leftover.VM                         // to be removed first
+	all    []vmware.VM                           // of the server, with those
+	making map[types.ManagedObjectReference]bool // VMs that are being restored: they have identities, and are nobody's original
 }
 
 // Err is the first conflict as an error, or nil.
@@ -151,71 +168,106 @@ func (p *Plan) conflict(err error) {
 // changes nothing. A conflict is part of the plan; an error means that no plan
 // could be made.
 func (t *Target) Plan(ctx context.Context, p *recovery.Point) (Plan, error) {
-	plan, err := t.plan(ctx, p, p.Items)
+	plan, err := t.plan(ctx, p, p.Items, t.opt.Alive != nil)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan restore of %s: %w", p.Source, err)
 	}
 	return plan, nil
 }
 
-func (t *Target) plan(ctx context.Context, p *recovery.Point, items []recovery.Item) (Plan, error) {
+// plan makes the plan; with sweep it counts on the removal of what dead restores left.
+func (t *Target) plan(ctx context.Context, p *recovery.Point, items []recovery.Item, sweep bool) (Plan, error) {
 	saved, attrs, err := t.configuration(ctx, p)
 	if err != nil {
 		return Plan{}, err
 	}
-	vms, err := t.session.VMs(ctx)
-	if err != nil {
-		return Plan{}, err
-	}
-	plan := Plan{Point: p.ID, Name: t.opt.Name, PowerOn: t.opt.PowerOn}
+	plan := Plan{Point: p.ID, Name: t.opt.Name, PowerOn: t.opt.PowerOn, attrs: attrs}
 	if plan.Name == "" {
 		plan.Name = attrs.Name
+	}
+	vms, err := t.inventory(ctx, &plan, sweep)
+	if err != nil {
+		return Plan{}, err
 	}
 	world, err := readWorld(ctx, t.session)
 	if err != nil {
 		return Plan{}, err
 	}
-	t.replace(&plan, vms, attrs)
+	t.replace(&plan, vms)
 	if plan.at, err = world.place(t.opt, attrs); err != nil {
 		plan.conflict(err)
 		return plan, nil
 	}
 	at := plan.at
 	plan.Datacenter, plan.Folder, plan.NewFolders, plan.Pool, plan.Host, plan.Home = at.datacenter, at.folderPath, at.missing, at.poolName, at.hostName, at.home
-	t.twins(&plan, vms)
+	plan.twins(vms)
+	plan.named(world)
 	identity(&plan, t.opt.UUID, vms, attrs)
 	return plan, t.specify(ctx, &plan, world, items, saved, attrs)
 }
 
+// inventory lists the VMs of the server, without those that will be removed first.
+func (t *Target) inventory(ctx context.Context, plan *Plan, sweep bool) ([]vmware.VM, error) {
+	all, err := t.session.VMs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	marked, err := leftover.Find(ctx, t.session.Client(), all, leftover.Options{Host: t.opt.Run.Host, Alive: t.opt.Alive})
+	if err != nil {
+		return nil, err
+	}
+	plan.all, plan.making = all, map[types.ManagedObjectReference]bool{}
+	vms := slices.Clone(all)
+	for _, vm := range marked {
+		plan.making[vm.Ref] = vm.Name == vm.Marker.WorkingName
+		if vm.Remove && sweep {
+			plan.left, plan.Removes = append(plan.left, vm), append(plan.Removes, vm.Path)
+			vms = slices.DeleteFunc(vms, func(other vmware.VM) bool { return other.Ref == vm.Ref })
+		}
+	}
+	return vms, nil
+}
+
+// named are the conflicts of the name alone. Commit would meet them as well, but
+// only after everything was sent.
+func (p *Plan) named(w *world) {
+	if n := utf8.RuneCountInString(p.Name); n > leftover.MaxName {
+		p.conflict(fmt.Errorf("restore as %q: it has %d characters, and %d are allowed: %w", p.Name, n, leftover.MaxName, ErrName))
+	}
+	same := func(e mo.ManagedEntity) bool { return e.Name == p.Name && e.Parent != nil && *e.Parent == p.at.folder }
+	if len(p.NewFolders) == 0 && len(w.find(same, "Folder")) > 0 {
+		p.conflict(fmt.Errorf("restore as %q: %s has a folder of that name: %w", p.Name, p.Folder, ErrName))
+	}
+}
+
 // twins is a conflict with a VM of that name that is not to be replaced. Names
 // are unique in a folder only, but two machines of one name are a trap.
-func (t *Target) twins(plan *Plan, vms []vmware.VM) {
-	for i, vm := range vms {
-		if vm.Name == plan.Name && (plan.old == nil || plan.old.Ref != vm.Ref) {
-			plan.conflict(fmt.Errorf("restore as %q: %s: %w", plan.Name, vms[i].Path, ErrExists))
+func (p *Plan) twins(vms []vmware.VM) {
+	for _, vm := range vms {
+		if vm.Name == p.Name && (p.old == nil || p.old.Ref != vm.Ref) {
+			p.conflict(fmt.Errorf("restore as %q: %s: %w", p.Name, vm.Path, ErrExists))
 		}
 	}
 }
 
-// replace finds the VM that the new one takes the place of.
-func (t *Target) replace(plan *Plan, vms []vmware.VM, attrs vmware.VMAttrs) {
-	plan.ImportName = plan.Name
+// replace finds the VM that the new one takes the place of, and names what is made.
+func (t *Target) replace(plan *Plan, vms []vmware.VM) {
 	for i, vm := range vms {
-		original := t.opt.To == ToOriginal && vm.InstanceUUID == attrs.InstanceUUID
+		original := t.opt.To == ToOriginal && vm.InstanceUUID == plan.attrs.InstanceUUID && !plan.making[vm.Ref]
 		named := t.opt.Overwrite && vm.Name == plan.Name
 		if original || named && plan.old == nil {
 			plan.old = &vms[i]
 		}
 	}
+	if plan.old != nil && t.opt.To == ToOriginal && t.opt.Name == "" {
+		plan.Name = plan.old.Name
+	}
+	plan.ImportName = leftover.WorkingName(plan.Name, t.opt.Run.ID)
 	if plan.old == nil {
 		return
 	}
-	if t.opt.To == ToOriginal && t.opt.Name == "" {
-		plan.Name = plan.old.Name
-	}
 	plan.Replaces = plan.old.Path
-	plan.ImportName = plan.Name + "-holdfast-" + t.opt.Run
-	plan.OldBecomes = freeName(plan.Name+"-old", vms)
+	plan.OldBecomes = freeName(plan.Name, vms)
 	if t.opt.DeleteOld {
 		plan.OldBecomes = "deleted"
 	}
@@ -224,14 +276,15 @@ func (t *Target) replace(plan *Plan, vms []vmware.VM, attrs vmware.VMAttrs) {
 	}
 }
 
+// freeName is NAME-old, or NAME-old-2 … when that is taken.
 func freeName(name string, vms []vmware.VM) string {
 	taken := map[string]bool{}
 	for _, vm := range vms {
 		taken[vm.Name] = true
 	}
-	free := name
+	free := leftover.Fit(name, "-old")
 	for n := 2; taken[free]; n++ {
-		free = fmt.Sprintf("%s-%d", name, n)
+		free = leftover.Fit(name, fmt.Sprintf("-old-%d", n))
 	}
 	return free
 }
@@ -299,8 +352,8 @@ func (t *Target) wanted(items []recovery.Item, key int32) bool {
 	return has && (t.opt.DiskKeys == nil || slices.Contains(t.opt.DiskKeys, key))
 }
 
-// macs are the addresses that VMs of the target have, without the old VM's,
-// which leaves its place.
+// macs are the addresses that VMs of the target have, without those that leave: the
+// old VM, if it is deleted, and what dead restores left.
 func (t *Target) macs(ctx context.Context, plan *Plan) (map[string]bool, error) {
 	if t.opt.MAC != PolicyAuto {
 		return nil, nil
@@ -312,7 +365,9 @@ func (t *Target) macs(ctx context.Context, plan *Plan) (map[string]bool, error) 
 	out := map[string]bool{}
 	for mac, owners := range taken {
 		for _, o := range owners {
-			if plan.old == nil || o != plan.old.Ref || !t.opt.DeleteOld {
+			leaves := t.opt.DeleteOld && plan.old != nil && o == plan.old.Ref
+			leaves = leaves || slices.ContainsFunc(plan.left, func(vm leftover.VM) bool { return vm.Ref == o })
+			if !leaves {
 				out[mac] = true
 			}
 		}
@@ -323,11 +378,8 @@ func (t *Target) macs(ctx context.Context, plan *Plan) (map[string]bool, error) 
 // Create implements restore.Target. Disks that are neither among items nor in
 // Options.DiskKeys are not made.
 func (t *Target) Create(ctx context.Context, p *recovery.Point, items []recovery.Item) (restore.Placed, error) {
-	plan, err := t.plan(ctx, p, items)
+	plan, err := t.prepare(ctx, p, items)
 	if err != nil {
-		return nil, fmt.Errorf("restore %s: %w", p.Source, err)
-	}
-	if err := plan.Err(); err != nil {
 		return nil, fmt.Errorf("restore %s: %w", p.Source, err)
 	}
 	for _, w := range plan.Warnings {
@@ -343,6 +395,34 @@ func (t *Target) Create(ctx context.Context, p *recovery.Point, items []recovery
 		return nil, fmt.Errorf("restore %s: %w", p.Source, errors.Join(err, placed.Abort(clean)))
 	}
 	return placed, nil
+}
+
+// sweepTries are few: a leftover whose import lease is still open cannot be
+// removed for minutes, and no restore waits for that.
+const sweepTries = 2
+
+// prepare makes a plan without conflicts. If dead restores left something it is
+// removed, and the plan is made again: an old VM may have got its name back.
+func (t *Target) prepare(ctx context.Context, p *recovery.Point, items []recovery.Item) (Plan, error) {
+	plan, err := t.plan(ctx, p, items, t.opt.Alive != nil)
+	if err == nil {
+		err = plan.Err()
+	}
+	if err != nil || len(plan.left) == 0 {
+		return plan, err
+	}
+	retry := t.opt.Retry
+	retry.Tries = sweepTries
+	for _, vm := range plan.left {
+		t.opt.Log.Info("remove what a dead restore left", "vm", vm.Path, "restores", vm.Marker.Name)
+		if err := leftover.Remove(ctx, t.session.Client(), vm, plan.all, retry); err != nil {
+			t.opt.Log.Warn("what a dead restore left could not be removed", "vm", vm.Path, "error", err)
+		}
+	}
+	if plan, err = t.plan(ctx, p, items, false); err == nil {
+		err = plan.Err()
+	}
+	return plan, err
 }
 
 // configuration reads what the point kept.

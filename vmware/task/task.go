@@ -16,7 +16,6 @@ import (
 
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
-	vimtask "github.com/vmware/govmomi/task"
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -39,7 +38,7 @@ func Wait(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference
 		case types.TaskInfoStateSuccess:
 			return t.Info.Result, nil
 		case types.TaskInfoStateError:
-			return nil, &vimtask.Error{LocalizedMethodFault: t.Info.Error, Description: t.Info.Description}
+			return nil, Fault(t.Info.Error)
 		}
 		if err := Sleep(ctx, pause); err != nil {
 			return nil, err

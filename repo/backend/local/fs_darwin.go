@@ -23,15 +23,3 @@ func (f diskFile) Allocate(bytes int64) (granted bool, err error) {
 	}
 	return true, f.Truncate(bytes)
 }
-
-// networkPlace tells by statfs(2) whether dir lies on a mount that is not of
-// this machine's own disks; such mounts cache listings, so two hosts may not
-// both write.
-func networkPlace(dir string) string {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil || s.Flags&unix.MNT_LOCAL != 0 {
-		return ""
-	}
-	return fmt.Sprintf("a directory on %s: each host caches listings for itself; for many hosts use S3",
-		unix.ByteSliceToString(s.Fstypename[:]))
-}

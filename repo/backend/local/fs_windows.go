@@ -113,19 +113,3 @@ func unreachable(err error) bool {
 	}
 	return false
 }
-
-// networkPlace tells by GetDriveType whether dir lies on a share.
-func networkPlace(dir string) string {
-	p, err := windows.UTF16PtrFromString(dir)
-	if err != nil {
-		return ""
-	}
-	volume := make([]uint16, windows.MAX_LONG_PATH)
-	if err := windows.GetVolumePathName(p, &volume[0], uint32(len(volume))); err != nil {
-		return ""
-	}
-	if windows.GetDriveType(&volume[0]) != windows.DRIVE_REMOTE {
-		return ""
-	}
-	return "a directory on a network share: each host caches listings for itself; for many hosts use S3"
-}

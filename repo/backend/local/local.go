@@ -37,6 +37,7 @@ import (
 	"sync"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/mount"
 )
 
 // ErrNotEmpty: Create found something in the directory, which may be a
@@ -182,7 +183,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Backend, error) {
 		return nil, explain("open", dir, err)
 	}
 	b := newBackend(&rootFS{root: root}, abs, opts)
-	b.network = networkPlace(abs)
+	b.network = mount.Network(abs)
 	return b, nil
 }
 

@@ -271,7 +271,7 @@ func (b *Backend) stat(ctx context.Context, verb, name string) (backend.Info, er
 // List calls fn for each object whose name starts with prefix, sorted by name.
 // A server that lists out of order or repeats itself is told from one that does
 // not, as everything that merges listings would go wrong in silence; and so is
-// one whose listing misses what this process has put (see recent.go).
+// one whose listing misses what this process has put (package witness).
 func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info) error) error {
 	if b.closed.Load() {
 		return fmt.Errorf("list %s: %w", prefix, errClosed)
@@ -279,7 +279,7 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 	if prefix != "" && !backend.ValidName(prefix) && !backend.ValidName(prefix+"x") {
 		return ctx.Err() // no object can be there
 	}
-	last, due := "", b.recent.below(prefix)
+	last, due := "", b.written.Due(prefix)
 	for info, err := range b.entries(ctx, prefix) {
 		if err == nil {
 			err = ctx.Err()
@@ -293,7 +293,7 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 			return fmt.Errorf("list %s: %w: the server lists %q after %q", prefix, backend.ErrUnreachable, info.Name, last)
 		}
 		last = info.Name
-		if due, err = b.notMissed(ctx, due, last); err != nil {
+		if err := b.allGone(ctx, due.Missed(last)); err != nil {
 			return err
 		}
 		if err := fn(info); err != nil {
@@ -303,8 +303,23 @@ func (b *Backend) List(ctx context.Context, prefix string, fn func(backend.Info)
 	if err := ctx.Err(); err != nil { // the client ends such a listing as if it were whole
 		return fmt.Errorf("list %s: %w", prefix, err)
 	}
-	_, err := b.notMissed(ctx, due, "")
-	return err
+	return b.allGone(ctx, due.Missed(""))
+}
+
+// allGone: what a listing has missed of this process's own objects was deleted
+// by others; if not, the listing is stale.
+func (b *Backend) allGone(ctx context.Context, missed []string) error {
+	for _, name := range missed {
+		_, err := b.stat(ctx, "stat", name)
+		if err == nil {
+			return fmt.Errorf("list: %w: the listing is stale: it misses %s, which is there", backend.ErrUnreachable, name)
+		}
+		if !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
+		b.written.Drop(name)
+	}
+	return nil
 }
 
 func (b *Backend) explainList(ctx context.Context, prefix string, err error) error {

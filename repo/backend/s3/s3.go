@@ -67,6 +67,7 @@ import (
 
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/s3/wire"
+	"holdfast/repo/backend/s3/witness"
 )
 
 // Style is how a request names the bucket.
@@ -133,7 +134,7 @@ type Backend struct {
 	plainMD5 atomic.Bool   // the server refuses x-amz-checksum-*, so Content-MD5 it is
 	versions atomic.Int32  // is the bucket versioned: one of unasked, single, many
 
-	recent recent // names that this process has put, which no listing may miss
+	written witness.Names // what this process has put, which no listing may miss
 
 	mu     sync.Mutex
 	chosen map[string]string // name → the version that Get reads; bounded

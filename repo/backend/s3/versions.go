@@ -248,7 +248,7 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	if err := b.admit(ctx, "delete", name); err != nil {
 		return err
 	}
-	b.recent.drop(name)
+	b.written.Drop(name)
 	hasVersions, err := b.versioned(ctx, "delete", name)
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func (b *Backend) sent(ctx context.Context, verb, name string, info minio.Upload
 		return "", fmt.Errorf("%s %s: %w: what answered is no S3 server: it gives no ETag (%w)", verb, name, backend.ErrUnreachable, errNoAnswer)
 	case err == nil:
 		b.sawVersion(info.VersionID)
-		b.recent.add(name)
+		b.written.Add(name)
 		return info.VersionID, nil
 	case taken(err):
 		return "", fmt.Errorf("%s %s: %w", verb, name, errTaken)

@@ -282,7 +282,7 @@ func (inv *Inventory) Create(c *simulator.Context, folder *simulator.Folder, req
 	odd := strings.ContainsAny(req.Config.Name, spec.Specials)
 	// vcsim decodes such a spec over itself, which doubles the list of devices.
 	if odd {
-		req.Config.Name = "unnamed-" + randomHex(8)
+		req.Config.Name = "unnamed-" + spec.RandomHex(8)
 	}
 	var ref types.ManagedObjectReference
 	c.WithLock(folder, func() { ref = folder.CreateVMTask(c, &req).(*methods.CreateVM_TaskBody).Res.Returnval })

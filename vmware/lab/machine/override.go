@@ -1,10 +1,9 @@
 package machine
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"os"
+	"path"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -58,8 +57,9 @@ func (w *vmWrapper) RefreshStorageInfo(ctx *simulator.Context, _ *types.RefreshS
 	return &methods.RefreshStorageInfoBody{Res: &types.RefreshStorageInfoResponse{}}
 }
 
-// ReconfigVMTask checks what vcsim does not: that a disk with snapshots keeps its size,
-// that an attached disk is whole, and that datastores and networks exist.
+// ReconfigVMTask checks what vcsim does not: that a new name is free, that a disk with
+// snapshots keeps its size, that an attached disk is whole, and that datastores and
+// networks exist.
 func (w *vmWrapper) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	vm := w.inv.Of(w.Self)
 	if on := req.Spec.ChangeTrackingEnabled; on != nil && *on {
@@ -69,6 +69,9 @@ func (w *vmWrapper) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM
 		vm.mu.Lock()
 		vm.blind = len(vm.shots.all) > 0
 		vm.mu.Unlock()
+	}
+	if fault := w.inv.site.FreeName(ctx, w.Self, w.Parent, req.Spec.Name); fault != nil {
+		return &methods.ReconfigVM_TaskBody{Fault_: simulator.Fault("", fault)}
 	}
 	for _, change := range req.Spec.DeviceChange {
 		c := change.GetVirtualDeviceConfigSpec()
@@ -113,7 +116,7 @@ func (vm *VM) checkDisk(c *types.VirtualDeviceConfigSpec, vd *types.VirtualDisk)
 	return nil
 }
 
-// DestroyTask deletes the VM with all files.
+// DestroyTask deletes the VM with its files, and directories that are empty then.
 func (w *vmWrapper) DestroyTask(ctx *simulator.Context, _ *types.Destroy_Task) soap.HasFault {
 	if fault := w.leased(); fault != nil {
 		return &methods.Destroy_TaskBody{Fault_: fault}
@@ -121,7 +124,10 @@ func (w *vmWrapper) DestroyTask(ctx *simulator.Context, _ *types.Destroy_Task) s
 	vm := w.inv.Of(w.Self)
 	vm.mu.Lock()
 	vm.destroying = !vm.on
-	room := map[types.ManagedObjectReference]int64{}
+	room, dirs := map[types.ManagedObjectReference]int64{}, []string{vm.home}
+	for _, d := range vm.disks {
+		dirs = append(dirs, path.Dir(d.path))
+	}
 	for _, dev := range w.Config.Hardware.Device {
 		if vd, ok := dev.(*types.VirtualDisk); ok {
 			if b, ok := vd.Backing.(types.BaseVirtualDeviceFileBackingInfo); ok && b.GetVirtualDeviceFileBackingInfo().Datastore != nil {
@@ -129,7 +135,6 @@ func (w *vmWrapper) DestroyTask(ctx *simulator.Context, _ *types.Destroy_Task) s
 			}
 		}
 	}
-	home, _ := w.inv.Resolve(vm.home)
 	vm.mu.Unlock()
 	// Not vcsim's own: that deletes the directory in a task which nobody waits for, and which
 	// would take the files of the next VM of this name with it.
@@ -137,8 +142,8 @@ func (w *vmWrapper) DestroyTask(ctx *simulator.Context, _ *types.Destroy_Task) s
 		if r := w.UnregisterVM(ctx, &types.UnregisterVM{This: w.Self}); r.Fault() != nil {
 			return nil, r.Fault().VimFault().(types.BaseMethodFault)
 		}
-		if err := os.RemoveAll(home); err != nil {
-			return nil, &types.FileFault{File: home}
+		if err := w.inv.site.RemoveFiles(dirs[0], dirs[1:]...); err != nil {
+			return nil, &types.FileFault{File: dirs[0]}
 		}
 		w.inv.giveBack(ctx, room)
 		return nil, nil
@@ -251,10 +256,4 @@ func (vm *VM) lie(areas []chain.Extent) []chain.Extent {
 // invalid is the fault for a bad argument.
 func invalid(property string) *soap.Fault {
 	return simulator.Fault("A specified parameter was not correct: "+property, &types.InvalidArgument{InvalidProperty: property})
-}
-
-func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
 }

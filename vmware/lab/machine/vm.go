@@ -326,7 +326,7 @@ func (vm *VM) writeNVRAM(s spec.VM) error {
 	}
 	data := s.NVRAM
 	if data == nil {
-		data = append([]byte("MRVN\x01\x00\x00\x00"), []byte(randomHex(4092))...)
+		data = append([]byte("MRVN\x01\x00\x00\x00"), []byte(spec.RandomHex(4092))...)
 	}
 	return os.WriteFile(file, data, 0o600)
 }

@@ -146,7 +146,7 @@ func diskDevice(i int, d Disk, ds string, controller int32) *types.VirtualDisk {
 	if d.RDM != "" {
 		dev.Backing = &types.VirtualDiskRawDiskMappingVer1BackingInfo{
 			VirtualDeviceFileBackingInfo: file, DiskMode: mode, CompatibilityMode: d.RDM + "Mode",
-			LunUuid: "0200000000" + randomHex(16), DeviceName: "vml.0200000000" + randomHex(16),
+			LunUuid: "0200000000" + RandomHex(16), DeviceName: "vml.0200000000" + RandomHex(16),
 		}
 		return dev
 	}
@@ -291,7 +291,8 @@ func or[T comparable](v, fallback T) T {
 	return v
 }
 
-func randomHex(n int) string {
+// RandomHex is n random bytes in hex.
+func RandomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)

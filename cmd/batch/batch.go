@@ -1,0 +1,177 @@
+// Package batch backs up several sources in one run. One that fails does not stop
+// the others; each point is shown as it is made, and End says what the run as a
+// whole comes to: done, done but not complete, or failed.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"holdfast/backup"
+	"holdfast/cmd/monitor"
+	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
+	"holdfast/repo"
+	"holdfast/repo/recovery"
+)
+
+// summary is how a backup ends, once a point.
+type summary struct {
+	Point       string        `json:"point"`
+	Source      string        `json:"source"`
+	Items       int           `json:"items"`
+	Disks       int           `json:"disks"`
+	Kind        recovery.Kind `json:"kind"`
+	Time        time.Time     `json:"time"`
+	Parent      string        `json:"parent"`
+	ReadMode    string        `json:"read_mode"`
+	Reason      string        `json:"reason"`
+	Rule        string        `json:"rule"`
+	Consistency string        `json:"consistency"`
+	BytesTotal  int64         `json:"bytes_total"`
+	BytesRead   int64         `json:"bytes_read"`
+	BytesAdded  int64         `json:"bytes_added"`
+	ChunksNew   int64         `json:"chunks_new"`
+	Duration    float64       `json:"duration_seconds"`
+	Warnings    []string      `json:"warnings"`
+}
+
+// Run is one run's backups. The exported fields are needed; set them before the
+// first One. Its methods may be called from many goroutines.
+type Run struct {
+	Repository *repo.Repository
+	UI         *ui.Terminal
+	Report     *monitor.Report
+	Log        *slog.Logger
+	Now        func() time.Time
+	Progress   *ui.Progress
+
+	mu       sync.Mutex // guards the rest, and keeps one source's lines together
+	done     int
+	failed   []failedSource
+	lessThan []string // what is missing of those that are done
+}
+
+// failedSource is a source without a point.
+type failedSource struct {
+	name string
+	err  error
+}
+
+// One backs up one source and shows what became of it.
+func (b *Run) One(ctx context.Context, src backup.Source, opts backup.Options) {
+	opts.Now, opts.Pick, opts.Progress = b.Now, pickPercent, b.Progress
+	res, err := backup.Run(ctx, b.Repository, expecting{src, b.Progress}, opts)
+	if res != nil {
+		b.show(res)
+	}
+	if err != nil {
+		b.Fail(src.Name(), err)
+	}
+}
+
+// expecting is a source that tells how much of it will be read as soon as that is
+// known, so that how far the run is does not count the items begun alone.
+type expecting struct {
+	backup.Source
+	progress *ui.Progress
+}
+
+// Freeze freezes the source.
+func (e expecting) Freeze(ctx context.Context, parent *recovery.Point) (backup.Frozen, error) {
+	frozen, err := e.Source.Freeze(ctx, parent)
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range frozen.Items() {
+		e.progress.Expect(it.Label, planned(it))
+	}
+	return frozen, nil
+}
+
+// planned is how many bytes of an item will be read, -1 where that is not known.
+// The engine may round it up to whole chunks.
+func planned(it backup.Item) int64 {
+	switch {
+	case it.Disk == nil:
+		return it.Stream.Bytes
+	case it.Disk.Extents == nil && !it.Disk.Incremental:
+		return it.Disk.Bytes
+	}
+	var sum int64
+	for _, e := range it.Disk.Extents {
+		sum += e.Length
+	}
+	return sum
+}
+
+// pickPercent draws by lot.
+func pickPercent(percent float64) bool { return rand.Float64()*100 < percent }
+
+// Fail notes that a source has no point, and why.
+func (b *Run) Fail(source string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed = append(b.failed, failedSource{source, err})
+	b.Log.Error("backup failed", "source", source, "error", err)
+}
+
+func (b *Run) show(res *backup.Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := res.Point
+	b.done++
+	if res.Downgraded {
+		b.lessThan = append(b.lessThan, p.Source)
+	}
+	for _, w := range p.Warnings {
+		b.UI.Warn("%s: %s", p.Source, w)
+	}
+	b.UI.Say("%s  %s  %s: %s\n", p.ID, p.Source, p.ReadMode, p.Reason)
+	b.UI.Say("  %s in all, read %s, added %s in %d chunks, %s, %s-consistent\n",
+		ui.Bytes(p.BytesTotal), ui.Bytes(p.BytesRead), ui.Bytes(p.BytesAdded), p.ChunksNew, ui.Duration(res.Duration), p.Consistency)
+	b.UI.Event("summary", summary{
+		Point: p.ID, Source: p.Source, Items: len(p.Items), Disks: len(p.Disks()), Kind: p.Kind, Time: p.Time, Parent: p.Parent,
+		ReadMode: p.ReadMode, Reason: p.Reason, Rule: p.Rule, Consistency: p.Consistency, BytesTotal: p.BytesTotal,
+		BytesRead: p.BytesRead, BytesAdded: p.BytesAdded, ChunksNew: p.ChunksNew, Duration: res.Duration.Seconds(), Warnings: ui.OrEmpty(p.Warnings),
+	})
+	b.Report.Set("backup_bytes_read", "Bytes read from the source.", float64(p.BytesRead), [2]string{"source", p.Source})
+	b.Report.Set("backup_bytes_added", "Bytes stored for it.", float64(p.BytesAdded), [2]string{"source", p.Source})
+}
+
+// All is every error there was.
+func (b *Run) All() error {
+	var all []error
+	for _, f := range b.failed {
+		all = append(all, fmt.Errorf("%s: %w", f.name, f.err))
+	}
+	return errors.Join(all...)
+}
+
+// End is the error of the whole run: nil, verdict.Incomplete, or what went wrong
+// where nothing went well.
+func (b *Run) End() error {
+	var reasons []string
+	grave := len(b.failed) > 0 && b.done == 0
+	for _, f := range b.failed {
+		if b.done+len(b.failed) > 1 { // a single one is what the run ends with
+			b.UI.Problem(f.name, f.err)
+		}
+		if errors.Is(f.err, backup.ErrRelease) || errors.Is(f.err, context.Canceled) {
+			grave = true
+		}
+		reasons = append(reasons, fmt.Sprintf("%s: %v", f.name, f.err))
+	}
+	if grave {
+		return b.All()
+	}
+	for _, source := range b.lessThan {
+		reasons = append(reasons, source+": less than asked, see its warnings")
+	}
+	return verdict.Incomplete(reasons...)
+}

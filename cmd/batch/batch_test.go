@@ -1,0 +1,51 @@
+package batch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"holdfast/backup"
+	"holdfast/cmd/ui"
+	"holdfast/repo/image"
+)
+
+// TestTotalOfARunCountsDisksThatHaveNotBegun: of two images that stand still and
+// one that is read with it, one has begun.
+func TestTotalOfARunCountsDisksThatHaveNotBegun(t *testing.T) {
+	open := func(context.Context) (backup.RandomAccess, error) { return nil, io.ErrUnexpectedEOF }
+	for _, c := range []struct {
+		name string
+		more backup.ImageSource
+		want int64 // -1: not known
+	}{
+		{"whole", backup.ImageSource{Bytes: 500, Open: open}, 1500},
+		{"holes are not read", backup.ImageSource{Bytes: 500, Open: open, Allocated: []image.Extent{{Start: 0, Length: 10}, {Start: 100, Length: 20}}}, 1030},
+		{"nothing but holes", backup.ImageSource{Bytes: 500, Open: open, Allocated: []image.Extent{}}, 1000},
+		{"a stream", backup.ImageSource{Bytes: -1, OpenStream: func(context.Context) (io.ReadCloser, error) { return nil, io.ErrUnexpectedEOF }}, -1},
+	} {
+		var out bytes.Buffer
+		p := ui.New(ui.Options{Out: &out, JSON: true}).Progress()
+		c.more.Label = "more"
+		for _, src := range []*backup.ImageSource{{Label: "a", Bytes: 1000, Open: open}, &c.more} {
+			if _, err := (expecting{src, p}).Freeze(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Begin("a", 1000)
+		p.Done()
+		first, _, _ := strings.Cut(out.String(), "\n")
+		status := struct {
+			Total *int64 `json:"bytes_total"`
+		}{}
+		if err := json.Unmarshal([]byte(first), &status); err != nil {
+			t.Fatalf("%s: %v in %q", c.name, err, out.String())
+		}
+		if got := status.Total; got == nil && c.want >= 0 || got != nil && *got != c.want {
+			t.Errorf("%s: want %d in %s", c.name, c.want, first)
+		}
+	}
+}

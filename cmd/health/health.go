@@ -1,0 +1,57 @@
+// Package health shows how whole a repository was found to be: each damaged object
+// with the points that need it and whether it can be healed, a summary, and as an
+// error with advice what that means for the run.
+package health
+
+import (
+	"slices"
+	"strings"
+
+	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
+	"holdfast/repo"
+)
+
+// Show prints what a check or scrub (that is what) found and returns the error that
+// decides the exit code. sources says what each point is of, by its id.
+func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]string) error {
+	for _, f := range rep.Findings {
+		state := "can be healed: holdfast scrub --heal"
+		switch {
+		case f.Healed:
+			state = "healed"
+		case f.Lost:
+			state = "beyond repair"
+		}
+		to.Printf("%s: %s; %s\n", f.Object, f.What, state)
+		for _, hit := range f.Hits {
+			id, _, _ := strings.Cut(hit, "/")
+			to.Printf("  needed by %s  %s\n", hit, sources[id])
+		}
+		if to.JSON() {
+			to.Event("error", f)
+		}
+	}
+	to.Say("%s: %d objects, %s; %d damaged, %d healed, %d beyond repair\n", what, rep.Objects, ui.Bytes(rep.Bytes), rep.Damaged, rep.Healed, rep.Errors)
+	to.Event("summary", struct {
+		*repo.Report
+		Findings []repo.Finding `json:"findings"`
+	}{rep, ui.OrEmpty(rep.Findings)})
+	err := rep.Verdict()
+	switch {
+	case err == nil:
+		return nil
+	case rep.Errors == 0 && rep.Healed == rep.Damaged:
+		return verdict.Advise(err, "all of it is mended; look at the health of the disks")
+	case rep.Errors > 0 && onlyIndex(rep):
+		return verdict.Advise(err, "nothing is lost: holdfast repair index makes it anew from the packs")
+	case rep.Errors > 0 && what == "check":
+		return verdict.Advise(err, "what is named above cannot be restored whole, all else can; back up those sources again")
+	}
+	return err
+}
+
+// onlyIndex reports whether all that is lost are lists of what stands elsewhere.
+func onlyIndex(rep *repo.Report) bool {
+	return !slices.ContainsFunc(rep.Findings, func(f repo.Finding) bool { return f.Lost && !strings.HasPrefix(f.Object, "index/") })
+}

@@ -1,0 +1,98 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/cmd/verdict"
+	"holdfast/repo"
+)
+
+func newRepairCommand(a *app) *cobra.Command {
+	return newGroup("repair", "rebuild what can be rebuilt", "Repair rebuilds parts of a repository from others. It never removes data.",
+		documented(&cobra.Command{
+			Use:     "index",
+			Short:   "rebuild the index from the packs",
+			Example: "holdfast -r /srv/backup repair index",
+			Args:    args(),
+			RunE: func(c *cobra.Command, _ []string) error {
+				return a.withWriter(c.Context(), func(r *repo.Repository) error { return runRepairIndex(c.Context(), a, r) })
+			},
+		}, append([]exitCode{exitIncomplete}, repositoryCodes...)...),
+		newRepairPacksCommand(a))
+}
+
+func newRepairPacksCommand(a *app) *cobra.Command {
+	var dryRun bool
+	c := documented(&cobra.Command{
+		Use:   "packs",
+		Short: "save what is left of packs that are damaged beyond repair",
+		Long: `Repair packs reads every pack. What still opens of a pack that parity cannot bring back is
+copied into new packs; the damaged bytes go to quarantine/, and the index is listed anew,
+so that the next full backup stores again what was lost and its source still has. Damage
+that parity can mend is left to scrub --heal.`,
+		Example: "holdfast -r /srv/backup repair packs --dry-run",
+		Args:    args(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			open := a.withWriter
+			if dryRun {
+				open = a.withRepository
+			}
+			return open(c.Context(), func(r *repo.Repository) error { return runRepairPacks(c.Context(), dryRun, a, r) })
+		},
+	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "look and report, change nothing")
+	return c
+}
+
+func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository) error {
+	a.ui.Stream()
+	progress := a.ui.Progress()
+	tell := progress.Follow("repair packs")
+	rep, err := r.RepairPacks(ctx, dryRun, func(done, total int) { tell(int64(done), int64(total)) })
+	progress.Done()
+	if err != nil {
+		return err
+	}
+	for _, b := range rep.Damaged {
+		a.ui.Warn("%s: %s; %d chunks saved, %d lost", b.Pack, b.What, b.Salvaged, b.Lost)
+	}
+	a.ui.Say("%d packs read, %d damaged beyond parity: %d chunks saved, %d lost\n", rep.Packs, len(rep.Damaged), rep.ChunksSalvaged, rep.ChunksLost)
+	if len(rep.Healable) > 0 {
+		a.ui.Warn("%d packs are damaged and parity can mend them: holdfast scrub --heal", len(rep.Healable))
+	}
+	a.ui.Event("summary", rep)
+	switch {
+	case rep.ChunksLost > 0:
+		return verdict.Incomplete(fmt.Sprintf("%d chunks are lost; holdfast check names the points that need them", rep.ChunksLost))
+	case len(rep.Healable) > 0 || dryRun && len(rep.Damaged) > 0:
+		return verdict.Incomplete("damage was found that can be mended")
+	}
+	return nil
+}
+
+func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
+	a.ui.Stream()
+	progress := a.ui.Progress()
+	tell := progress.Follow("repair index")
+	rep, err := r.RepairIndex(ctx, func(done, total int) { tell(int64(done), int64(total)) })
+	progress.Done()
+	if err != nil {
+		return err
+	}
+	a.ui.Say("listed %d packs in %d new segments; removed %d old segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
+	for _, name := range rep.Unreadable {
+		a.ui.Warn("%s cannot be read; check tells which points need it", name)
+	}
+	for _, name := range rep.Lost {
+		a.ui.Warn("%s is gone; what it held and the sources still have, their next full backup stores anew", name)
+	}
+	rep.Segments, rep.Removed, rep.Unreadable, rep.Lost = orEmpty(rep.Segments), orEmpty(rep.Removed), orEmpty(rep.Unreadable), orEmpty(rep.Lost)
+	a.ui.Event("summary", rep)
+	if len(rep.Unreadable) > 0 {
+		return verdict.Incomplete(fmt.Sprintf("%d packs cannot be read", len(rep.Unreadable)))
+	}
+	return nil
+}
