@@ -153,6 +153,10 @@ func tryPoint(ctx context.Context, r *repo.Repository, source string, data []byt
 	}
 	p, err := put(ctx, r, s, fixtureClock, source, data)
 	if err == nil {
+		err = s.Flush(ctx)
+	}
+	if err == nil {
+		p.BytesAdded, p.ChunksNew = s.Stats().BytesAdded, s.Stats().ChunksNew
 		err = s.Commit(ctx, p)
 	}
 	if err != nil {

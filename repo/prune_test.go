@@ -167,7 +167,7 @@ func TestRepackKeepsWhatIsNeededOfWastefulPacks(t *testing.T) {
 	wantContent(t, openAt(t, be, secret), b, young)
 	wantVerdict(t, check(t, openAt(t, be, secret)), nil)
 	again := makePoint(t, openAt(t, be, secret), "image/c", young)
-	if again.ChunksNew != 0 {
+	if again.ChunksNew > 1 { // its stream names the source
 		t.Errorf("%d chunks were stored again after the repack", again.ChunksNew)
 	}
 }
