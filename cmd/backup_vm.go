@@ -111,7 +111,7 @@ func (o *backupVMOptions) check() error {
 	if o.tags, err = typed.Tags(o.tags); err != nil {
 		return err
 	}
-	if o.quiesceTimeout, err = parseAge(o.quiesce); err != nil {
+	if o.quiesceTimeout, err = typed.Age(o.quiesce); err != nil {
 		return err
 	}
 	if o.quiesceTimeout < 5*time.Minute || o.quiesceTimeout > 4*time.Hour {

@@ -97,6 +97,7 @@ var exitTable = []exitRow{
 	{repo.ErrMissing, exitDamaged, "holdfast repair index lists packs that the index does not know; holdfast check names the points that are hit"},
 	{repo.ErrPruneBlocked, exitDamaged, "holdfast check names what is damaged; holdfast repair index brings back a lost index; a point that cannot be saved can be forgotten"},
 	{repo.ErrPruneContended, exitFailed, "other prunes run at the same time: run it again"},
+	{repo.ErrNoLock, exitRefused, "objects are locked in S3 buckets that were made with Object Lock; without --object-lock the repository can be made here"},
 	{errPinned, exitRefused, "holdfast unpin lets it go"},
 	{recovery.ErrStaleClock, exitRefused, "set the clock, or say --allow-stale or --now TIME"},
 	{repo.ErrHealable, exitIncomplete, "holdfast scrub --heal mends it"},

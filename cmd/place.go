@@ -87,14 +87,30 @@ func (a *app) open(ctx context.Context, write bool, fn func(r *repo.Repository) 
 			return err
 		}
 		defer r.Close()
-		if why := be.SingleWriter(); write && why != "" {
-			a.ui.Note("one writer at a time here: %s", why)
-			unlock, err := be.LockWriter(ctx)
-			if err != nil {
-				return err
-			}
-			defer unlock()
+		if !write {
+			return fn(r)
 		}
+		unlock, err := a.alone(ctx, be)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		return fn(r)
 	})
+}
+
+// alone says where only one process may write at a time, and takes the lock that
+// sees to it; where there is none, the operator has to.
+func (a *app) alone(ctx context.Context, be *place.Place) (unlock func() error, err error) {
+	be.Probe(ctx)
+	why := be.SingleWriter()
+	switch {
+	case why == "":
+		return func() error { return nil }, nil
+	case be.Guarded():
+		a.ui.Note("one writer at a time here: %s", why)
+	default:
+		a.ui.Warn("only one program may write here at a time, and nothing but you sees to that: %s", why)
+	}
+	return be.LockWriter(ctx)
 }

@@ -73,7 +73,7 @@ func (o pruneOptions) read() (repo.PruneOptions, error) {
 		}
 		prune.MaxRepack = max(size, 1) // 0 would mean no bound
 	}
-	age, err := parseAge(o.deadAfter)
+	age, err := typed.Age(o.deadAfter)
 	if err != nil {
 		return prune, err
 	}

@@ -182,22 +182,35 @@ func endedProcess(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // killRounds starts a command ROUNDS times and kills it each time at another
-// moment of its life, drawn by SEED: killrounds ROUNDS SEED COMMAND …. After
-// each round the repository must check clean.
+// moment of its life, drawn by SEED: killrounds ROUNDS SEED COMMAND … [-- COMMAND
+// …]…. What follows a -- is run before each round and must succeed; @ in it is the
+// number of the round, from 0. After each round the repository must check clean.
 func killRounds(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: killrounds ROUNDS SEED COMMAND …")
+		ts.Fatalf("usage: killrounds ROUNDS SEED COMMAND … [-- COMMAND …]…")
+	}
+	args, before := splitCommands(args)
+	prepare := func(round int) {
+		for _, command := range before {
+			words := make([]string, len(command))
+			for i, word := range command {
+				words[i] = strings.ReplaceAll(word, "@", strconv.Itoa(round))
+			}
+			ts.Check(ts.Exec(words[0], words[1:]...))
+		}
 	}
 	rounds, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	seed, err := strconv.ParseUint(args[1], 10, 64)
 	ts.Check(err)
+	prepare(0)
 	whole := newProcess(ts, args[2:])
 	began := time.Now()
 	ts.Check(whole.Run())
 	life := time.Since(began)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for range rounds {
+	for round := range rounds {
+		prepare(round + 1)
 		c := newProcess(ts, args[2:])
 		ts.Check(c.Start())
 		// A process has no other clock to be killed by than that on the wall; what
@@ -207,4 +220,18 @@ func killRounds(ts *testscript.TestScript, neg bool, args []string) {
 		timer.Stop()
 		ts.Check(ts.Exec("holdfast", "check", "--read-data"))
 	}
+}
+
+// splitCommands takes a line apart at each --.
+func splitCommands(words []string) (first []string, others [][]string) {
+	commands := [][]string{nil}
+	for _, word := range words {
+		if word == "--" {
+			commands = append(commands, nil)
+			continue
+		}
+		last := len(commands) - 1
+		commands[last] = append(commands[last], word)
+	}
+	return commands[0], commands[1:]
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/runlock"
+	"holdfast/cmd/typed"
 	"holdfast/cmd/ui"
 	"holdfast/vmware"
 	"holdfast/vmware/leftover"
@@ -181,7 +182,7 @@ kept. Snapshots and VMs of anybody else are never touched.`,
 		Example: "holdfast vm cleanup --dry-run",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			age, err := parseAge(olderThan)
+			age, err := typed.Age(olderThan)
 			if err != nil {
 				return err
 			}
@@ -221,22 +222,6 @@ func runCleanup(ctx context.Context, age time.Duration, dryRun bool, a *app, s *
 		lock.Prune(a.now().Add(-age))
 	}
 	return err
-}
-
-// parseAge reads a duration like 24h, 90m, 7d or 2w.
-func parseAge(text string) (time.Duration, error) {
-	scale := time.Duration(1)
-	number := text
-	for unit, hours := range map[string]time.Duration{"d": 24, "w": 7 * 24} {
-		if cut, ok := strings.CutSuffix(text, unit); ok {
-			scale, number = hours, cut+"h"
-		}
-	}
-	d, err := time.ParseDuration(number)
-	if err != nil || d < 0 {
-		return 0, usagef("write it like 24h, 90m, 7d or 2w", "%q is no length of time", text)
-	}
-	return d * scale, nil
 }
 
 // newRun begins a run against a vCenter with a lock of its own.

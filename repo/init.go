@@ -26,7 +26,8 @@ var compressions = []string{"auto", "none", "fast", "max"}
 type InitParams struct {
 	Parity         string // standard, strong, off
 	DiskChunkBytes int64
-	Compression    string // auto, none, fast, max
+	Compression    string      // auto, none, fast, max
+	Lock           *ObjectLock // lock each object as it is written; nil: none is locked
 	Keys           []NewKey
 }
 
@@ -63,13 +64,17 @@ func (p *InitParams) normalize() error {
 }
 
 // Init makes a repository at an empty place: keys first, the ledger, the
-// config last, so that an interrupted init leaves no repository.
+// config last, so that an interrupted init leaves no repository. ErrNoLock if
+// objects are to be locked where none can be.
 func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (*Repository, error) {
 	if err := p.normalize(); err != nil {
 		return nil, err
 	}
 	if len(p.Keys) == 0 {
 		return nil, fmt.Errorf("make repository without a key: %w", ErrParameter)
+	}
+	if err := CheckLock(ctx, be, p.Lock); err != nil {
+		return nil, err
 	}
 	if err := empty(ctx, be); err != nil {
 		return nil, err
@@ -83,7 +88,7 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	config := ledger.Config{Version: ledger.Version, ID: id, Created: opts.Now(), Parity: p.Parity, DiskChunkBytes: p.DiskChunkBytes, Compression: p.Compression}
+	config := ledger.Config{Version: ledger.Version, ID: id, Created: opts.Now(), Parity: p.Parity, DiskChunkBytes: p.DiskChunkBytes, Compression: p.Compression, Lock: p.Lock}
 	if err := r.apply(config); err != nil {
 		return nil, err
 	}

@@ -32,10 +32,11 @@ func (r *Repository) Forget(ctx context.Context, e Entry, reason string) error {
 	return points.Forget(ctx, r.catalog, e, reason)
 }
 
-// Prune removes what no point needs; see prune.Run. Options' Src and Who are
-// filled in.
+// Prune removes what no point needs; see prune.Run. Options' Src, Who and
+// Lock are filled in.
 func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport, error) {
 	opts.Src, opts.Who = r.keys.SourceName("prune"), r.sessionOptions("prune")
+	opts.Lock = r.config.Lock != nil
 	return prune.Run(ctx, r.catalog, opts)
 }
 

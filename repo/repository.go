@@ -122,7 +122,7 @@ func (r *Repository) apply(config ledger.Config) error {
 		return fmt.Errorf("read config: disk chunk of %d bytes: %w", config.DiskChunkBytes, ErrParameter)
 	}
 	r.config, r.store.Profile = config, profile
-	return nil
+	return r.lockObjects()
 }
 
 // Exists tells whether there is a repository at all, without any secret:

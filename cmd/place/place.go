@@ -21,12 +21,14 @@ import (
 	"holdfast/repo/backend/local"
 	"holdfast/repo/backend/retry"
 	"holdfast/repo/backend/s3"
+	"holdfast/repo/ledger"
 )
 
 // Place is a store with the lock of the one writer where only one may write.
 type Place struct {
 	backend.Backend
-	lockWriter func(ctx context.Context) (unlock func() error, err error)
+	lockWriter func(ctx context.Context) (unlock func() error, err error) // nil where there is no such lock
+	log        *slog.Logger
 }
 
 // Unwrap is the store itself, for backend.As.
@@ -36,7 +38,46 @@ func (p *Place) Unwrap() backend.Backend { return p.Backend }
 // is for places whose SingleWriter tells why there must be one; elsewhere, where
 // no lock would outlive its process, there is nothing to take.
 func (p *Place) LockWriter(ctx context.Context) (unlock func() error, err error) {
+	if p.lockWriter == nil {
+		return func() error { return nil }, nil
+	}
 	return p.lockWriter(ctx)
+}
+
+// prober is a store that can try out whether it decides between writers, on an
+// object that is there.
+type prober interface {
+	ProbePutIfAbsent(ctx context.Context, name string, data []byte) error
+}
+
+// Probe lets SingleWriter know before anything is written, where that takes a
+// trial: a config put over itself, if absent. A trial that fails decides nothing;
+// what is really wrong then ends the first write.
+func (p *Place) Probe(ctx context.Context) {
+	store, ok := backend.As[prober](p.Backend)
+	if !ok {
+		return
+	}
+	config, err := p.Get(ctx, ledger.ConfigObject, 0, -1)
+	if err == nil {
+		err = store.ProbePutIfAbsent(ctx, ledger.ConfigObject, config)
+	}
+	if err != nil {
+		p.log.Info("cannot tell whether several may write here at once", "error", err)
+	}
+}
+
+// Guarded reports whether a lock keeps a second writer out where only one may
+// write. A bucket has none that a dead process would give back.
+func (p *Place) Guarded() bool { return p.lockWriter != nil }
+
+// Bucket is where in S3 a repository's URL points, if it points there.
+func Bucket(url string) (where s3.Location, ok bool, err error) {
+	if !strings.HasPrefix(url, "s3:") {
+		return s3.Location{}, false, nil
+	}
+	where, err = s3.ParseURL(url)
+	return where, true, err
 }
 
 // Options are what opening a place needs of the run. Log nil is not allowed.
@@ -75,7 +116,7 @@ func Open(ctx context.Context, url string, create bool, opts Options) (*Place, e
 	}
 	// No retries here: what a file system refuses once it refuses again.
 	up, down := opts.Settings.Limits()
-	return &Place{Backend: limit.New(be, up, down), lockWriter: be.LockWriter}, nil
+	return &Place{Backend: limit.New(be, up, down), lockWriter: be.LockWriter, log: opts.Log}, nil
 }
 
 // openBucket opens a store in an S3 bucket. It is the same place whether a
@@ -101,9 +142,7 @@ func openBucket(ctx context.Context, url string, opts Options) (*Place, error) {
 		return nil, err
 	}
 	up, down := opts.Settings.Limits()
-	// A bucket has no lock that a dead process would give back.
-	unlocked := func(context.Context) (func() error, error) { return func() error { return nil }, nil }
-	return &Place{Backend: limit.New(retry.New(be, retry.Options{Log: opts.Log}), up, down), lockWriter: unlocked}, nil
+	return &Place{Backend: limit.New(retry.New(be, retry.Options{Log: opts.Log}), up, down), log: opts.Log}, nil
 }
 
 // notEmpty says what is in the way of a new repository.

@@ -1,5 +1,5 @@
-// Package typed reads what operators write for sizes, moments and tags:
-// 128K, 2026-03-01 12:00. What cannot be read is a settings.Usagef
+// Package typed reads what operators write for sizes, moments, lengths of time and
+// tags: 128K, 2026-03-01 12:00, 7d. What cannot be read is a settings.Usagef
 // error that shows how to write it.
 package typed
 
@@ -45,6 +45,22 @@ func Time(text string, now time.Time) (time.Time, error) {
 		}
 	}
 	return time.Time{}, settings.Usagef("write it like 2026-03-01T12:00:00+01:00 or 2026-03-01 12:00:00 (local)", "%q is no time", text)
+}
+
+// Age reads a length of time, 0 or more: 24h, 90m, 7d, 2w.
+func Age(text string) (time.Duration, error) {
+	scale := time.Duration(1)
+	number := text
+	for unit, hours := range map[string]time.Duration{"d": 24, "w": 7 * 24} {
+		if cut, ok := strings.CutSuffix(text, unit); ok {
+			scale, number = hours, cut+"h"
+		}
+	}
+	d, err := time.ParseDuration(number)
+	if err != nil || d < 0 || d > math.MaxInt64/scale {
+		return 0, settings.Usagef("write it like 24h, 90m, 7d or 2w", "%q is no length of time", text)
+	}
+	return d * scale, nil
 }
 
 // Tags sorts the tags that were typed and refuses those nobody could type again.

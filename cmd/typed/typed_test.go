@@ -38,6 +38,31 @@ func TestTimesAreReadAsWritten(t *testing.T) {
 	}
 }
 
+func TestLengthsOfTimeAreReadAsWritten(t *testing.T) {
+	const day = 24 * time.Hour
+	for text, want := range map[string]time.Duration{"0s": 0, "90m": 90 * time.Minute, "24h": day, "7d": 7 * day, "2w": 14 * day, "1.5d": 36 * time.Hour, "1h30m": 90 * time.Minute} {
+		if got, err := Age(text); err != nil || got != want {
+			t.Errorf("%q: %v %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "soon", "-1h", "-1d", "7", "d", "1d12h", "200000d", "1e9h"} {
+		if got, err := Age(text); err == nil {
+			t.Errorf("%q: %v and no error", text, got)
+		}
+	}
+}
+
+func FuzzAge(f *testing.F) {
+	for _, text := range []string{"24h", "7d", "2w", "1.5d", "", "-1h", "106751d", "106752d", "9999999w"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if d, err := Age(text); d < 0 || err != nil && d != 0 {
+			t.Errorf("%q: %v %v", text, d, err)
+		}
+	})
+}
+
 func TestTagsAreSortedAndEachStandsOnce(t *testing.T) {
 	typed := []string{"b", " a ", "b"}
 	got, err := Tags(typed)

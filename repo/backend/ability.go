@@ -20,7 +20,7 @@ type Lender interface {
 }
 
 // As finds an ability, which is an interface that some backends have beside
-// Backend: Reserver, Versioned, Retainer, WriterLocker. It walks from be down
+// Backend: Reserver, Versioned, Retainer, Locker, WriterLocker. It walks from be down
 // through all wrappers and returns the first that really has it. Wrappers do not
 // implement abilities themselves, since a type cannot tell what it wraps; so a
 // caller must ask As, not the type.
@@ -78,6 +78,17 @@ type Retainer interface {
 	// ExtendRetention keeps an object until a time at least. It never shortens
 	// anything; repeating it is harmless.
 	ExtendRetention(ctx context.Context, name string, until time.Time) error
+}
+
+// Locker is a place that locks objects as they are written, once it was told to.
+type Locker interface {
+	// Lockable asks the place whether it locks objects; ErrNoLock if it does not.
+	Lockable(ctx context.Context) error
+	// LockObjects locks, from now on, each object that this process writes:
+	// "governance" or "compliance", for so many days.
+	LockObjects(mode string, days int) error
+	// LockEnd is the end of such a lock that begins now, by the place's clock.
+	LockEnd() (time.Time, error)
 }
 
 // WriterLocker is a place with a lock for the one writer, to be held where

@@ -37,6 +37,9 @@ var ErrBusy = fmt.Errorf("%w: too many requests", ErrUnreachable)
 // ErrRefused: the place is there and says no: trying again is useless.
 var ErrRefused = errors.New("refused")
 
+// ErrNoLock: the place has no way to refuse the deletion of an object.
+var ErrNoLock = errors.New("objects cannot be locked there")
+
 // ErrRange: a Get asked for bytes outside the object.
 var ErrRange = errors.New("range outside object")
 

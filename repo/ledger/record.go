@@ -79,12 +79,19 @@ type Label struct {
 
 // Config describes the repository.
 type Config struct {
-	Version        int       `json:"version"`
-	ID             string    `json:"id"`
-	Created        time.Time `json:"created"`
-	Parity         string    `json:"parity"`
-	DiskChunkBytes int64     `json:"disk_chunk_bytes"`
-	Compression    string    `json:"compression"`
+	Version        int         `json:"version"`
+	ID             string      `json:"id"`
+	Created        time.Time   `json:"created"`
+	Parity         string      `json:"parity"`
+	DiskChunkBytes int64       `json:"disk_chunk_bytes"`
+	Compression    string      `json:"compression"`
+	Lock           *ObjectLock `json:"lock,omitempty"` // nil: objects are not locked
+}
+
+// ObjectLock says how the place is to lock each object as it is written.
+type ObjectLock struct {
+	Mode string `json:"mode"` // governance or compliance
+	Days int    `json:"days"` // from then on, by the place's clock
 }
 
 // Decode reads a record and refuses one of another version.

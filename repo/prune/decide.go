@@ -2,6 +2,7 @@ package prune
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -76,6 +77,10 @@ func (r *round) writeRuns(ctx context.Context) error {
 	var names []string
 	for _, packs := range r.groupRun() {
 		segment, err := r.c.Index.Extract(packs)
+		if errors.Is(err, index.ErrUnknownPack) {
+			s.Abort() // to begin was to look anew: another pruner has let it go since
+			return errAgain
+		}
 		if err != nil {
 			s.Abort()
 			return fmt.Errorf("build run: %w", err)

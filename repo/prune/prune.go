@@ -50,7 +50,7 @@ type Options struct {
 	DeadAfter  time.Duration   // silence of a session elsewhere; 0: DefaultDeadAfter
 	DryRun     bool            // decide and report, change nothing
 	Without    []points.Entry  // of a dry run: as if these points had been forgotten
-	RetainFor  time.Duration   // where objects can be locked: keep what is needed for so long from now; 0: off
+	Lock       bool            // the place locks objects: lock what is needed for as long again, from now
 	Src        string          // source name of the pruner's own sessions
 	Who        session.Options // of the pruner's own sessions; its Locks tell which sessions are dead
 	Progress   func(Progress)  // may be nil; called from one goroutine at a time
@@ -78,9 +78,10 @@ type Report struct {
 	BytesRepacked  int64          `json:"bytes_repacked"` // copied
 	PacksWaiting   int            `json:"packs_waiting"`  // condemned, but a session that may need them is open
 	BytesWaiting   int64          `json:"bytes_waiting"`
-	Open           []OpenSession  `json:"open"`    // sessions that others still write, or that died elsewhere
-	Revoked        []string       `json:"revoked"` // sessions found dead
-	Locked         int            `json:"locked"`  // objects that the place refused to delete
+	Open           []OpenSession  `json:"open"`      // sessions that others still write, or that died elsewhere
+	Revoked        []string       `json:"revoked"`   // sessions found dead
+	Locked         int            `json:"locked"`    // objects that the place refused to delete: their lock has not ended
+	Prolonged      int            `json:"prolonged"` // objects whose lock was prolonged
 	Blocked        []BlockedBy    `json:"blocked"`
 	Rules          map[string]int `json:"rules"` // how many decisions by rule
 }
@@ -105,7 +106,8 @@ type pruner struct {
 	opts Options
 	rep  *Report
 
-	slots map[ledger.SID]slot // as read: a slot never changes
+	slots  map[ledger.SID]slot // as read: a slot never changes
+	locked map[string]bool     // what the place refused to delete, once an object
 }
 
 // Run prunes. It returns ErrBlocked with the report when damage keeps it from
@@ -117,7 +119,7 @@ func Run(ctx context.Context, c *catalog.Catalog, opts Options) (*Report, error)
 	if opts.packsInRun == 0 {
 		opts.packsInRun = runEntries
 	}
-	p := &pruner{c: c, opts: opts, slots: map[ledger.SID]slot{}, rep: &Report{
+	p := &pruner{c: c, opts: opts, slots: map[ledger.SID]slot{}, locked: map[string]bool{}, rep: &Report{
 		DryRun: opts.DryRun, Open: []OpenSession{}, Revoked: []string{}, Blocked: []BlockedBy{}, Rules: map[string]int{},
 	}}
 	err := p.c.WithReserve(ctx, p.run)
@@ -149,7 +151,7 @@ func (p *pruner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.extend(ctx)
+	return r.prolong(ctx)
 }
 
 // roundsMost is how many rounds in a row can be of use: one condemns, one lets

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -66,10 +67,11 @@ func (r *round) removeAll(ctx context.Context, prefix string, names []string) er
 			err := r.c.Backend.Delete(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.Is(err, backend.ErrRefused) {
+			if errors.Is(err, backend.ErrRefused) && !errors.Is(err, backend.ErrUnreachable) {
 				// Locked until a date: it stays named in the ledger, and a later
-				// prune tries again.
-				r.rep.Locked++
+				// prune tries again. (A login that may not delete is unreachable, too.)
+				r.locked[name] = true
+				r.rep.Locked = len(r.locked)
 				return nil
 			}
 			if err != nil {
@@ -88,33 +90,58 @@ func (r *round) removeAll(ctx context.Context, prefix string, names []string) er
 	return group.Wait()
 }
 
-// extend keeps what is needed locked for longer, where the place locks objects.
-func (r *round) extend(ctx context.Context) error {
-	retainer, ok := backend.As[backend.Retainer](r.c.Backend)
-	if !ok || r.opts.RetainFor <= 0 {
+// prolong locks what is needed for as long as a new object, where the place locks
+// objects. What a session has written since its point was looked for has a lock
+// that is still fresh.
+func (r *round) prolong(ctx context.Context) error {
+	retainer, retains := backend.As[backend.Retainer](r.c.Backend)
+	locker, locks := backend.As[backend.Locker](r.c.Backend)
+	if !r.opts.Lock || !retains || !locks {
 		return nil
 	}
-	var names []string
-	err := r.c.Backend.List(ctx, "", func(info backend.Info) error {
-		if ledger.IsOurs(info.Name) && !r.view.MayRemove(info.Name) {
+	names, err := r.worthALock(ctx)
+	if err != nil {
+		return err
+	}
+	until, err := locker.LockEnd()
+	if err != nil {
+		return fmt.Errorf("prolong locks: %w", err)
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(deletesAtOnce)
+	for _, name := range names {
+		group.Go(func() error {
+			err := retainer.ExtendRetention(ctx, name, until)
+			if errors.Is(err, backend.ErrNotFound) {
+				return nil // gone meanwhile
+			}
+			if err != nil {
+				return fmt.Errorf("prolong lock of %s: %w", name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			r.rep.Prolonged++
+			r.progress("locking", int64(r.rep.Prolonged), int64(len(names)))
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// worthALock is everything of the repository's that stays: neither what goes, nor
+// packs that no point needs, nor the records of sessions, which nothing needs.
+func (r *round) worthALock(ctx context.Context) (names []string, err error) {
+	err = r.c.Backend.List(ctx, "", func(info backend.Info) error {
+		_, live := r.plan.Live[info.Name]
+		passing := isPack(info.Name) && !live || strings.HasPrefix(info.Name, ledger.Sessions)
+		if ledger.IsOurs(info.Name) && !passing && !r.view.MayRemove(info.Name) {
 			names = append(names, info.Name)
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("list objects: %w", err)
+		return nil, fmt.Errorf("list objects: %w", err)
 	}
-	until := r.c.Now().Add(r.opts.RetainFor)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(deletesAtOnce)
-	for i, name := range names {
-		r.progress("locking", int64(i), int64(len(names)))
-		group.Go(func() error {
-			if err := retainer.ExtendRetention(ctx, name, until); err != nil && !errors.Is(err, backend.ErrNotFound) {
-				return fmt.Errorf("lock %s for longer: %w", name, err)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+	return names, nil
 }

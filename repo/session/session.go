@@ -336,6 +336,9 @@ func (s *Session) Commit(ctx context.Context, manifest json.RawMessage) error {
 // when the slot tells nothing.
 func (s *Session) slotUnsure(ctx context.Context, manifest []byte, cause error) error {
 	payload, err := s.c.Read(ctx, ledger.CommitName(s.sid), parity.Commit)
+	if record.IsGone(err) && record.IsTaken(cause) {
+		return fmt.Errorf("commit point: %w", ErrLost) // a revocation stood there, and was pruned since
+	}
 	if err != nil {
 		return cause
 	}

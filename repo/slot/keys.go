@@ -69,11 +69,13 @@ type Keys struct {
 	Now     func() time.Time // for the slot's header, never for safety
 	Log     *slog.Logger     // nil: nothing is logged
 
-	mu   sync.Mutex // one change at a time
+	changing sync.Mutex // one change at a time; it guards slot against writing, too
+
+	mu   sync.Mutex // guards slot, which others ask for while a change is under way
 	slot string
 }
 
-// Opened tells which slot opened the repository.
+// Opened tells which slot opened the repository: before any change, from outside.
 func (k *Keys) Opened(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -96,8 +98,8 @@ func (k *Keys) Follow(ctx context.Context) (grown bool, err error) {
 // rotates yet, and lets the ring follow under it. It returns the id even if it
 // fails, for the caller to take back.
 func (k *Keys) First(ctx context.Context, key New) (id string, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	if id, err = k.randomID(); err != nil {
 		return "", err
 	}
@@ -106,7 +108,7 @@ func (k *Keys) First(ctx context.Context, key New) (id string, err error) {
 		return id, err
 	}
 	k.Ring.Assume(identity)
-	k.slot = id
+	k.Opened(id)
 	return id, nil
 }
 
@@ -131,8 +133,8 @@ func (k *Keys) write(ctx context.Context, id string, key New) (seal.Identity, er
 // Add makes a slot for one more secret and returns its id. Errors: ErrUncertain
 // (with the id), ErrBusy, those of Follow.
 func (k *Keys) Add(ctx context.Context, key New) (id string, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	id, _, err = k.add(ctx, key)
 	return id, err
 }
@@ -209,15 +211,15 @@ func (k *Keys) takeBack(ctx context.Context, id string) error {
 // the repository. A crash between the two leaves both. With an error it returns
 // the id of a slot that is there, or may be; "" when there is none.
 func (k *Keys) Replace(ctx context.Context, key New) (string, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	id, identity, err := k.add(ctx, key)
 	if err != nil {
 		return id, err
 	}
 	old := k.slot
 	k.Ring.Assume(identity)
-	k.slot = id
+	k.Opened(id)
 	if _, err = k.remove(ctx, old); errors.Is(err, ErrUnknown) {
 		err = nil // somebody else has removed it
 	}
@@ -228,8 +230,8 @@ func (k *Keys) Replace(ctx context.Context, key New) (string, error) {
 // returns its full id. Errors: ErrUnknown, ErrLastKey when no other key that can
 // be read opens what is written now, ErrBusy.
 func (k *Keys) Remove(ctx context.Context, id string) (removed string, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	return k.remove(ctx, id)
 }
 

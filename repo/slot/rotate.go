@@ -31,8 +31,8 @@ type Rotated struct {
 // repository is not, ErrRemoved, ErrBusy, seal.ErrRingFull.
 // After any other error the rotation may have happened or not.
 func (k *Keys) Rotate(ctx context.Context) (*Rotated, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	for range attempts {
 		done, err := k.turn(ctx, 0)
 		if err != nil {

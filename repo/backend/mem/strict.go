@@ -22,7 +22,7 @@ var ErrStrict = errors.New("call breaks the rules of the repository")
 var (
 	// claimed names decide among writers (rule 1). "/" at the end: all below.
 	claimed = []string{
-		"config", "spare/", "keys/", "sessions/", "commit/", "confirm/", "forget/", "ledger/",
+		"config", "spare/", "keys/", "sessions/", "commit/", "confirm/", "forget/", "ledger/", "epochs/", "removals/",
 	}
 	// immutable objects are written once (rule 2).
 	immutable = append([]string{"data/", "meta/", "index/", "label/"}, claimed...)

@@ -38,16 +38,17 @@ var ErrLocked = fmt.Errorf("object is locked: %w", backend.ErrRefused)
 
 // permission is what an operator has to allow for each verb.
 var permission = map[string]string{
-	"put":              "s3:PutObject, with object lock also s3:PutObjectRetention",
-	"put new":          "s3:PutObject, with object lock also s3:PutObjectRetention",
-	"get":              "s3:GetObject and s3:ListBucket",
-	"stat":             "s3:GetObject and s3:ListBucket",
-	"get version":      "s3:GetObjectVersion",
-	"list":             "s3:ListBucket",
-	"list versions":    "s3:ListBucketVersions",
-	"delete":           "s3:DeleteObject",
-	"delete version":   "s3:DeleteObjectVersion",
-	"extend retention": "s3:GetObjectRetention and s3:PutObjectRetention",
+	"put":                    "s3:PutObject, with object lock also s3:PutObjectRetention",
+	"put new":                "s3:PutObject, with object lock also s3:PutObjectRetention",
+	"get":                    "s3:GetObject and s3:ListBucket",
+	"stat":                   "s3:GetObject and s3:ListBucket",
+	"get version":            "s3:GetObjectVersion",
+	"list":                   "s3:ListBucket",
+	"list versions":          "s3:ListBucketVersions",
+	"delete":                 "s3:DeleteObject",
+	"delete version":         "s3:DeleteObjectVersion",
+	"ask for object lock of": "s3:GetBucketObjectLockConfiguration",
+	"extend retention":       "s3:GetObjectRetention and s3:PutObjectRetention",
 }
 
 // fullCodes are how servers say that the place is full, besides status 507.

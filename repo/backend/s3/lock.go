@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,6 +23,9 @@ const (
 	Compliance = "compliance" // nobody may, not the account's owner either
 )
 
+// MaxLockDays is the longest lock, which is a hundred years, as Amazon has it.
+const MaxLockDays = 36500
+
 // ObjectLock says for how long objects are locked when they are written. The
 // bucket must have been made with Object Lock. The zero value locks nothing.
 type ObjectLock struct {
@@ -33,7 +37,7 @@ func (l ObjectLock) check() error {
 	if l == (ObjectLock{}) {
 		return nil
 	}
-	if l.Mode != Governance && l.Mode != Compliance || l.Days < 1 || l.Days > 36500 {
+	if l.Mode != Governance && l.Mode != Compliance || l.Days < 1 || l.Days > MaxLockDays {
 		return ErrLockOption
 	}
 	return nil
@@ -43,14 +47,44 @@ func (l ObjectLock) mode() minio.RetentionMode {
 	return minio.RetentionMode(strings.ToUpper(l.Mode))
 }
 
-// lockUntil is the end of a lock that begins now by the server's clock, in
-// whole seconds, as retention dates are.
-func (b *Backend) lockUntil() (time.Time, error) {
+// LockObjects locks, from now on, each object that is written through b. The
+// bucket is not asked: Lockable does that. Error: ErrLockOption.
+func (b *Backend) LockObjects(mode string, days int) error {
+	lock := ObjectLock{Mode: mode, Days: days}
+	if lock == (ObjectLock{}) || lock.check() != nil {
+		return fmt.Errorf("lock objects: %w", ErrLockOption)
+	}
+	b.lock.Store(&lock)
+	return nil
+}
+
+// Lockable is nil if the bucket was made with Object Lock, or got it later, and
+// backend.ErrNoLock if not. It needs s3:GetBucketObjectLockConfiguration.
+func (b *Backend) Lockable(ctx context.Context) error {
+	const verb = "ask for object lock of"
+	if err := b.admit(ctx, verb, "bucket"); err != nil {
+		return err
+	}
+	state, _, _, _, err := b.core.GetObjectLockConfig(ctx, b.where.Bucket)
+	_, other := errors.AsType[xml.UnmarshalError](err) // a server that knows no Object Lock lists the bucket
+	switch answer := minio.ToErrorResponse(err); {
+	case err == nil && state == "Enabled":
+		return nil
+	case err == nil, other, answer.Code == "ObjectLockConfigurationNotFoundError", noSuchFeature(answer):
+		return fmt.Errorf("bucket %s has no Object Lock: %w", b.where.Bucket, backend.ErrNoLock)
+	}
+	return b.explain(ctx, verb, "bucket "+b.where.Bucket, err)
+}
+
+// LockEnd is the end of a lock that begins now by the server's clock, in whole
+// seconds, as retention dates are. It is unreachable until the server has said
+// what time it is.
+func (b *Backend) LockEnd() (time.Time, error) {
 	now, err := b.wire.ServerTime()
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: %w", backend.ErrUnreachable, err) // and the next answer may tell
 	}
-	return now.AddDate(0, 0, b.lock.Days).Add(time.Second).Truncate(time.Second).UTC(), nil
+	return now.AddDate(0, 0, b.lock.Load().Days).Add(time.Second).Truncate(time.Second).UTC(), nil
 }
 
 // ExtendRetention locks an object until a time at least. A lock that reaches
@@ -61,7 +95,7 @@ func (b *Backend) ExtendRetention(ctx context.Context, name string, until time.T
 	if err := b.admit(ctx, verb, name); err != nil {
 		return err
 	}
-	if b.lock.Days == 0 {
+	if b.lock.Load().Days == 0 {
 		return fmt.Errorf("%s %s: %w", verb, name, ErrLockOption)
 	}
 	version, _, err := b.pick(ctx, verb, name)
@@ -76,7 +110,7 @@ func (b *Backend) ExtendRetention(ctx context.Context, name string, until time.T
 		return nil
 	}
 	if !mode.IsValid() {
-		mode = b.lock.mode() // a lock that is there keeps its own
+		mode = b.lock.Load().mode() // a lock that is there keeps its own
 	}
 	until = until.Add(time.Second - 1).Truncate(time.Second).UTC()
 	opts := minio.PutObjectRetentionOptions{Mode: &mode, RetainUntilDate: &until, VersionID: version}

@@ -61,11 +61,15 @@ func PolicyJSON(role Role, bucket, prefix string, lock ObjectLock) ([]byte, erro
 	if prefix != "" {
 		listing.Condition = map[string]map[string][]string{"StringLike": {"s3:prefix": {prefix + "/*"}}}
 	}
+	whole := []string{"s3:GetBucketLocation", "s3:GetBucketVersioning"}
+	if role == RoleAdmin && lock.Days > 0 {
+		whole = append(whole, "s3:GetBucketObjectLockConfiguration") // asked once, by init
+	}
 	policy := struct {
 		Version   string
 		Statement []statement
 	}{"2012-10-17", []statement{
-		{Sid: "Bucket", Effect: "Allow", Action: []string{"s3:GetBucketLocation", "s3:GetBucketVersioning"}, Resource: []string{"arn:aws:s3:::" + bucket}},
+		{Sid: "Bucket", Effect: "Allow", Action: whole, Resource: []string{"arn:aws:s3:::" + bucket}},
 		listing,
 		{Sid: "Objects", Effect: "Allow", Action: objects, Resource: []string{"arn:aws:s3:::" + bucket + "/" + where.keyPrefix() + "*"}},
 	}}

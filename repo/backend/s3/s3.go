@@ -34,7 +34,7 @@
 // Whether a bucket is versioned is asked once (s3:GetBucketVersioning); where
 // that is refused, the first answer that carries a version id tells.
 //
-// Object Lock. With Options.ObjectLock each PUT says until when its version may
+// Object Lock. With Options.ObjectLock, or after LockObjects, each PUT says until when its version may
 // not be deleted: the days from now by the server's clock, as learnt from its
 // Date headers; this machine's clock only measures the time since. ExtendRetention
 // prolongs it and never shortens it. Deleting what is locked is ErrLocked.
@@ -123,7 +123,7 @@ type Backend struct {
 	wire   *wire.Wire
 	where  Location
 	region string
-	lock   ObjectLock
+	lock   atomic.Pointer[ObjectLock]
 	redact func(string) string
 	now    func() time.Time
 	log    *slog.Logger
@@ -145,6 +145,7 @@ var (
 	_ backend.Backend   = (*Backend)(nil)
 	_ backend.Versioned = (*Backend)(nil)
 	_ backend.Retainer  = (*Backend)(nil)
+	_ backend.Locker    = (*Backend)(nil)
 )
 
 // boundNames is how many names chosen and doubts may hold each.
@@ -182,12 +183,13 @@ func Open(ctx context.Context, opts Options) (*Backend, error) {
 		return nil, fmt.Errorf("open %s: %w", where, err)
 	}
 	b := &Backend{
-		where: where, lock: opts.ObjectLock, redact: redact, now: opts.Now, log: opts.Log,
+		where: where, redact: redact, now: opts.Now, log: opts.Log,
 		region:   cmp.Or(opts.Region, opts.Env("AWS_REGION"), opts.Env("AWS_DEFAULT_REGION")), // "": the server is asked, once
 		deciding: make(chan struct{}, 1),
 		chosen:   map[string]string{},
 		doubts:   map[string]string{},
 	}
+	b.lock.Store(&opts.ObjectLock)
 	b.wire = wire.New(wire.Options{
 		Env: opts.Env, RootCAs: opts.RootCAs, DialContext: opts.DialContext, StallTimeout: opts.StallTimeout,
 		Transport: opts.Transport, Now: opts.Now, Log: opts.Log,

@@ -105,12 +105,12 @@ func (b *Backend) putOptions(absent bool) (minio.PutObjectOptions, error) {
 	if absent {
 		opts.SetMatchETagExcept("*")
 	}
-	if b.lock.Days > 0 {
-		until, err := b.lockUntil()
+	if lock := b.lock.Load(); lock.Days > 0 {
+		until, err := b.LockEnd()
 		if err != nil {
 			return opts, err
 		}
-		opts.Mode, opts.RetainUntilDate = b.lock.mode(), until
+		opts.Mode, opts.RetainUntilDate = lock.mode(), until
 	}
 	return opts, nil
 }
@@ -120,7 +120,7 @@ func (b *Backend) putOptions(absent bool) (minio.PutObjectOptions, error) {
 func (b *Backend) send(ctx context.Context, name string, data []byte, opts minio.PutObjectOptions, plain bool) (minio.UploadInfo, error) {
 	sum := sha256.Sum256(data)
 	digest := ""
-	if plain || b.lock.Days > 0 {
+	if plain || b.lock.Load().Days > 0 {
 		short := md5.Sum(data)
 		digest = base64.StdEncoding.EncodeToString(short[:])
 	}
