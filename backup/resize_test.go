@@ -223,7 +223,9 @@ func TestParentWithOtherChunksIsAFullRead(t *testing.T) {
 		}
 		src := source(c, label, data)
 		src.UseChanged = true
-		p := mustRun(t, r, src, backup.Options{Now: c.Now, Parent: &recovery.Point{ID: "x"}}).Point
+		bare := *first
+		bare.Items = nil
+		p := mustRun(t, r, src, backup.Options{Now: c.Now, Parent: &bare}).Point
 		if p.ReadMode != recovery.ReadFull || p.Rule != "IMG-PARENT" {
 			t.Errorf("a parent without the disk: %s %s", p.ReadMode, p.Rule)
 		}

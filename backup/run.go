@@ -94,8 +94,11 @@ func Run(ctx context.Context, r *repo.Repository, src Source, opts Options) (*Re
 	run := &run{repo: r, session: session, parent: parent, opts: opts}
 	point, err := run.store(ctx, src, frozen)
 	if err != nil {
+		// The source first: what is kept of an interrupted run may take a while to
+		// be sent, and a snapshot must not wait for that.
+		err = errors.Join(err, release(ctx, frozen))
 		session.Abort()
-		return nil, errors.Join(err, release(ctx, frozen))
+		return nil, err
 	}
 	err = frozen.Committed(ctx, point)
 	err = errors.Join(err, release(ctx, frozen))

@@ -133,11 +133,11 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 			if err != nil {
 				return err
 			}
-			if len(vms) == 0 {
-				return usagef("holdfast vm list shows what there is", "backup vm: no VM fits")
-			}
 			if err := a.tellExcluded(ctx, s, vms, opts.selection); err != nil {
 				return err
+			}
+			if len(vms) == 0 {
+				return usagef("holdfast vm list shows what there is", "backup vm: no VM fits")
 			}
 			if err := disksExist(vms, opts.excludeDisks); err != nil {
 				return err

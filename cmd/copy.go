@@ -2,14 +2,16 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
-	"holdfast/cmd/view"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
+	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 )
 
@@ -21,7 +23,7 @@ func newCopyCommand(a *app) *cobra.Command {
 		Use:   "copy [POINT…]",
 		Short: "copy recovery points from another repository",
 		Long: `Copy brings points of the repository --from-repo into this one: all of them, or those that
-are named. What was copied before is passed over. Each repository keeps its own keys and
+are named. What is here already is passed over. Each repository keeps its own keys and
 ids, so everything is opened, verified and sealed anew; content that this one already has
 is not stored again.`,
 		Example: "holdfast -r s3:https://s3.example.org/offsite copy --from-repo /srv/backup --from-password-file /root/local",
@@ -30,7 +32,11 @@ is not stored again.`,
 			if a.settings.Text("from-repo") == "" {
 				return usagef("--from-repo URL", "copy: from which repository?")
 			}
-			return a.withWriter(c.Context(), func(to *repo.Repository) error {
+			open := a.withWriter
+			if opts.dryRun {
+				open = a.withRepository
+			}
+			return open(c.Context(), func(to *repo.Repository) error {
 				return a.withSource(c.Context(), func(from *repo.Repository) error {
 					return runCopy(c.Context(), words, opts, a, from, to)
 				})
@@ -70,20 +76,35 @@ func (a *app) withSource(ctx context.Context, fn func(from *repo.Repository) err
 
 // copied is how one point ends.
 type copied struct {
-	Point      string `json:"point"`
+	Point      string `json:"point"` // "" in a dry run
 	From       string `json:"from"`
 	Source     string `json:"source"`
 	BytesTotal int64  `json:"bytes_total"`
 	BytesAdded int64  `json:"bytes_added"`
 	ChunksNew  int64  `json:"chunks_new"`
+	DryRun     bool   `json:"dry_run"`
 }
 
 // skippedCopy is a point that is here already.
 type skippedCopy struct {
 	From   string `json:"from"`
+	Point  string `json:"point"` // as which it is here
 	Source string `json:"source"`
 	Reason string `json:"reason"`
 	Rule   string `json:"rule"`
+}
+
+// copyRun is one run of copy.
+type copyRun struct {
+	a        *app
+	from, to *repo.Repository
+	dryRun   bool
+	progress *ui.Progress
+	copiers  map[string]*repo.Copier    // by identity: a point is read against the one before
+	here     map[string]*recovery.Point // what this repository has, by where it was made
+
+	done   int // copied, or here already
+	failed []error
 }
 
 func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from, to *repo.Repository) error {
@@ -102,46 +123,108 @@ func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from
 		}
 		chosen[e.ID] = true
 	}
-	here, err := byOrigin(ctx, to)
-	if err != nil {
+	run := &copyRun{a: a, from: from, to: to, dryRun: opts.dryRun, progress: a.ui.Progress(), copiers: map[string]*repo.Copier{}}
+	if run.here, err = byOrigin(ctx, to); err != nil {
 		return err
 	}
 	a.ui.Stream()
-	progress := a.ui.Progress()
-	defer progress.Done()
-	copiers := map[string]*repo.Copier{}
-	for _, e := range wanted { // the oldest first
-		c := copiers[e.Identity]
-		if c == nil {
-			c = to.CopierFrom(from, progress.Read)
-			copiers[e.Identity] = c
+	for _, e := range wanted {
+		if p := run.here[from.OriginOf(e.Point)]; p == nil && (len(words) == 0 || chosen[e.ID]) {
+			run.progress.Expect(e.Source, e.BytesTotal)
 		}
-		if p := here[from.OriginOf(e.Point)]; p != nil {
-			c.Known(e.Point, p)
-			a.ui.Detail("%s of %s is here as %s\n", e.ID, e.Source, p.ID)
-			a.ui.Event("skipped", skippedCopy{From: e.ID, Source: e.Source, Reason: "it was copied before, as " + p.ID, Rule: "COPY-1"})
-			continue
-		}
-		if len(words) > 0 && !chosen[e.ID] {
-			continue
-		}
-		if opts.dryRun {
-			a.ui.Say("would copy %s of %s, %s\n", e.ID, e.Source, ui.Bytes(e.BytesTotal))
-			continue
-		}
-		progress.Begin(e.Source, e.BytesTotal)
-		p, err := c.Copy(ctx, e)
-		progress.End(e.Source)
-		if err != nil {
-			return fmt.Errorf("copy %s of %s: %w", e.ID, e.Source, err)
-		}
-		a.ui.Say("copied %s of %s as %s, %s stored\n", e.ID, e.Source, p.ID, ui.Bytes(p.BytesAdded))
-		a.ui.Event("summary", copied{Point: p.ID, From: e.ID, Source: e.Source, BytesTotal: p.BytesTotal, BytesAdded: p.BytesAdded, ChunksNew: p.ChunksNew})
 	}
-	return view.Unreadable(problems)
+	for _, e := range wanted { // the oldest first
+		if err := run.one(ctx, e, len(words) == 0 || chosen[e.ID]); err != nil {
+			run.progress.Done()
+			return errors.Join(append(run.failed, err)...)
+		}
+	}
+	run.progress.Done()
+	if len(words) == 0 {
+		for _, p := range problems {
+			run.fail("point "+p.ID, p)
+		}
+	}
+	return run.end()
 }
 
-// byOrigin are the points that are copies, by what they were copied from.
+// one copies a point, or passes it over. An error ends the run: of a point that
+// cannot be read its neighbours know nothing.
+func (c *copyRun) one(ctx context.Context, e repo.Entry, chosen bool) error {
+	copier := c.copiers[e.Identity]
+	if copier == nil {
+		copier = c.to.CopierFrom(c.from, c.progress.Read)
+		c.copiers[e.Identity] = copier
+	}
+	p := c.here[c.from.OriginOf(e.Point)]
+	if p != nil {
+		copier.Known(e.Point, p)
+	}
+	switch {
+	case !chosen:
+	case p != nil:
+		c.done++
+		c.a.ui.Detail("%s of %s is here as %s", e.ID, e.Source, p.ID)
+		c.a.ui.Event("skipped", skippedCopy{From: e.ID, Point: p.ID, Source: e.Source, Reason: "it is here already", Rule: "COPY-1"})
+	case c.dryRun:
+		c.done++
+		c.a.ui.Say("would copy %s of %s, %s\n", e.ID, e.Source, ui.Bytes(e.BytesTotal))
+		c.a.ui.Event("summary", copied{From: e.ID, Source: e.Source, BytesTotal: e.BytesTotal, DryRun: true})
+	default:
+		return c.carry(ctx, copier, e)
+	}
+	return nil
+}
+
+func (c *copyRun) carry(ctx context.Context, copier *repo.Copier, e repo.Entry) error {
+	c.progress.Begin(e.Source, e.BytesTotal)
+	p, err := copier.Copy(ctx, e)
+	c.progress.End(e.Source)
+	what := fmt.Sprintf("%s of %s", e.ID, e.Source)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil, !isDamage(err):
+		return fmt.Errorf("copy %s: %w", what, err)
+	default:
+		c.fail(what, err)
+		return nil
+	}
+	c.done++
+	c.a.ui.Say("copied %s as %s, %s stored\n", what, p.ID, ui.Bytes(p.BytesAdded))
+	c.a.ui.Event("summary", copied{Point: p.ID, From: e.ID, Source: e.Source, BytesTotal: p.BytesTotal, BytesAdded: p.BytesAdded, ChunksNew: p.ChunksNew})
+	return nil
+}
+
+// isDamage: what was to be read is lost or altered; everything else, such as a
+// place that is full or does not answer, would hit the next point as well.
+func isDamage(err error) bool {
+	for _, kind := range []error{pack.ErrDamaged, pack.ErrTampered, repo.ErrMissing, repo.ErrUnlisted} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *copyRun) fail(what string, err error) {
+	c.a.ui.Problem(what, err)
+	c.failed = append(c.failed, fmt.Errorf("%s: %w", what, err))
+}
+
+// end is what the run comes to: done, done but not complete, or failed.
+func (c *copyRun) end() error {
+	if c.done == 0 {
+		return errors.Join(c.failed...)
+	}
+	var reasons []string
+	for _, err := range c.failed {
+		reasons = append(reasons, err.Error())
+	}
+	return verdict.Incomplete(reasons...)
+}
+
+// byOrigin are the points of a repository by where they were made, be that another
+// one or itself.
 func byOrigin(ctx context.Context, r *repo.Repository) (map[string]*recovery.Point, error) {
 	entries, _, err := r.Points(ctx) // one that cannot be read is copied again
 	if err != nil {
@@ -149,9 +232,7 @@ func byOrigin(ctx context.Context, r *repo.Repository) (map[string]*recovery.Poi
 	}
 	here := map[string]*recovery.Point{}
 	for _, e := range entries {
-		if e.Origin != "" {
-			here[e.Origin] = e.Point
-		}
+		here[r.OriginOf(e.Point)] = e.Point
 	}
 	return here, nil
 }

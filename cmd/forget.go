@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"holdfast/cmd/ui"
 	"holdfast/cmd/view"
 	"holdfast/repo"
+	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
 )
 
@@ -36,22 +38,25 @@ it and why. Look first with --dry-run.`,
 		Example: "holdfast -r /srv/backup forget --keep-last 14 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
 		Args:    args("[POINT…]"),
 		RunE: func(c *cobra.Command, words []string) error {
-			policy := recovery.Policy{Last: opts.last}
-			if opts.last < 0 {
-				return usagef("a number from 1", "--keep-last %d keeps nothing", opts.last)
-			}
-			switch {
-			case len(words) > 0 && (!policy.IsEmpty() || opts.source != "" || opts.kind != ""):
-				return usagef("name points, or say what to keep", "forget takes points or a policy, not both")
-			case len(words) == 0 && policy.IsEmpty():
-				return usagef("say --keep-last N, or name points", "forget: the policy is empty and would keep nothing")
+			policy, now, err := opts.read(words, a)
+			if err != nil {
+				return err
 			}
 			open := a.withWriter
 			if opts.dryRun {
 				open = a.withRepository
 			}
 			return open(c.Context(), func(r *repo.Repository) error {
-				return runForget(c.Context(), words, policy, opts, a, r)
+				plan := &forgetPlan{a: a, r: r}
+				if len(words) > 0 {
+					err = plan.byName(c.Context(), words)
+				} else {
+					err = plan.byPolicy(c.Context(), policy, now, opts)
+				}
+				if err != nil {
+					return err
+				}
+				return runForget(c.Context(), plan, opts)
 			})
 		},
 	}, append([]exitCode{exitRefused}, repositoryCodes...)...)
@@ -66,10 +71,28 @@ it and why. Look first with --dry-run.`,
 	return c
 }
 
+// read refuses what cannot be meant, before anything is opened.
+func (o forgetOptions) read(words []string, a *app) (recovery.Policy, time.Time, error) {
+	policy := recovery.Policy{Last: o.last}
+	now, err := typed.Time(o.now, a.now())
+	switch {
+	case err != nil:
+	case o.last < 0:
+		err = usagef("a number from 1", "--keep-last %d keeps nothing", o.last)
+	case o.kind != "" && !slices.Contains(kinds, recovery.Kind(o.kind)):
+		err = usagef("vm, sql-full, sql-diff, sql-log, image or files", "--kind %q is unknown", o.kind)
+	case len(words) > 0 && (!policy.IsEmpty() || o.source != "" || o.kind != ""):
+		err = usagef("name points, or say what to keep", "forget takes points or a policy, not both")
+	case len(words) == 0 && policy.IsEmpty():
+		err = usagef("say --keep-last N, or name points", "forget: the policy is empty and would keep nothing")
+	}
+	return policy, now, err
+}
+
 // judgement is a line of forget's result.
 type judgement struct {
 	ID      string    `json:"id"`
-	Source  string    `json:"source"`
+	Source  string    `json:"source"` // "" of a point that cannot be read
 	Time    time.Time `json:"time"`
 	Action  string    `json:"action"` // keep or forget
 	Reasons []string  `json:"reasons"`
@@ -78,92 +101,152 @@ type judgement struct {
 // errPinned: a pinned point was named to be forgotten.
 var errPinned = errors.New("the point is pinned")
 
-func runForget(ctx context.Context, words []string, policy recovery.Policy, opts forgetOptions, a *app, r *repo.Repository) error {
-	judged, byID, err := judgeForget(ctx, words, policy, opts, a, r)
-	if err != nil {
-		return err
-	}
-	rows := []judgement{}
-	t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Source"), ui.Left("Action"), ui.Left("Reasons"))
-	var forgotten []repo.Entry
-	for _, j := range judged {
-		row := judgement{ID: j.Point.ID, Source: j.Point.Source, Time: j.Point.Time, Action: "keep", Reasons: j.Reasons}
-		if !j.Keep {
-			row.Action = "forget"
-			forgotten = append(forgotten, byID[j.Point.ID])
+// forgetPlan is what becomes of each point in question.
+type forgetPlan struct {
+	a *app
+	r *repo.Repository
+
+	judged  []recovery.Judged
+	entries map[string]repo.Entry
+	lost    map[string]*repo.PointError // were named, and cannot be read
+}
+
+// going are the sessions of the points that go, oldest first.
+func (f *forgetPlan) going() (points []*recovery.Point, sessions []ledger.SID) {
+	for _, j := range f.judged {
+		if j.Keep {
+			continue
 		}
-		rows = append(rows, row)
-		t.Row(row.ID, row.Time.Format("2006-01-02 15:04:05 -07:00"), row.Source, row.Action, strings.Join(row.Reasons, ", "))
+		points = append(points, j.Point)
+		if lost := f.lost[j.Point.ID]; lost != nil {
+			sid, _ := lost.Session() // byName has looked
+			sessions = append(sessions, sid)
+			continue
+		}
+		sessions = append(sessions, f.entries[j.Point.ID].Session())
 	}
+	return points, sessions
+}
+
+// forget drops one point.
+func (f *forgetPlan) forget(ctx context.Context, p *recovery.Point) error {
+	const reason = "forgotten by an operator or a policy"
+	if lost := f.lost[p.ID]; lost != nil {
+		return f.r.ForgetLost(ctx, lost, reason)
+	}
+	return f.r.Forget(ctx, f.entries[p.ID], reason)
+}
+
+// runForget does what the plan says, and shows it.
+func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error {
+	a := plan.a
+	going, sessions := plan.going()
+	verb := "would forget"
 	if !opts.dryRun {
-		for _, e := range forgotten {
-			if err := r.Forget(ctx, e, "forgotten by an operator or a policy"); err != nil {
+		verb = "forgot"
+		for _, p := range slices.Backward(going) { // what stands on another goes first
+			if err := plan.forget(ctx, p); err != nil {
 				return err
 			}
 		}
 	}
+	rows := plan.rows()
 	if !a.json {
-		a.ui.Table(t)
-		verb := "forgot"
-		if opts.dryRun {
-			verb = "would forget"
+		t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Source"), ui.Left("Action"), ui.Left("Reasons"))
+		for _, row := range rows {
+			t.Row(row.ID, row.Time.Format("2006-01-02 15:04:05 -07:00"), row.Source, row.Action, strings.Join(row.Reasons, ", "))
 		}
-		a.ui.Say("%s %d of %d points\n", verb, len(forgotten), len(rows))
+		a.ui.Table(t)
+		a.ui.Say("%s %d of %d points\n", verb, len(going), len(rows))
 	}
 	if err := a.ui.Result(rows); err != nil || !opts.prune {
 		return err
 	}
 	prune := repo.PruneOptions{DryRun: opts.dryRun}
 	if opts.dryRun {
-		prune.Without = forgotten
+		prune.Without = sessions
 	}
-	return runPrune(ctx, prune, false, a, r)
+	return runPrune(ctx, prune, false, a, plan.r)
 }
 
-// judgeForget says of each point in question whether it goes, and why.
-func judgeForget(ctx context.Context, words []string, policy recovery.Policy, opts forgetOptions, a *app, r *repo.Repository) ([]recovery.Judged, map[string]repo.Entry, error) {
-	byID := map[string]repo.Entry{}
-	var judged []recovery.Judged
+func (f *forgetPlan) rows() []judgement {
+	rows := []judgement{}
+	for _, j := range f.judged {
+		row := judgement{ID: j.Point.ID, Source: j.Point.Source, Time: j.Point.Time, Action: "keep", Reasons: j.Reasons}
+		if !j.Keep {
+			row.Action = "forget"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// byName plans to drop the points that were named, those that cannot be read
+// among them: while one stays, prune decides nothing.
+func (f *forgetPlan) byName(ctx context.Context, words []string) error {
+	f.entries, f.lost = map[string]repo.Entry{}, map[string]*repo.PointError{}
 	for _, word := range words {
-		e, err := a.find(ctx, r, word)
-		if err != nil {
-			return nil, nil, err
+		e, err := f.a.find(ctx, f.r, word)
+		lost, unreadable := errors.AsType[*repo.PointError](err)
+		switch {
+		case unreadable && len(word) >= 4 && strings.HasPrefix(lost.ID, strings.ToLower(word)):
+			if _, err := lost.Session(); err != nil {
+				return lost // its label: unpin and tag write a new one
+			}
+			if f.lost[lost.ID] == nil {
+				f.judged = append(f.judged, recovery.Judged{Point: &recovery.Point{ID: lost.ID}, Reasons: []string{"named", "cannot be read"}})
+			}
+			f.lost[lost.ID] = lost
+			continue
+		case err != nil:
+			return err
+		case e.Pinned:
+			return fmt.Errorf("forget %s: %w", e.ID, errPinned)
 		}
-		if e.Pinned {
-			return nil, nil, fmt.Errorf("forget %s: %w", e.ID, errPinned)
+		if _, twice := f.entries[e.ID]; !twice {
+			f.judged = append(f.judged, recovery.Judged{Point: e.Point, Reasons: []string{"named"}})
 		}
-		if _, twice := byID[e.ID]; !twice {
-			judged = append(judged, recovery.Judged{Point: e.Point, Reasons: []string{"named"}})
-		}
-		byID[e.ID] = e
+		f.entries[e.ID] = e
 	}
-	if len(words) > 0 {
-		return judged, byID, nil
-	}
-	entries, problems, err := r.Points(ctx)
+	entries, _, err := f.r.Points(ctx) // of those that cannot be read nobody knows what they stand on
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	return recovery.NeededBy(pointsOf(entries), func(id string) bool { _, named := f.entries[id]; return named })
+}
+
+// byPolicy judges every point that the filters let through.
+func (f *forgetPlan) byPolicy(ctx context.Context, policy recovery.Policy, now time.Time, opts forgetOptions) error {
+	all, problems, err := f.r.Points(ctx)
+	if err != nil {
+		return err
 	}
 	if err := view.Unreadable(problems); err != nil {
-		return nil, nil, err // a policy that does not see all points judges wrong
+		return err // a policy that does not see all points judges wrong
 	}
-	if entries, err = (view.Filter{Kind: opts.kind, Source: opts.source}).Select(entries); err != nil {
-		return nil, nil, err
-	}
-	var points []*recovery.Point
-	for _, e := range entries {
-		points = append(points, e.Point)
-		byID[e.ID] = e
-	}
-	now, err := typed.Time(opts.now, a.now())
+	points := pointsOf(all)
+	entries, err := view.Filter{Kind: opts.kind, Source: opts.source}.Select(all)
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	f.entries = map[string]repo.Entry{}
+	for _, e := range entries {
+		f.entries[e.ID] = e
 	}
 	if opts.now == "" && !opts.allowStale {
-		if err := recovery.CheckClock(points, now); err != nil {
-			return nil, nil, err
+		if err := recovery.CheckClock(pointsOf(entries), now); err != nil {
+			return err
 		}
 	}
-	judged, err = policy.Judge(points, func(p *recovery.Point) bool { return byID[p.ID].Pinned })
-	return judged, byID, err
+	asked := func(p *recovery.Point) bool { _, chosen := f.entries[p.ID]; return chosen }
+	f.judged, err = policy.Judge(points, asked, func(p *recovery.Point) bool { return f.entries[p.ID].Pinned })
+	return err
+}
+
+func pointsOf(entries []repo.Entry) []*recovery.Point {
+	points := make([]*recovery.Point, len(entries))
+	for i, e := range entries {
+		points[i] = e.Point
+	}
+	return points
 }

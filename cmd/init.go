@@ -15,6 +15,7 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/s3"
+	"holdfast/repo/backend/s3/policy"
 	"holdfast/repo/seal"
 )
 
@@ -89,7 +90,7 @@ func (o initOptions) lock(days bool) (*repo.ObjectLock, error) {
 
 // runPrintPolicy prints the policy of a role. It asks nobody.
 func runPrintPolicy(role string, lock *repo.ObjectLock, a *app) error {
-	if err := oneOf("print-policy", role, string(s3.RoleBackup), string(s3.RoleRestore), string(s3.RoleAdmin)); err != nil {
+	if err := oneOf("print-policy", role, string(policy.RoleBackup), string(policy.RoleRestore), string(policy.RoleAdmin)); err != nil {
 		return err
 	}
 	url, err := a.settings.Repository()
@@ -103,16 +104,12 @@ func runPrintPolicy(role string, lock *repo.ObjectLock, a *app) error {
 	if !bucket {
 		return usagef("name one: -r s3:bucket/prefix or s3:https://host/bucket/prefix", "--print-policy: %s is no bucket", url)
 	}
-	var locked s3.ObjectLock
-	if lock != nil {
-		locked = s3.ObjectLock{Mode: lock.Mode, Days: lock.Days}
-	}
-	policy, err := s3.PolicyJSON(s3.Role(role), where.Bucket, where.Prefix, locked)
+	text, err := policy.JSON(policy.Role(role), where.Bucket, where.Prefix, lock != nil)
 	if err != nil {
 		return err
 	}
-	a.ui.Printf("%s", policy)
-	return a.ui.Result(json.RawMessage(policy))
+	a.ui.Printf("%s", text)
+	return a.ui.Result(json.RawMessage(text))
 }
 
 // initReport is the result of init.

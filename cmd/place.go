@@ -32,7 +32,7 @@ func (a *app) options() repo.Options {
 	return repo.Options{
 		Locks:    locks,
 		CacheDir: cache, Log: a.log, Now: a.now, Rand: rand.Reader, Host: host,
-		Program: "holdfast " + version().Version, PID: os.Getpid(), Healed: a.noteHealed,
+		Program: "holdfast " + version().Version, PID: os.Getpid(), Healed: a.noteHealed, Unlisted: a.noteUnlisted, Vanished: a.noteVanished,
 	}
 }
 
@@ -41,6 +41,16 @@ func (a *app) noteHealed(name string) {
 	if _, told := a.healed.LoadOrStore(name, true); !told {
 		a.ui.Warn("%s is damaged or missing; parity or a copy brought its bytes back. Mend it with: holdfast scrub --heal", name)
 	}
+}
+
+// noteUnlisted tells the operator that the index is incomplete.
+func (a *app) noteUnlisted(packs int) {
+	a.ui.Warn("the index does not list %d packs; what they hold was read from them. Mend it with: holdfast repair index", packs)
+}
+
+// noteVanished tells the operator that a point is gone that was there.
+func (a *app) noteVanished(point string) {
+	a.ui.Warn("point %s was the newest of its source; it is gone, and nobody has forgotten it: somebody or something has removed it from the repository's place", point)
 }
 
 // openPlace opens the store behind a repository's URL, or makes it.

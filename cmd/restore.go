@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -48,11 +50,11 @@ restore to the same file that was killed left beside it is removed.`,
 				return runRestoreDisk(c.Context(), words[0], opts, a, r)
 			})
 		},
-	}, append([]exitCode{exitBusy}, repositoryCodes...)...)
+	}, append([]exitCode{exitBusy, exitRefused}, repositoryCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.disk, "disk", "", "which disk: its `KEY`, label or item name (needed if there are several)")
 	f.StringVarP(&opts.output, "output", "o", "", "write to `FILE`")
-	f.StringVar(&opts.format, "format", "raw", "`FORMAT`: raw or vmdk")
+	f.StringVar(&opts.format, "format", "", "`FORMAT`: raw or vmdk (default: vmdk if FILE is called so, else raw)")
 	f.BoolVar(&opts.sparse, "sparse", false, "leave holes where the disk holds zeros")
 	f.BoolVar(&opts.overwrite, "overwrite", false, "replace FILE if it exists")
 	f.StringVar(&opts.toVM, "to-vm", "", "instead of a file: attach it as a new disk to the VM `NAME`")
@@ -75,7 +77,7 @@ type restoreSummary struct {
 // check refuses flags that cannot be meant and targets that cannot be files.
 func (opts restoreDiskOptions) check() error {
 	switch {
-	case opts.toVM != "" && (opts.output != "" || opts.sparse || opts.overwrite || opts.format != "raw"):
+	case opts.toVM != "" && (opts.output != "" || opts.sparse || opts.overwrite || opts.format != ""):
 		return usagef("leave -o, --format, --sparse and --overwrite away", "--to-vm attaches a new disk to a VM, it makes no file here")
 	case opts.toVM != "":
 		return nil
@@ -97,6 +99,12 @@ func (opts restoreDiskOptions) check() error {
 }
 
 func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a *app, r *repo.Repository) error {
+	if opts.format == "" {
+		opts.format = "raw"
+		if strings.EqualFold(filepath.Ext(opts.output), ".vmdk") {
+			opts.format = "vmdk"
+		}
+	}
 	format, err := diskFormat(opts.format)
 	if err != nil {
 		return err

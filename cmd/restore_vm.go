@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
@@ -38,6 +40,11 @@ is printed.`,
 		Example: "holdfast -r /srv/backup restore vm latest:web01 --name web01-restored\nholdfast -r /srv/backup restore vm 3f21a7c0 --plan",
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {
+			for _, name := range []string{"name", "host", "datastore", "folder", "resource-pool"} {
+				if f := c.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+					return usagef("leave the flag out, or check the variable that was to fill it", "flag --%s is empty", name)
+				}
+			}
 			return runRestoreVM(c.Context(), words[0], opts, a)
 		},
 	}, append([]exitCode{exitIncomplete, exitRefused}, repositoryCodes...)...)
@@ -142,6 +149,8 @@ func vmItems(p *recovery.Point, opts *restoreVMOptions) ([]recovery.Item, error)
 }
 
 func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Session, p *recovery.Point, items []recovery.Item, opts restoreVMOptions) error {
+	var left []string // what a restore that is done all the same has not done
+	opts.target.Incomplete = func(reason string) { left = append(left, reason) }
 	t := target.New(s, opts.target)
 	plan, err := t.Plan(ctx, p)
 	if err != nil {
@@ -160,7 +169,33 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 	for _, w := range plan.Warnings {
 		a.ui.Warn("%s", w)
 	}
-	return a.restoreTo(ctx, r, p, items, t, plan.Name)
+	res, err := a.fillVM(ctx, r, p, items, t)
+	if err != nil {
+		return err
+	}
+	for _, reason := range left {
+		a.ui.Warn("%s", reason)
+	}
+	a.ui.Say("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, plan.Name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
+	a.ui.Event("summary", restoreSummary{
+		Point: p.ID, Source: p.Source, Target: plan.Name, Items: res.Items, BytesWritten: res.BytesWritten,
+		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: append(a.warnings(), left...),
+	})
+	return verdict.Incomplete(left...)
+}
+
+// fillVM makes, fills and verifies the VM.
+func (a *app) fillVM(ctx context.Context, r *repo.Repository, p *recovery.Point, items []recovery.Item, t restore.Target) (*restore.Result, error) {
+	progress := a.ui.Progress()
+	defer progress.Done()
+	for _, it := range items {
+		if it.IsDisk() { // written, and then read back
+			label := cmp.Or(it.Label, it.Name)
+			progress.Expect(label, it.Bytes)
+			progress.Expect("verify "+label, it.Bytes)
+		}
+	}
+	return restore.Run(ctx, r, p, items, t, restore.Options{Now: a.now, Progress: progress})
 }
 
 // planReport is the result of restore vm --plan. Lists that a plan leaves out

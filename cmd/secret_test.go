@@ -59,7 +59,11 @@ func TestEveryWayToGiveASecret(t *testing.T) {
 }
 
 // TestMain's children: this test binary plays the password command.
-const childKey = "CMD_TEST_CHILD"
+const (
+	childKey  = "CMD_TEST_CHILD"
+	recordKey = "CMD_TEST_RECORD" // file to which its environment goes
+	answerKey = "CMD_TEST_ANSWER" // file with what it prints
+)
 
 func child() {
 	switch os.Getenv(childKey) {
@@ -70,6 +74,15 @@ func child() {
 			}
 		}
 		fmt.Println("clean:" + strings.Join(os.Args[1:], "|"))
+	case "record":
+		answer, err := os.ReadFile(os.Getenv(answerKey))
+		if err == nil {
+			err = os.WriteFile(os.Getenv(recordKey), []byte(strings.Join(os.Environ(), "\n")), 0o600)
+		}
+		if err != nil {
+			os.Exit(5)
+		}
+		os.Stdout.Write(answer)
 	case "fail":
 		fmt.Println("canary-on-stdout")
 		os.Exit(4)

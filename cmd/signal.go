@@ -7,6 +7,16 @@ import (
 	"syscall"
 )
 
+// requests are the signals that ask a run to stop: whatever else ended it would
+// leave a snapshot behind. A hang-up that is ignored already (nohup) stays ignored.
+func requests() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
 // listen acts on requests to stop until the returned function is called, which
 // waits for it to end. The first calls cancel: the command stops and cleans
 // up, removing snapshots for instance. The second only says that this is going
@@ -16,7 +26,7 @@ func listen(signals <-chan os.Signal, a *app, cancel, abandon func()) (stop func
 	release := func() {}
 	if signals == nil {
 		own := make(chan os.Signal, 3)
-		signal.Notify(own, os.Interrupt, syscall.SIGTERM)
+		signal.Notify(own, requests()...)
 		release = func() { signal.Stop(own) }
 		signals = own
 	}

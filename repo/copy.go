@@ -2,9 +2,9 @@ package repo
 
 import (
 	"context"
-	"fmt"
 
 	"holdfast/repo/ledger"
+	"holdfast/repo/points"
 	"holdfast/repo/recovery"
 	"holdfast/repo/transfer"
 )
@@ -61,20 +61,17 @@ func (c *Copier) Copy(ctx context.Context, e Entry) (*recovery.Point, error) {
 		return nil, err
 	}
 	p.BytesAdded, p.ChunksNew = s.Stats().BytesAdded, s.Stats().ChunksNew
+	if e.Pinned {
+		label := ledger.Label{Tags: p.Tags, Pinned: true}
+		if err := points.LabelFirst(ctx, c.to.catalog, s.SID(), label); err != nil {
+			s.Abort()
+			return nil, err
+		}
+	}
 	if err := s.Commit(ctx, &p); err != nil {
 		s.Abort()
 		return nil, err
 	}
 	c.ids[e.ID], c.last = p.ID, &p
-	if !e.Pinned {
-		return &p, nil
-	}
-	made := Entry{Point: &p}
-	if made, err = c.to.Find(ctx, p.ID); err == nil {
-		err = c.to.SetLabel(ctx, made, func(l *ledger.Label) { l.Pinned = true })
-	}
-	if err != nil {
-		return &p, fmt.Errorf("pin the copy of %s: %w", e.ID, err)
-	}
 	return &p, nil
 }

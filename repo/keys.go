@@ -30,7 +30,8 @@ func (r *Repository) AddKey(ctx context.Context, key NewKey) (string, error) {
 }
 
 // ReplaceKey makes a slot for a new secret and then removes the one that
-// opened the repository. A crash between the two leaves both.
+// opened the repository. A crash between the two leaves both; the same change
+// made again leaves one.
 func (r *Repository) ReplaceKey(ctx context.Context, key NewKey) (string, error) {
 	id, err := r.slots.Replace(ctx, key)
 	r.keys.Update(r.store.Ring)

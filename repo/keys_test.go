@@ -323,3 +323,20 @@ func TestCrashAtEveryWriteOfAKeyChange(t *testing.T) {
 		}
 	}
 }
+
+// TestChangeOfKeyThatWasCutOffAndMadeAgainLeavesOneSlot: the slot that the first
+// attempt left would let the new password in for ever.
+func TestChangeOfKeyThatWasCutOffAndMadeAgainLeavesOneSlot(t *testing.T) {
+	r, be, _ := newRepo(t)
+	next := keyFile(t)
+	if _, err := r.AddKey(t.Context(), repo.NewKey{Secret: next}); err != nil { // as far as the first one came
+		t.Fatal(err)
+	}
+	if _, err := r.ReplaceKey(t.Context(), repo.NewKey{Secret: next}); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := openAt(t, be, next).Keys(t.Context())
+	if err != nil || len(keys) != 1 {
+		t.Errorf("keys: %+v %v", keys, err)
+	}
+}

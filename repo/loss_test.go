@@ -345,7 +345,7 @@ func TestDeletedManifestIsMissed(t *testing.T) {
 	}
 	rep := check(t, openAt(t, be, secret))
 	wantVerdict(t, rep, pack.ErrDamaged)
-	if len(rep.Findings) != 1 || len(rep.Findings[0].Hits) != 1 || rep.Findings[0].Hits[0] != points[2].ID || !strings.Contains(rep.Findings[0].What, "is gone") {
+	if len(rep.Findings) != 1 || len(rep.Findings[0].Hits) != 0 || !strings.Contains(rep.Findings[0].What, "is gone") {
 		t.Errorf("findings: %+v", rep.Findings)
 	}
 }

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 
+	"holdfast/repo/ledger"
 	"holdfast/repo/points"
 	"holdfast/repo/prune"
 	"holdfast/repo/repair"
@@ -32,11 +33,28 @@ func (r *Repository) Forget(ctx context.Context, e Entry, reason string) error {
 	return points.Forget(ctx, r.catalog, e, reason)
 }
 
-// Prune removes what no point needs; see prune.Run. Options' Src, Who and
-// Lock are filled in.
+// ForgetLost drops a point whose manifest cannot be read, so that it no longer
+// keeps prune from deciding.
+func (r *Repository) ForgetLost(ctx context.Context, e *PointError, reason string) error {
+	return points.ForgetLost(ctx, r.catalog, e, reason)
+}
+
+// Prune removes what no point needs; see prune.Run. Options' Src, Who, Lock
+// and Leaving are filled in.
 func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport, error) {
 	opts.Src, opts.Who = r.keys.SourceName("prune"), r.sessionOptions("prune")
-	opts.Lock = r.config.Lock != nil
+	if opts.Lock = r.config.Lock != nil; opts.Lock {
+		keys, err := r.slots.List(ctx)
+		if err != nil {
+			return &PruneReport{}, err
+		}
+		opts.Leaving = map[string]bool{}
+		for _, key := range keys {
+			if key.Removing { // its lock is all that keeps it
+				opts.Leaving[ledger.Keys+key.ID], opts.Leaving[ledger.Spare(ledger.Keys+key.ID)] = true, true
+			}
+		}
+	}
 	return prune.Run(ctx, r.catalog, opts)
 }
 

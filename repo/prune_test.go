@@ -236,6 +236,45 @@ func TestPruneDecidesNothingWhileSomethingIsUnreadable(t *testing.T) {
 	}
 }
 
+// TestNewestPointThatVanishedIsMissedByWhoHasSeenIt: nobody else can.
+func TestNewestPointThatVanishedIsMissedByWhoHasSeenIt(t *testing.T) {
+	be, secret, dir := mem.New(), keyFile(t), t.TempDir()
+	var told []string
+	opts := cached(dir)
+	opts.Vanished = func(point string) { told = append(told, point) }
+	r := initAt(t, be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, opts)
+	makePoint(t, r, "image/a", noise(1, testChunk))
+	last := makePoint(t, r, "image/a", noise(2, testChunk))
+	other := makePoint(t, r, "image/b", noise(3, testChunk))
+	forget(t, r, other.ID)
+	prune(t, r, repo.PruneOptions{}) // forgotten and collected: that is no loss
+	wantVerdict(t, check(t, r), nil)
+	makePoint(t, r, "image/b", noise(3, testChunk))
+	for _, name := range names(t, be, ledger.Commits) {
+		if strings.HasSuffix(name, last.SID) {
+			damage(t, be, name, remove)
+		}
+	}
+	wantVerdict(t, check(t, openAt(t, be, secret)), nil) // a fresh machine cannot know
+	again, err := repo.Open(t.Context(), be, secret, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	rep := check(t, again)
+	if len(rep.Findings) != 1 || !rep.Findings[0].Lost {
+		t.Errorf("findings: %+v", rep.Findings)
+	}
+	if len(told) != 0 {
+		t.Fatalf("told of %v before anything was gone", told)
+	}
+	makePoint(t, again, "image/a", noise(4, testChunk))
+	if len(told) != 1 || told[0] != last.ID {
+		t.Errorf("told: %v", told)
+	}
+	wantVerdict(t, check(t, again), nil)
+}
+
 // TestLostIndexAfterPrune: index/ and all local state go; repair brings it back
 // and prune goes on.
 func TestLostIndexAfterPrune(t *testing.T) {

@@ -87,6 +87,14 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 		return found, unreadable, nil // the links below cannot be followed then
 	}
 	missing, err := r.missing(ctx, entries)
+	if err != nil {
+		return nil, nil, err
+	}
+	gone, err := r.vanished(ctx, "")
+	for _, sid := range gone {
+		why := fmt.Errorf("this machine has seen the point; it is gone, and nobody has forgotten it: %w", pack.ErrDamaged)
+		missing = append(missing, check.Unreadable{ID: sid.Rand, Object: ledger.CommitName(sid), Err: why})
+	}
 	return found, append(unreadable, missing...), err
 }
 
@@ -105,8 +113,9 @@ func (r *Repository) missing(ctx context.Context, entries []Entry) ([]check.Unre
 	var gone []check.Unreadable
 	for _, e := range entries {
 		if !known[e.Previous] {
+			// It is the one before that is lost; the point that tells is whole.
 			err := fmt.Errorf("the point of %s before %s is gone: %w", e.Source, e.ID, pack.ErrDamaged)
-			gone = append(gone, check.Unreadable{ID: e.ID, Object: ledger.Commits + e.Session().Src, Err: err})
+			gone = append(gone, check.Unreadable{Object: ledger.Commits + e.Session().Src, Err: err})
 		}
 	}
 	return gone, nil

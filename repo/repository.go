@@ -17,6 +17,7 @@ import (
 
 	"holdfast/repo/backend"
 	"holdfast/repo/catalog"
+	"holdfast/repo/heads"
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
@@ -47,6 +48,8 @@ type Options struct {
 	PID        int                                   // kept in sessions
 	VerifyFull bool                                  // decode and re-hash every chunk before it leaves memory, not one in ten
 	Healed     func(name string)                     // told each time a read had to heal an object; may be nil
+	Vanished   func(point string)                    // told when a point that this machine has seen is gone and nobody forgot it; may be nil
+	Unlisted   func(packs int)                       // told when a read had to find packs that the index does not list; may be nil
 	Locks      func(repository string) session.Locks // tell prune which sessions of this host are dead; may be nil
 }
 
@@ -60,6 +63,7 @@ type Repository struct {
 	log     *slog.Logger
 	store   *record.Store
 	catalog *catalog.Catalog
+	heads   *heads.Heads
 }
 
 // Config is what init decided.
@@ -105,7 +109,7 @@ func newRepository(be backend.Backend, ring *seal.Ring, id string, opts Options)
 	}
 	r.store = &record.Store{
 		Backend: be, Ring: ring, Keys: r.keys, Rand: opts.Rand, Now: opts.Now, Log: r.log,
-		VerifyFull: opts.VerifyFull, OnHealed: opts.Healed, Follow: r.follow,
+		VerifyFull: opts.VerifyFull, OnHealed: opts.Healed, OnUnlisted: opts.Unlisted, Follow: r.follow,
 	}
 	r.slots = &slot.Keys{Backend: be, Ring: ring, Rand: opts.Rand, Now: opts.Now, Log: r.log}
 	r.slots.Opened(id)
@@ -148,6 +152,8 @@ func Exists(ctx context.Context, be backend.Backend) error {
 }
 
 func (r *Repository) openCatalog(ctx context.Context) (err error) {
-	r.catalog, err = catalog.Open(ctx, r.store, catalog.Dir(r.opts.CacheDir, r.config.ID))
+	dir := catalog.Dir(r.opts.CacheDir, r.config.ID)
+	r.heads = heads.Open(dir)
+	r.catalog, err = catalog.Open(ctx, r.store, dir)
 	return err
 }

@@ -77,7 +77,38 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 	if newest := points.LastMade(known); newest != nil {
 		s.parent, s.previous = newest.Point, newest.Hash()
 	}
+	gone, err := s.r.vanished(ctx, src)
+	if err != nil {
+		return err
+	}
+	for _, sid := range gone {
+		s.r.log.Warn("the newest point of this source that this machine knows of is gone, and nobody has forgotten it", "point", sid.Rand)
+		if s.r.opts.Vanished != nil {
+			s.r.opts.Vanished(sid.Rand)
+		}
+	}
 	return nil
+}
+
+// vanished are points that this machine has seen as the newest of their source and
+// that are gone without having been forgotten. src "" means all sources.
+func (r *Repository) vanished(ctx context.Context, src string) ([]ledger.SID, error) {
+	below := ""
+	if src != "" {
+		below = src + "/"
+	}
+	slots, err := r.store.SIDs(ctx, ledger.Commits+below)
+	if err != nil {
+		return nil, err
+	}
+	forgotten, err := r.store.SIDs(ctx, ledger.Forgets+below)
+	if err != nil {
+		return nil, err
+	}
+	view := r.catalog.View()
+	there := func(sid ledger.SID) bool { return slots[sid] }
+	dropped := func(sid ledger.SID) bool { return forgotten[sid] || view.IsVoid(sid) }
+	return r.heads.Gone(src, there, dropped), nil
 }
 
 // Parent is the newest point of the source when the session began, or nil.
@@ -100,7 +131,13 @@ func (s *Session) Commit(ctx context.Context, p *recovery.Point) error {
 	if err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
-	return s.Session.Commit(ctx, manifest)
+	if err := s.Session.Commit(ctx, manifest); err != nil {
+		return err
+	}
+	if err := s.r.heads.Saw(s.SID()); err != nil {
+		s.r.log.Info("newest point not remembered here", "error", err)
+	}
+	return nil
 }
 
 // Expect returns recovery.ErrUnknown unless the point still exists. A parent that

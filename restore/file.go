@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"holdfast/repo/recovery"
 )
@@ -43,11 +44,28 @@ func (t *FileTarget) Create(_ context.Context, _ *recovery.Point, items []recove
 	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("restore to %s: %w", t.Path, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(t.Path), "."+filepath.Base(t.Path)+".restoring-*")
+	f, err := os.CreateTemp(filepath.Dir(t.Path), TempPattern(t.Path))
 	if err != nil {
 		return nil, fmt.Errorf("restore to %s: %w", t.Path, err)
 	}
 	return &placedFile{t: t, f: f}, nil
+}
+
+// longestBase is how much of a file's name a temporary one repeats: most systems
+// allow 255 bytes in all.
+const longestBase = 200
+
+// TempPattern is the pattern, for os.CreateTemp and filepath.Match, of the
+// temporary names beside path.
+func TempPattern(path string) string { return "." + TempBase(path) + ".restoring-*" }
+
+// TempBase is the file name of path, cut to what a longer name beside it can repeat.
+func TempBase(path string) string {
+	base := filepath.Base(path)
+	if len(base) <= longestBase {
+		return base
+	}
+	return strings.ToValidUTF8(base[:longestBase], "")
 }
 
 type placedFile struct {

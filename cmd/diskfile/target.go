@@ -47,7 +47,7 @@ func (t *Target) Create(ctx context.Context, p *recovery.Point, items []recovery
 // hidden is the name of the lock; with "-" and digits behind it, that of the
 // temporary files of FileTarget.
 func (t *Target) hidden() string {
-	return filepath.Join(filepath.Dir(t.Path), "."+filepath.Base(t.Path)+".restoring")
+	return filepath.Join(filepath.Dir(t.Path), "."+restore.TempBase(t.Path)+".restoring")
 }
 
 // sweep removes the temporary files of dead runs; the lock must be held.

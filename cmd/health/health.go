@@ -26,7 +26,11 @@ func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]str
 		to.Printf("%s: %s; %s\n", f.Object, f.What, state)
 		for _, hit := range f.Hits {
 			id, _, _ := strings.Cut(hit, "/")
-			to.Printf("  needed by %s  %s\n", hit, sources[id])
+			of := ""
+			if sources[id] != "" {
+				of = "  " + sources[id]
+			}
+			to.Printf("  needed by %s%s\n", hit, of)
 		}
 		if to.JSON() {
 			to.Event("error", f)
@@ -46,7 +50,7 @@ func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]str
 	case rep.Errors > 0 && onlyIndex(rep):
 		return verdict.Advise(err, "nothing is lost: holdfast repair index makes it anew from the packs")
 	case rep.Errors > 0 && what == "check":
-		return verdict.Advise(err, "what is named above cannot be restored whole, all else can; back up those sources again")
+		return verdict.Advise(err, "what is named above cannot be restored whole, all else can; holdfast repair packs saves what is left of damaged packs, and after it the next backup of those sources stores anew what was lost")
 	}
 	return err
 }

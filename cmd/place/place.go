@@ -150,7 +150,7 @@ func notEmpty(ctx context.Context, url string, opts Options) error {
 	be, err := local.Open(ctx, url, local.Options{Log: opts.Log})
 	if err == nil {
 		defer be.Close()
-		if _, err := be.Stat(ctx, "config"); err == nil {
+		if err := repo.Exists(ctx, be); err == nil {
 			return settings.Usagef("use it as it is, or choose another place for a new one", "init %s: there is a repository already", url)
 		}
 	}

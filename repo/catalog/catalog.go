@@ -46,6 +46,7 @@ func Open(ctx context.Context, s *record.Store, dir string) (*Catalog, error) {
 	c := &Catalog{Store: s, Index: local}
 	c.Load = &load.Loader{Backend: s.Backend, Keys: s.Keys, Index: local, Refresh: c.Refresh, Healed: s.NoteHealed, Follow: s.Follow}
 	c.Load.Ledger = func() uint32 { return c.View().Number }
+	c.Load.Unlisted = c.unlisted
 	if err := c.Refresh(ctx); err != nil {
 		return nil, errors.Join(err, local.Close())
 	}

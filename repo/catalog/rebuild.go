@@ -44,6 +44,66 @@ func (c *Catalog) fetchSegment(ctx context.Context, name string) ([]byte, error)
 	return b.Bytes()
 }
 
+// unlisted indexes packs that no segment lists, from their own tables, for reading
+// alone: writers and prune believe segments. nil where there are none.
+func (c *Catalog) unlisted(ctx context.Context) (*index.Local, error) {
+	known := map[string]bool{}
+	for p := range c.Index.Packs() {
+		known[p.Name()] = true
+	}
+	extra, err := index.OpenLocal("", index.LocalOptions{Logger: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	var b index.Builder
+	found := 0
+	flush := func() error {
+		if b.Len() == 0 {
+			return nil
+		}
+		segment, err := b.Bytes()
+		if err != nil {
+			return err
+		}
+		found += b.Len()
+		b = index.Builder{}
+		return extra.AddSegment(fmt.Sprintf("unlisted/%d", found), segment)
+	}
+	for _, prefix := range []string{ledger.Data, ledger.Meta} {
+		names, err := c.List(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if known[name] {
+				continue
+			}
+			p, entries, err := c.Table(ctx, name)
+			if ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
+				return nil, errors.Join(err, ctx.Err())
+			}
+			if err != nil {
+				c.Log.Warn("pack that no segment lists cannot be read", "pack", name, "error", err)
+				continue
+			}
+			if b.Add(p, entries); b.Len() >= 64 {
+				err = flush()
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := flush(); err != nil || found == 0 {
+		return nil, err
+	}
+	c.Log.Warn("the index does not list all packs; what they hold is read from them. Mend it with: repair index", "packs", found)
+	if c.OnUnlisted != nil {
+		c.OnUnlisted(found)
+	}
+	return extra, nil
+}
+
 // PacksOf lists the packs that a session wrote.
 func (c *Catalog) PacksOf(ctx context.Context, sid ledger.SID) ([]string, error) {
 	var names []string

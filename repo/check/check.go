@@ -434,14 +434,30 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 	}
 	clear(c.seen) // a subtree that was entered but not finished must be walked again
 	what := "damaged"
-	if where == ledger.Indexes {
-		what = "does not list what points need: repair index may bring it back"
-	}
-	if !errors.Is(err, errHurt) {
+	switch {
+	case where == ledger.Indexes && !c.unlisted():
+		where, what = ledger.Data, "no pack holds what points need: it is lost"
+	case !errors.Is(err, errHurt):
 		what = err.Error()
+	case where == ledger.Indexes:
+		what = "does not list what points need: repair index may bring it back"
 	}
 	c.hit(where, what, p.ID+"/"+it.Name)
 	return nil
+}
+
+// unlisted reports whether there are packs that the index does not know. If there
+// are none, what it does not list is lost.
+func (c *checker) unlisted() bool {
+	for name := range c.sizes {
+		if _, _, err := ledger.ParsePack(name); err != nil {
+			continue
+		}
+		if _, known := c.known[name]; !known {
+			return true
+		}
+	}
+	return false
 }
 
 // holder says which object is to blame if content is lost, "" if it is there.
@@ -458,14 +474,19 @@ func (c *checker) holder(ctx context.Context, id blob.ID) string {
 	return found[0].Pack.Name()
 }
 
-// hit adds a point's item to the finding of an object, or makes one.
+// hit adds a point's item to the finding of an object, or makes one. Of some losses
+// nobody can say whom they hit.
 func (c *checker) hit(object, what, who string) {
 	for i := range c.rep.Findings {
 		f := &c.rep.Findings[i]
-		if f.Object == object && f.Lost {
+		if f.Object == object && f.Lost && who != "" {
 			f.Hits = append(f.Hits, who)
 			return
 		}
 	}
-	c.rep.Add(scrub.Finding{Object: object, What: what, Lost: true, Hits: []string{who}})
+	lost := scrub.Finding{Object: object, What: what, Lost: true}
+	if who != "" {
+		lost.Hits = []string{who}
+	}
+	c.rep.Add(lost)
 }

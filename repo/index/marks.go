@@ -100,14 +100,22 @@ func (m *Marks) Len() int { return int(m.count.Load()) }
 // Close the set, let Refresh bring anew what the file held, and start over.
 func (m *Marks) Mark(id blob.ID) (first, known bool, err error) {
 	seg, at, known, err := m.find(id)
-	if err != nil || !known || m.under != nil && m.under.at(seg, at) {
+	if err != nil || !known {
 		return false, known, err
+	}
+	return m.set(seg, at), true, nil
+}
+
+// set marks a place and reports whether it was the first to.
+func (m *Marks) set(seg, at int) (first bool) {
+	if m.under != nil && m.under.at(seg, at) {
+		return false
 	}
 	bit := uint64(1) << (at % 64)
 	if first = m.bits[seg][at/64].Or(bit)&bit == 0; first {
 		m.count.Add(1)
 	}
-	return first, true, nil
+	return first
 }
 
 // Has reports whether id is in the set. Costs and errors are those of Mark.

@@ -393,7 +393,7 @@ func largeDamaged(t *testing.T) (*Local, *remote, marked) {
 // TestDamageInTheMiddleOfEach: the caller learns of it, what was told before is
 // right, and after a refresh all is well.
 func TestDamageInTheMiddleOfEach(t *testing.T) {
-	for _, way := range []string{"each", "mark", "extract"} {
+	for _, way := range []string{"each", "mark", "mark all", "extract"} {
 		l, rem, all := largeDamaged(t)
 		m, err := l.NewMarks()
 		if err != nil {
@@ -406,6 +406,13 @@ func TestDamageInTheMiddleOfEach(t *testing.T) {
 			if got := l.Missing(); len(got) != 1 {
 				t.Errorf("after %v missing is %v", damage, got)
 			}
+		}
+		if way == "mark all" {
+			var wishes []Wish
+			for key := range all {
+				wishes = append(wishes, Wish{Key: key})
+			}
+			_, damage = m.MarkAll(wishes)
 		}
 		for key := range all {
 			_, known, err := m.Mark(fullID(key))

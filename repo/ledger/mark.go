@@ -107,10 +107,13 @@ func (m *Marker) Lost(live bool) {
 func (m *Marker) keep(holders []string) (string, bool) {
 	keep, best := m.best(holders)
 	if best == waiting {
-		m.rescued[keep], m.ranks[keep] = true, untrusted
+		m.rescue(keep)
 	}
 	return keep, best > absent
 }
+
+// rescue makes a condemned pack a holder again.
+func (m *Marker) rescue(pack string) { m.rescued[pack], m.ranks[pack] = true, untrusted }
 
 func (m *Marker) best(holders []string) (keep string, best rank) {
 	for _, pack := range holders {

@@ -40,6 +40,13 @@ type Loader struct {
 	Refresh func(ctx context.Context) error // brings ledger and index up to date
 	Ledger  func() uint32                   // number of the newest entry that Refresh has seen
 	Healed  func(name string)               // told of each object that only parity brought back
+	// Unlisted indexes packs that Index does not know, or returns nil. It is asked
+	// once, by the first chunk that is nowhere else.
+	Unlisted func(ctx context.Context) (*index.Local, error)
+
+	looking sync.Mutex
+	looked  bool
+	extra   *index.Local
 	Follow  func(ctx context.Context) error // takes in rotations of the keys; nil: never
 }
 
@@ -134,6 +141,9 @@ func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 			}
 			found, err = l.Lookup(ctx, id)
 		}
+		if err == nil && len(found) == 0 {
+			found, err = l.lookUnlisted(ctx, id)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -143,6 +153,28 @@ func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 		all = append(all, wanted{i: i, id: id, at: found[0]})
 	}
 	return group(all), nil
+}
+
+// lookUnlisted finds a chunk in packs that no segment lists: a lost index is no
+// lost data (I8).
+func (l *Loader) lookUnlisted(ctx context.Context, id blob.ID) ([]index.Location, error) {
+	if l.Unlisted == nil {
+		return nil, nil
+	}
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	if !l.looked {
+		extra, err := l.Unlisted(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look for packs that the index does not list: %w", err)
+		}
+		l.looked, l.extra = true, extra
+	}
+	if l.extra == nil {
+		return nil, nil
+	}
+	found, _, err := l.extra.Lookup(id)
+	return found, err
 }
 
 // Lookup finds every place of a chunk. Damage of the local index is no damage
@@ -282,6 +314,11 @@ func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *men
 	found, err := l.Lookup(ctx, w.id)
 	if err != nil {
 		return nil, err
+	}
+	if len(found) == 0 {
+		if found, err = l.lookUnlisted(ctx, w.id); err != nil {
+			return nil, err
+		}
 	}
 	err = fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
 	for _, at := range found {

@@ -62,6 +62,10 @@ type Unreadable struct {
 	Err    error
 }
 
+// Session is the session that made the point; ErrName of package ledger if it is
+// the label that cannot be read.
+func (e *Unreadable) Session() (ledger.SID, error) { return ledger.ParseSlot(e.Object) }
+
 func (e *Unreadable) Error() string { return fmt.Sprintf("point %s: %v", e.ID, e.Err) }
 func (e *Unreadable) Unwrap() error { return e.Err }
 
@@ -258,6 +262,17 @@ func SetLabel(ctx context.Context, c *catalog.Catalog, e Entry, change func(*led
 	return errors.New("set label: others write too fast")
 }
 
+// LabelFirst writes the first label of a point whose slot is yet to be written: a
+// point that must be pinned is never seen without its pin. The label of a session
+// that makes no point goes with it.
+func LabelFirst(ctx context.Context, c *catalog.Catalog, sid ledger.SID, label ledger.Label) error {
+	label.Version = ledger.Version
+	if err := c.Write(ctx, ledger.LabelName(sid, 0), parity.Label, label); err != nil {
+		return fmt.Errorf("label point %s: %w", sid.Rand, err)
+	}
+	return nil
+}
+
 // LastMade is the point that was made last, by the chain of manifests: the one
 // that no other names as the one before. A point's time cannot tell, for it may
 // be what an operator says it is. Several ends (two machines at once) are told
@@ -282,12 +297,25 @@ func LastMade(points []Entry) *Entry {
 
 // Forget writes the point's tombstone. That it is there already is no error.
 func Forget(ctx context.Context, c *catalog.Catalog, e Entry, reason string) error {
+	return forget(ctx, c, e.sid, reason)
+}
+
+// ForgetLost is Forget for a point whose manifest cannot be read.
+func ForgetLost(ctx context.Context, c *catalog.Catalog, e *Unreadable, reason string) error {
+	sid, err := e.Session()
+	if err != nil {
+		return fmt.Errorf("forget point %s: its manifest is not what cannot be read: %w", e.ID, err)
+	}
+	return forget(ctx, c, sid, reason)
+}
+
+func forget(ctx context.Context, c *catalog.Catalog, sid ledger.SID, reason string) error {
 	tombstone := ledger.Forget{Version: ledger.Version, Time: c.Now(), Reason: reason}
 	err := c.WithReserve(ctx, func(ctx context.Context) error {
-		return c.Write(ctx, ledger.ForgetName(e.sid), parity.Forget, tombstone)
+		return c.Write(ctx, ledger.ForgetName(sid), parity.Forget, tombstone)
 	})
 	if err != nil && !record.IsTaken(err) {
-		return fmt.Errorf("forget point %s: %w", e.ID, err)
+		return fmt.Errorf("forget point %s: %w", sid.Rand, err)
 	}
 	return nil
 }

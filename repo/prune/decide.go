@@ -17,10 +17,10 @@ const runEntries = 256 << 10
 
 // decide turns the marks into the plan.
 func (r *round) decide(context.Context) error {
-	if r.unknown {
+	if len(r.missing) > 0 {
 		r.marker.Lost(true)
 		r.survey.Blocked = append(r.survey.Blocked, ledger.Reason{
-			Rule: "P1", Object: r.c.Index.Missing()[0], Why: "this segment of the index cannot be read: repair the index",
+			Rule: "P1", Object: r.missing[0], Why: "this segment of the index cannot be read: repair the index",
 		})
 	}
 	r.plan = r.marker.Decide(nil)

@@ -43,7 +43,7 @@ type round struct {
 	others  []string                // names of labels, confirmations and tombstones
 	live    *index.Marks
 	again   *index.Marks
-	unknown bool // a segment could not be read
+	missing []string // segments that could not be read when the index was listed
 
 	wroteRuns bool // in a session of this round, which the next one collects
 }
@@ -131,8 +131,8 @@ func (r *round) listSlots(ctx context.Context) error {
 		return err
 	}
 	if r.opts.DryRun {
-		for _, e := range r.opts.Without {
-			forgotten[e.Session()] = true
+		for _, sid := range r.opts.Without {
+			forgotten[sid] = true
 		}
 	}
 	r.listing.Forgets = slices.Collect(maps.Keys(forgotten))
@@ -228,7 +228,7 @@ func (r *round) listIndex(ctx context.Context) error {
 	if err := r.c.Refresh(ctx); err != nil {
 		return err
 	}
-	r.unknown = len(r.c.Index.Missing()) > 0
+	r.missing = r.c.Index.Missing() // a read that fails later looks again, and may find that they are gone
 	r.packs = map[string]index.Pack{}
 	for _, listed := range r.c.Index.Segments() {
 		segment := ledger.Segment{Name: listed.Name, Packs: make([]string, len(listed.Packs))}

@@ -22,7 +22,6 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
-	"holdfast/repo/points"
 	"holdfast/repo/record"
 	"holdfast/repo/session"
 )
@@ -49,8 +48,9 @@ type Options struct {
 	Reencrypt  bool            // also repack what is sealed by an older key
 	DeadAfter  time.Duration   // silence of a session elsewhere; 0: DefaultDeadAfter
 	DryRun     bool            // decide and report, change nothing
-	Without    []points.Entry  // of a dry run: as if these points had been forgotten
+	Without    []ledger.SID    // of a dry run: as if these points had been forgotten
 	Lock       bool            // the place locks objects: lock what is needed for as long again, from now
+	Leaving    map[string]bool // of Lock: objects beside those that prune knows which are not to be locked again
 	Src        string          // source name of the pruner's own sessions
 	Who        session.Options // of the pruner's own sessions; its Locks tell which sessions are dead
 	Progress   func(Progress)  // may be nil; called from one goroutine at a time
@@ -237,14 +237,14 @@ func (r *round) overtaken(ctx context.Context) error {
 	if view.Number != r.view.Number {
 		return errAgain
 	}
-	if !r.unknown {
+	if len(r.missing) == 0 {
 		return nil
 	}
 	names, err := r.c.List(ctx, ledger.Indexes)
 	if err != nil {
 		return err
 	}
-	for _, name := range r.c.Index.Missing() {
+	for _, name := range r.missing {
 		if _, listed := slices.BinarySearch(names, name); !listed {
 			return errAgain
 		}

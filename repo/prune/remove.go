@@ -134,7 +134,7 @@ func (r *round) prolong(ctx context.Context) error {
 func (r *round) worthALock(ctx context.Context) (names []string, err error) {
 	err = r.c.Backend.List(ctx, "", func(info backend.Info) error {
 		_, live := r.plan.Live[info.Name]
-		passing := isPack(info.Name) && !live || strings.HasPrefix(info.Name, ledger.Sessions)
+		passing := isPack(info.Name) && !live || strings.HasPrefix(info.Name, ledger.Sessions) || r.opts.Leaving[info.Name]
 		if ledger.IsOurs(info.Name) && !passing && !r.view.MayRemove(info.Name) {
 			names = append(names, info.Name)
 		}

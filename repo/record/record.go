@@ -36,6 +36,7 @@ type Store struct {
 	Follow     func(ctx context.Context) error
 	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
 	OnHealed   func(name string) // told each time a read had to heal an object
+	OnUnlisted func(packs int)   // told when a read had to find packs that the index does not list
 }
 
 // Write seals v as a record object and takes its name for ever. It returns

@@ -3,6 +3,7 @@ package recovery
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,9 @@ var ErrEmptyPolicy = errors.New("the policy is empty")
 // the word of one or the other.
 var ErrStaleClock = errors.New("the clock and the newest point do not fit together")
 
+// ErrNeeded: the point is part of a chain that a point which stays is restored by.
+var ErrNeeded = errors.New("another recovery point needs it")
+
 // staleAfter is how old the newest point may be before a policy wants to be asked
 // twice.
 const staleAfter = 7 * 24 * time.Hour
@@ -24,7 +28,7 @@ type Policy struct {
 }
 
 // IsEmpty reports whether the policy keeps nothing at all.
-func (p Policy) IsEmpty() bool { return p == Policy{} }
+func (p Policy) IsEmpty() bool { return p.Last <= 0 }
 
 // Judged is a point and what a policy says of it.
 type Judged struct {
@@ -33,9 +37,12 @@ type Judged struct {
 	Reasons []string // why it is kept, or why not; never empty
 }
 
-// Judge applies the policy to points, ordered oldest first, source by source. It
-// is pure: what is kept is kept for a reason that it names. Errors: ErrEmptyPolicy.
-func (p Policy) Judge(points []*Point, pinned func(*Point) bool) ([]Judged, error) {
+// Judge applies the policy to those of points, ordered oldest first, that are
+// asked about (nil: all), source by source, and returns them in their order. It is
+// pure: what is kept is kept for a reason that it names. The newest point of a
+// source, pinned points, and whatever a point that stays is restored by, are kept
+// by any policy. Errors: ErrEmptyPolicy.
+func (p Policy) Judge(points []*Point, asked, pinned func(*Point) bool) ([]Judged, error) {
 	if p.IsEmpty() {
 		return nil, ErrEmptyPolicy
 	}
@@ -43,6 +50,10 @@ func (p Policy) Judge(points []*Point, pinned func(*Point) bool) ([]Judged, erro
 	out := make([]Judged, len(points))
 	for i := len(points) - 1; i >= 0; i-- {
 		point := points[i]
+		if asked != nil && !asked(point) {
+			out[i] = Judged{Point: point, Keep: true} // of no concern, but it may stand on one that is
+			continue
+		}
 		source := sourceKey(point)
 		var why []string
 		if after[source] == 0 {
@@ -56,11 +67,63 @@ func (p Policy) Judge(points []*Point, pinned func(*Point) bool) ([]Judged, erro
 		}
 		after[source]++
 		out[i] = Judged{Point: point, Keep: len(why) > 0, Reasons: why}
-		if len(why) == 0 {
+	}
+	keepChains(out)
+	for i := range out {
+		if !out[i].Keep {
 			out[i].Reasons = []string{fmt.Sprintf("older than the last %d", p.Last)}
 		}
 	}
-	return out, nil
+	return slices.DeleteFunc(out, func(j Judged) bool { return asked != nil && !asked(j.Point) }), nil
+}
+
+// Base is the id of the point without which p cannot be restored: what a
+// differential or a log backup of a database stands on. Every other point is
+// complete in itself, whatever it was read against, and has none ("").
+func (p *Point) Base() string {
+	if p.Kind == SQLDiff || p.Kind == SQLLog {
+		return p.Parent
+	}
+	return ""
+}
+
+// keepChains keeps what kept points stand on, all the way down.
+func keepChains(judged []Judged) {
+	byID := map[string]int{}
+	for i, j := range judged {
+		byID[j.Point.ID] = i
+	}
+	for i := range judged {
+		if !judged[i].Keep {
+			continue
+		}
+		for above := i; ; {
+			base, there := byID[judged[above].Point.Base()]
+			if !there {
+				break
+			}
+			known := judged[base].Keep
+			judged[base].Keep = true
+			if why := "needed by " + judged[above].Point.ID; base != above && !slices.Contains(judged[base].Reasons, why) {
+				judged[base].Reasons = append(judged[base].Reasons, why)
+			}
+			if known {
+				break // its own chain is, or will be, followed for itself
+			}
+			above = base
+		}
+	}
+}
+
+// NeededBy returns ErrNeeded if one of points that is not itself to go stands on
+// one that is.
+func NeededBy(points []*Point, going func(id string) bool) error {
+	for _, p := range points {
+		if base := p.Base(); base != "" && !going(p.ID) && going(base) {
+			return fmt.Errorf("point %s: %s of %s stands on it: %w", base, p.ID, p.Source, ErrNeeded)
+		}
+	}
+	return nil
 }
 
 // sourceKey tells sources apart by what they really are; all kinds of backups of

@@ -70,6 +70,9 @@ func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksRe
 	for listed := range c.Index.Packs() {
 		known[listed.Name()] = listed
 	}
+	if opts.Progress != nil {
+		opts.Progress(0, len(names))
+	}
 	for i, name := range names {
 		if err := p.look(ctx, name, known); err != nil {
 			if p.s != nil {

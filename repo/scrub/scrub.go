@@ -188,6 +188,19 @@ func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed [
 		s.found(Finding{Object: name, What: what})
 		return nil
 	}
+	err := s.writeBack(ctx, name, damaged, fixed)
+	if ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
+		return errors.Join(err, ctx.Err())
+	}
+	if err != nil { // one that cannot be mended does not keep the others from it
+		s.found(Finding{Object: name, What: what + "; it could not be healed: " + err.Error()})
+		return nil
+	}
+	s.found(Finding{Object: name, What: what, Healed: true})
+	return nil
+}
+
+func (s *scrubber) writeBack(ctx context.Context, name string, damaged, fixed []byte) error {
 	write := s.be.PutIfAbsent // a copy that was missing
 	if damaged != nil {
 		if err := s.be.Put(ctx, ledger.Quarantine+name, damaged); err != nil {
@@ -198,7 +211,6 @@ func (s *scrubber) mend(ctx context.Context, name, what string, damaged, fixed [
 	if err := write(ctx, name, fixed); err != nil {
 		return fmt.Errorf("heal %s: %w", name, err)
 	}
-	s.found(Finding{Object: name, What: what, Healed: true})
 	return nil
 }
 

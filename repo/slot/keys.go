@@ -223,7 +223,31 @@ func (k *Keys) Replace(ctx context.Context, key New) (string, error) {
 	if _, err = k.remove(ctx, old); errors.Is(err, ErrUnknown) {
 		err = nil // somebody else has removed it
 	}
+	if err == nil {
+		err = k.dropTwins(ctx, id, key.Secret)
+	}
 	return id, err
+}
+
+// dropTwins removes the other slots that the secret opens: one that an
+// interrupted change has left would let it in when it is changed again.
+func (k *Keys) dropTwins(ctx context.Context, id string, secret seal.Secret) error {
+	ids, err := IDs(ctx, k.Backend)
+	if err != nil {
+		return err
+	}
+	for _, other := range ids {
+		if other == id {
+			continue
+		}
+		if _, err := try(ctx, k.Backend, ledger.Keys+other, secret); err != nil {
+			continue // another's, or damaged: nothing is known of it
+		}
+		if _, err := k.remove(ctx, other); err != nil && !errors.Is(err, ErrUnknown) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove removes the slot whose id begins with id, at least four digits, and

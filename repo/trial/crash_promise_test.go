@@ -24,8 +24,8 @@ import (
 // keep holds what is found against what was promised: every point that was
 // reported restores to the byte, what else is listed holds a content that some
 // source had, and a check that reads all data is clean. tolerate says of a
-// verdict that it is what the script had done to the repository itself.
-func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool) error {
+// verdict that it is what the script had done to the repository itself; blind, that restores may miss chunks then.
+func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool, blind bool) error {
 	r, err := p.open(ctx)
 	if errors.Is(err, repo.ErrNoRepository) && len(p.made) == 0 && p.notes["founded"] == "" {
 		return nil
@@ -53,7 +53,7 @@ func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool) er
 			return fmt.Errorf("point %s was pinned and is not", e.ID)
 		}
 		got, err := readBack(ctx, r, e.Point)
-		if tolerated && errors.Is(err, repo.ErrMissing) {
+		if tolerated && blind && errors.Is(err, repo.ErrMissing) {
 			continue // until the index is repaired
 		}
 		if err != nil {
@@ -160,26 +160,24 @@ func (a *audit) slots(ctx context.Context) error {
 func (a *audit) packs(ctx context.Context) error {
 	var errs []error
 	where := map[blob.ID]string{}
-	for _, prefix := range []string{ledger.Data, ledger.Meta} {
-		names, err := objects(ctx, a.be, prefix)
+	names, err := a.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		a.listed[name] = true
+		table, err := a.table(ctx, name)
 		if err != nil {
-			return err
+			errs = append(errs, fmt.Errorf("audit: %w", err))
 		}
-		for _, name := range names {
-			a.listed[name] = true
-			table, err := a.table(ctx, name)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("audit: %w", err))
+		for _, e := range table {
+			if !a.needed.Has(e.ID) {
+				errs = append(errs, fmt.Errorf("audit: chunk %.8s in %s is needed by nothing", e.ID, name))
 			}
-			for _, e := range table {
-				if !a.needed.Has(e.ID) {
-					errs = append(errs, fmt.Errorf("audit: chunk %.8s in %s is needed by nothing", e.ID, name))
-				}
-				if other, twice := where[e.ID]; twice {
-					errs = append(errs, fmt.Errorf("audit: chunk %.8s is in %s and in %s", e.ID, name, other))
-				}
-				where[e.ID] = name
+			if other, twice := where[e.ID]; twice {
+				errs = append(errs, fmt.Errorf("audit: chunk %.8s is in %s and in %s", e.ID, name, other))
 			}
+			where[e.ID] = name
 		}
 	}
 	if len(where) != len(a.needed) {
@@ -213,6 +211,29 @@ func (a *audit) segment(ctx context.Context, name string) ([]string, error) {
 		names = append(names, p.Name())
 	}
 	return names, nil
+}
+
+// published names the packs that any segment lists.
+func (a *audit) published(ctx context.Context) (packs []string, err error) {
+	segments, err := objects(ctx, a.be, ledger.Indexes)
+	for _, name := range segments {
+		var listed []string
+		if listed, err = a.segment(ctx, name); err != nil {
+			break
+		}
+		packs = append(packs, listed...)
+	}
+	return packs, err
+}
+
+// all names the packs that are there.
+func (a *audit) all(ctx context.Context) ([]string, error) {
+	data, err := objects(ctx, a.be, ledger.Data)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := objects(ctx, a.be, ledger.Meta)
+	return append(data, meta...), err
 }
 
 // index: the segments list all packs, and nothing that is gone.

@@ -3,12 +3,14 @@ package trial_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
+	"holdfast/repo/parity"
 )
 
 // script is one command and the history before it.
@@ -19,6 +21,13 @@ type script struct {
 	// tolerate says that a verdict of check right after the crash is what
 	// before had done to the repository, for act to mend.
 	tolerate func(*repo.Report) bool
+	// blind: until act has mended the index a restore may miss chunks.
+	blind bool
+	// beside: a session on another machine is open all the time; it leans on
+	// the point that notes call old, and commits after the crash.
+	beside bool
+	// every: an ordinary run strikes each so many operations; 0: all of them.
+	every int
 	// resumes: act stores content. What it had published before it was
 	// interrupted is not stored a second time.
 	resumes bool
@@ -84,13 +93,13 @@ func dropped(name string) func(ctx context.Context, p *process) error {
 
 // interrupted stores a point's content up to the commit. The process then dies,
 // or gives up in good order.
-func interrupted(data []byte, dies bool) func(ctx context.Context, p *process) error {
+func interrupted(source string, data []byte, dies bool) func(ctx context.Context, p *process) error {
 	return func(ctx context.Context, p *process) error {
 		victim := p.site.process(p.be, "")
 		defer victim.end()
 		return victim.with(ctx, func(r *repo.Repository) error {
 			ctx, cancel := context.WithCancel(ctx)
-			s, _, err := victim.upload(ctx, r, vmB, data)
+			s, _, err := victim.upload(ctx, r, source, data)
 			if err == nil {
 				err = s.Flush(ctx)
 			}
@@ -106,10 +115,41 @@ func interrupted(data []byte, dies bool) func(ctx context.Context, p *process) e
 	}
 }
 
+// hung leaves a session of a process that does nothing any more and lives until
+// before is over.
+func hung(ctx context.Context, p *process) error {
+	victim := p.site.process(p.be, "")
+	victim.dead = func() bool { return !p.alive() }
+	return victim.with(ctx, func(r *repo.Repository) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		_, _, err := victim.upload(ctx, r, "vm/hung", dayThree)
+		return err
+	})
+}
+
+// lostUnneeded takes away the packs of the maps that an interrupted run has left:
+// no point needs them, but its segment also lists chunks that are needed.
+func lostUnneeded(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		e, err := r.Find(ctx, p.notes[vmA])
+		if err != nil {
+			return err
+		}
+		names, err := objects(ctx, p.be, ledger.Meta)
+		for _, name := range names {
+			if err == nil && !strings.Contains(name, e.SID) {
+				err = p.be.Delete(ctx, name)
+			}
+		}
+		return err
+	})
+}
+
 // scripts are all commands that change a repository. A new command is one more
 // entry.
 func scripts() []script {
-	return append(append(writing(), maintaining()...), keeping()...)
+	return slices.Concat(writing(), maintaining(), keeping(), keyed(), moving())
 }
 
 func writing() []script {
@@ -117,9 +157,9 @@ func writing() []script {
 		{name: "init", before: func(context.Context, *process) error { return nil }, act: initAgain},
 		{name: "first backup", before: founded(0), act: backedUp(vmA, dayOne), resumes: true},
 		{name: "second backup", before: founded(1), act: backedUp(vmA, dayTwo), resumes: true},
-		{name: "two sources", before: founded(1), act: twoSources, resumes: true},
-		{name: "resume after giving up", before: then(founded(1), interrupted(other, false)), act: backedUp(vmB, other), resumes: true},
-		{name: "resume after a kill", before: then(founded(1), interrupted(other, true)), act: backedUp(vmB, other), resumes: true},
+		{name: "two sources", before: founded(1), act: twoSources},
+		{name: "resume after giving up", before: then(founded(1), interrupted(vmB, other, false)), act: backedUp(vmB, other), resumes: true},
+		{name: "resume after a kill", before: then(founded(1), interrupted(vmB, other, true)), act: backedUp(vmB, other), resumes: true},
 		{
 			name:   "backup over packs of runs",
 			before: then(founded(1), pruned, backedUp(vmB, other), pruned, pruned),
@@ -133,7 +173,7 @@ func maintaining() []script {
 		{name: "forget", before: then(founded(1), noted("old"), backedUp(vmA, dayTwo)), act: dropped("old")},
 		{name: "forget and prune", before: then(founded(1), noted("old"), backedUp(vmA, dayTwo), backedUp(vmB, other)), act: then(dropped("old"), dropped(vmB), pruned)},
 		{name: "prune with repack", before: then(founded(1), noted("old"), backedUp(vmA, dayThree), dropped("old")), act: pruned},
-		{name: "prune after a kill", before: then(founded(2), interrupted(other, true)), act: pruned},
+		{name: "prune after a kill", before: then(founded(2), interrupted(vmB, other, true)), act: pruned},
 		{name: "runs merged", before: then(founded(1), pruned, backedUp(vmB, other), pruned, backedUp(vmA, dayTwo), backedUp(vmA, dayThree)), act: then(pruned, pruned)},
 		{name: "prune of a history", before: then(founded(1), noted("old"), backedUp(vmA, dayTwo), pruned, dropped("old"), backedUp(vmB, other), pruned, dropped(vmB), backedUp(vmA, dayThree)), act: pruned},
 	}
@@ -141,13 +181,38 @@ func maintaining() []script {
 
 func keeping() []script {
 	return []script{
-		{name: "index lost and repaired", before: then(founded(2), lost(ledger.Indexes)), act: repaired, tolerate: always},
-		{name: "index of runs lost and repaired", before: then(founded(2), pruned, backedUp(vmB, other), pruned, lost(ledger.Indexes)), act: repaired, tolerate: always},
+		{name: "index lost and repaired", before: then(founded(2), lost(ledger.Indexes)), act: repaired, tolerate: always, blind: true},
+		{name: "index of runs lost and repaired", before: then(founded(2), pruned, backedUp(vmB, other), pruned, lost(ledger.Indexes)), act: repaired, tolerate: always, blind: true},
+		{
+			name:   "segment that lists a lost pack repaired",
+			before: then(founded(0), interrupted(vmB, dayOne, false), backedUp(vmA, dayTwo), lostUnneeded), act: repaired, tolerate: always,
+		},
 		{name: "label", before: founded(2), act: labelled},
+		{name: "packs repaired", before: then(frail, founded(2), torn(ledger.Data), torn(ledger.Meta)), act: salvaged, tolerate: always},
+		{name: "scrub heals", before: then(founded(1), scratched), act: scrubbed, tolerate: healable},
+	}
+}
+
+func keyed() []script {
+	return []script{
 		{name: "key added", before: founded(1), act: keyAdded},
 		{name: "key removed", before: then(founded(1), keyAdded), act: keyRemoved},
 		{name: "password changed", before: founded(1), act: keyReplaced},
-		{name: "scrub heals", before: then(founded(1), scratched), act: scrubbed, tolerate: healable},
+		{name: "keys rotated", before: then(founded(1), keyAdded), act: rotated},
+		{name: "sealed anew", before: then(founded(1), rotated, backedUp(vmB, other)), act: resealed},
+	}
+}
+
+func moving() []script {
+	return []script{
+		{name: "copy", before: then(founded(1), elsewhere), act: copied},
+		{
+			name: "rescue from a batch that waits", beside: true,
+			before: then(founded(1), noted("old"), backedUp(vmB, other), hung, pruned, dropped("old")), act: pruned,
+		},
+		{name: "prune beside an open session", before: then(founded(1), noted("old"), backedUp(vmB, other), dropped("old")), act: pruned, beside: true},
+		{name: "a day", every: 9, before: then(founded(1), pruned, noted("old"), backedUp(vmA, dayTwo), elsewhere), act: then(
+			backedUp(vmB, other), labelled, dropped("old"), pruned, backedUp(vmA, dayThree), dropped(vmB), keyAdded, rotated, pruned, repaired, copied, resealed, scrubbed)},
 	}
 }
 
@@ -300,6 +365,81 @@ func scratched(ctx context.Context, p *process) error {
 		}
 	}
 	return nil
+}
+
+// frail: no parity protects what is stored from now on.
+func frail(_ context.Context, p *process) error {
+	p.notes["parity"] = "off"
+	return nil
+}
+
+// torn breaks the footer of the first pack below prefix: its table cannot be
+// read any more, its chunks can.
+func torn(prefix string) func(ctx context.Context, p *process) error {
+	return func(ctx context.Context, p *process) error {
+		store, ok := backend.As[*mem.Backend](p.be)
+		if !ok {
+			return errors.New("only a store in memory can be torn")
+		}
+		names, err := objects(ctx, p.be, prefix)
+		if err != nil {
+			return err
+		}
+		return store.Damage(names[0], func(object []byte) []byte { object[len(object)-parity.PageBytes-1] ^= 4; return object })
+	}
+}
+
+func salvaged(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		_, err := r.RepairPacks(ctx, false, nil)
+		return err
+	})
+}
+
+func rotated(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		_, err := r.RotateKeys(ctx)
+		return err
+	})
+}
+
+// resealed leaves nothing that only an older root seals.
+func resealed(ctx context.Context, p *process) error {
+	return p.with(ctx, func(r *repo.Repository) error {
+		_, err := r.Prune(ctx, repo.PruneOptions{Reencrypt: true})
+		return err
+	})
+}
+
+// elsewhere makes another repository with a point.
+func elsewhere(ctx context.Context, p *process) error {
+	p.aside = newSite(newStore(), 4711)
+	return founded(2)(ctx, p.aside.process(p.aside.store, ""))
+}
+
+// copied copies the other repository's points.
+func copied(ctx context.Context, p *process) error {
+	from := p.aside.process(p.aside.store, "")
+	defer from.end()
+	return from.with(ctx, func(there *repo.Repository) error {
+		return p.with(ctx, func(here *repo.Repository) error {
+			points, _, err := there.Points(ctx)
+			if err != nil {
+				return err
+			}
+			c := here.CopierFrom(there, nil)
+			for _, e := range points {
+				data := p.aside.made[e.ID]
+				p.known = append(p.known, data)
+				made, err := c.Copy(ctx, e)
+				if err != nil {
+					return err
+				}
+				p.made[made.ID] = data
+			}
+			return nil
+		})
+	})
 }
 
 func scrubbed(ctx context.Context, p *process) error {

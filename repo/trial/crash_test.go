@@ -8,15 +8,14 @@ import (
 	"hash/maphash"
 	mrand "math/rand/v2"
 	"os"
-	"slices"
 	"testing"
 
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/fault"
 	"holdfast/repo/backend/mem"
-	"holdfast/repo/ledger"
-	"holdfast/repo/parity"
+	"holdfast/repo/blob"
+	"holdfast/repo/recovery"
 )
 
 // long is set for the nightly run: more seeds, every bit.
@@ -137,6 +136,17 @@ func newTrial(ctx context.Context, s script, seed uint64) (*trial, error) {
 	return &trial{script: s, base: base, from: store, seed: seed, digest: maphash.MakeSeed(), seen: map[uint64]bool{}}, nil
 }
 
+// stride is the step from one operation that is struck to the next.
+func (tr *trial) stride() int {
+	if long() {
+		return 1
+	}
+	if testing.Short() {
+		return max(12, 3*tr.every)
+	}
+	return max(1, tr.every)
+}
+
 // stage is a fresh copy of what before has made.
 func (tr *trial) stage() (*site, *mem.Backend) {
 	store := tr.from.CrashClone(mem.CrashOptions{})
@@ -152,7 +162,11 @@ func (tr *trial) calls(ctx context.Context) ([]fault.Call, error) {
 	if err := tr.act(ctx, p); err != nil {
 		return nil, fmt.Errorf("undisturbed: %w", err)
 	}
-	return count.Calls(), nil
+	calls := count.Calls()
+	if err := p.keep(ctx, nil, false); err != nil {
+		return nil, fmt.Errorf("undisturbed: %w", err)
+	}
+	return calls, nil
 }
 
 // TestCrashAtEveryOperation: T1 of the programme. Whatever operation of
@@ -172,7 +186,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 				must(t, err)
 				calls, err := tr.calls(t.Context())
 				must(t, err)
-				for at := range calls {
+				for at := 0; at < len(calls); at += tr.stride() {
 					for _, b := range blows(at + 1) {
 						tr.strike(t, b, calls[at])
 					}
@@ -184,10 +198,66 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	t.Logf("%d scripts, %d operations, %d crashes, %d different states examined", len(scripts()), points, runs, states)
 }
 
-// strike runs the script under one blow and examines all that it may leave.
+// neighbour is a machine with an open session, over whatever the store is by now.
+type neighbour struct {
+	backend.Backend
+	*process
+	repo  *repo.Repository
+	open  *repo.Session
+	point *recovery.Point
+}
+
+// beside begins a session that needs the content of the point called old and
+// has stored only what is new.
+func (tr *trial) openBeside(ctx context.Context, s *site, store backend.Backend) (*neighbour, error) {
+	if !tr.script.beside {
+		return nil, nil
+	}
+	n := &neighbour{Backend: store}
+	far := s.fork(store, tr.seed+3000)
+	far.locks = (&lockTable{}).fork()
+	far.locks.held = map[string]*process{}
+	n.process = far.process(n, "")
+	var err error
+	if n.repo, err = n.process.open(ctx); err != nil {
+		return nil, err
+	}
+	n.open, n.point, err = n.upload(ctx, n.repo, "vm/far", dayOne)
+	return n, err
+}
+
+// finish commits the neighbour's session to what the store has become.
+func (n *neighbour) finish(ctx context.Context, s *site, store backend.Backend) error {
+	if n == nil {
+		return nil
+	}
+	defer n.repo.Close()
+	defer n.process.end()
+	n.Backend = store
+	if err := n.open.Commit(ctx, n.point); err != nil {
+		n.open.Abort()
+		return fmt.Errorf("the session beside: %w", err)
+	}
+	s.made[n.point.ID], s.known = dayOne, append(s.known, dayOne)
+	return nil
+}
+
+// strike runs the script under one blow and examines all that it may leave. With
+// a session beside, which can be continued once only, each outcome has its run.
 func (tr *trial) strike(t *testing.T, b blow, call fault.Call) {
+	for pick := 0; ; pick++ {
+		if more := tr.strikeOnce(t, b, call, pick); !more || !tr.script.beside {
+			return
+		}
+	}
+}
+
+func (tr *trial) strikeOnce(t *testing.T, b blow, call fault.Call, pick int) (more bool) {
 	ctx := t.Context()
 	s, store := tr.stage()
+	far, err := tr.openBeside(ctx, s, store)
+	must(t, err)
+	must(t, store.Sync(ctx))
 	broken := fault.New(store, fault.Options{Plan: b.plan})
 	cache := ""
 	if b.name == "after" {
@@ -195,7 +265,7 @@ func (tr *trial) strike(t *testing.T, b blow, call fault.Call) {
 	}
 	p := s.process(broken, cache)
 	p.dead = broken.Stopped
-	err := tr.act(ctx, p)
+	err = tr.act(ctx, p)
 	p.end()
 	if err != nil && !errors.Is(err, fault.ErrInjected) {
 		t.Errorf("%s %s: ended with %v", b.name, call, err)
@@ -206,14 +276,18 @@ func (tr *trial) strike(t *testing.T, b blow, call fault.Call) {
 	}
 	found, err := outcomes(ctx, store, luck)
 	must(t, err)
+	if tr.script.beside {
+		more, found = pick+1 < len(found), found[pick:min(pick+1, len(found))]
+	}
 	for _, o := range found {
 		tr.runs++
 		key := tr.state(ctx, s, o.store, cache)
-		if tr.seen[key] {
+		if tr.seen[key] && far == nil {
 			continue
 		}
 		tr.seen[key] = true
-		if err := tr.aftermath(ctx, s.fork(o.store, tr.seed+2000), o.store, cache); err != nil {
+		killed := b.plan.Stop && (o.name == "kept" || o.name == "lost")
+		if err := tr.aftermath(ctx, s.fork(o.store, tr.seed+2000), o.store, cache, far, killed); err != nil {
 			t.Errorf("%s %s (operation %d, seed %d), %s: %v", b.name, call, b.plan.At, tr.seed, o.name, err)
 			if tr.bad++; tr.bad > 4 {
 				t.FailNow()
@@ -221,6 +295,7 @@ func (tr *trial) strike(t *testing.T, b blow, call fault.Call) {
 		}
 		cache = "" // the others find none
 	}
+	return more
 }
 
 // state is a digest of all that the aftermath depends on.
@@ -238,7 +313,7 @@ func (tr *trial) state(ctx context.Context, s *site, store backend.Backend, cach
 }
 
 // aftermath is what the next processes find, and do.
-func (tr *trial) aftermath(ctx context.Context, s *site, store backend.Backend, cache string) error {
+func (tr *trial) aftermath(ctx context.Context, s *site, store backend.Backend, cache string, far *neighbour, killed bool) error {
 	run := func(what, cache string, do func(p *process) error) error {
 		p := s.process(store, cache)
 		defer p.end()
@@ -249,14 +324,20 @@ func (tr *trial) aftermath(ctx context.Context, s *site, store backend.Backend, 
 	}
 	tolerate := func(rep *repo.Report) bool { return onlyCopies(rep) || tr.tolerate != nil && tr.tolerate(rep) }
 	return steps(
-		func() error { return run("next", cache, func(p *process) error { return p.keep(ctx, tolerate) }) },
+		func() error {
+			return run("next", cache, func(p *process) error { return p.keep(ctx, tolerate, tr.blind) })
+		},
 		func() error { return run("again", cache, func(p *process) error { return tr.act(ctx, p) }) },
+		func() error { return far.finish(ctx, s, store) },
 		func() error { return run("mend", "", func(p *process) error { return scrubbed(ctx, p) }) },
-		func() error { return run("resumed", "", func(p *process) error { return tr.noneTwice(ctx, p) }) },
+		func() error {
+			return run("resumed", "", func(p *process) error { return tr.noneTwice(ctx, p, killed) })
+		},
 		func() error { return run("further backup", cache, backupLater(ctx)) },
 		func() error { return run("first prune", "", func(p *process) error { return p.prune(ctx) }) },
 		func() error { return run("second prune", cache, func(p *process) error { return p.prune(ctx) }) },
-		func() error { return run("at last", "", func(p *process) error { return p.keep(ctx, nil) }) },
+		func() error { return run("last scrub", "", func(p *process) error { return scrubbed(ctx, p) }) },
+		func() error { return run("at last", "", func(p *process) error { return p.keep(ctx, nil, false) }) },
 		func() error { return run("at last", cache, func(p *process) error { return p.audit(ctx) }) },
 	)
 }
@@ -265,8 +346,9 @@ func backupLater(ctx context.Context) func(p *process) error {
 	return func(p *process) error { return p.backup(ctx, vmA, repaint(dayThree, 77, 0)) }
 }
 
-// noneTwice: I5. What an interrupted run had published was not stored again.
-func (tr *trial) noneTwice(ctx context.Context, p *process) error {
+// noneTwice: I5. What an interrupted run had published was not stored again;
+// nor, if it was killed, what it had stored and not come to publish.
+func (tr *trial) noneTwice(ctx context.Context, p *process, killed bool) error {
 	if !tr.resumes {
 		return nil
 	}
@@ -275,34 +357,26 @@ func (tr *trial) noneTwice(ctx context.Context, p *process) error {
 		if err != nil {
 			return err
 		}
-		names, err := objects(ctx, p.be, ledger.Indexes)
+		packs, err := a.published(ctx)
+		if killed && err == nil {
+			packs, err = a.all(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		type place struct{ pack, chunk string }
-		known := map[string]place{}
-		for _, name := range names {
-			packs, err := a.segment(ctx, name)
+		where := map[blob.ID]string{}
+		for _, name := range packs {
+			table, err := a.table(ctx, name)
 			if err != nil {
 				return err
 			}
-			for _, listed := range packs {
-				table, err := a.table(ctx, listed)
-				if err != nil {
-					return err
+			for _, e := range table {
+				if other, twice := where[e.ID]; twice && other != name {
+					return fmt.Errorf("chunk %.8s was stored again: in %s and in %s", e.ID, other, name)
 				}
-				for _, e := range table {
-					id := fmt.Sprintf("%x", e.ID[:])
-					if was, twice := known[id]; twice && was.pack != listed {
-						return fmt.Errorf("chunk %.8s was stored again: in %s and in %s", id, was.pack, listed)
-					}
-					known[id] = place{listed, id}
-				}
+				where[e.ID] = name
 			}
 		}
 		return nil
 	})
 }
-
-var _ = slices.Sorted[string]
-var _ = parity.Index

@@ -24,6 +24,7 @@ import (
 	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
+	"holdfast/repo/session"
 	"holdfast/repo/stream"
 )
 
@@ -71,6 +72,7 @@ type site struct {
 	known   [][]byte          // contents that a point may hold
 	pinned  map[string]bool   // points reported as pinned
 	notes   map[string]string // of the script: ids by name
+	aside   *site             // another repository, to copy from; nobody writes to it
 	locks   *lockTable
 	random  *dice
 	clock   *watch
@@ -174,8 +176,15 @@ func (p *process) State(sid string) ledger.Lock {
 	return ledger.LockFree
 }
 
+// Settled takes away what a dead process has left.
+func (p *process) Settled(sid string) {
+	p.locks.mu.Lock()
+	defer p.locks.mu.Unlock()
+	delete(p.locks.held, sid)
+}
+
 func (p *process) options() repo.Options {
-	return repo.Options{Now: p.clock.Now, Rand: p.random, Host: "here", Program: "holdfast trial", PID: 1, CacheDir: p.cache, Locks: p}
+	return repo.Options{Now: p.clock.Now, Rand: p.random, Host: "here", Program: "holdfast trial", PID: 1, CacheDir: p.cache, Locks: func(string) session.Locks { return p }}
 }
 
 // open opens the repository with the secret that fits.
@@ -200,7 +209,8 @@ func (p *process) with(ctx context.Context, do func(r *repo.Repository) error) e
 }
 
 func (p *process) init(ctx context.Context) error {
-	r, err := repo.Init(ctx, p.be, repo.InitParams{DiskChunkBytes: siteChunk, Keys: []repo.NewKey{{Secret: p.secrets[0]}}}, p.options())
+	params := repo.InitParams{DiskChunkBytes: siteChunk, Keys: []repo.NewKey{{Secret: p.secrets[0]}}, Parity: p.notes["parity"]}
+	r, err := repo.Init(ctx, p.be, params, p.options())
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,9 @@ import (
 	"holdfast/vmware/task"
 )
 
-// ErrLeft means that a virtual machine that a dead restore left could not be
-// removed and is still there.
-var ErrLeft = errors.New("virtual machine of a dead restore could not be removed")
+// ErrLeft means that a virtual machine of a restore that is dead or has failed could
+// not be removed and is still there.
+var ErrLeft = errors.New("virtual machine of an unfinished restore could not be removed")
 
 // Options say what may be removed. Host is required.
 type Options struct {

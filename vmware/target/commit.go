@@ -1,11 +1,13 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
+	"time"
 
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
@@ -55,7 +57,8 @@ func (p *placed) Commit(ctx context.Context) error {
 			return fmt.Errorf("power on %q: %w", p.plan.Name, err)
 		}
 	}
-	return p.dropOld(ctx)
+	p.dropOld(ctx)
+	return nil
 }
 
 // setting is an advanced setting; an empty value takes it away.
@@ -135,16 +138,27 @@ func (p *placed) makeRoom(ctx context.Context) error {
 }
 
 // dropOld deletes the old VM, last of all. That this fails does not undo the
-// restore: the new VM is in its place.
-func (p *placed) dropOld(ctx context.Context) error {
+// restore, for the new VM is in its place; but it is told.
+func (p *placed) dropOld(ctx context.Context) {
 	if p.plan.old == nil || !p.target.opt.DeleteOld {
-		return nil
+		return
 	}
 	p.renamed = false // from here on nothing is taken back
-	if err := p.destroy(ctx, p.plan.old.Ref); err != nil {
-		p.target.opt.Log.Warn("the old VM could not be deleted; it is left beside", "vm", p.plan.Replaces, "error", err)
+	p.target.opt.Log.Info("delete the old VM", "vm", p.plan.Replaces, "aside", p.marker.Aside)
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
+	defer cancel()
+	// A deletion that has begun goes on without us, so an interrupt waits for it:
+	// only its end tells whether something is left.
+	err := p.destroy(ctx, clean, p.plan.old.Ref, p.target.opt.Retry)
+	if err == nil || fault.Is(err, &types.ManagedObjectNotFound{}) {
+		return
 	}
-	return nil
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	left := path.Join(path.Dir(p.plan.Replaces), p.marker.Aside)
+	p.target.opt.Log.Warn("the old VM could not be deleted", "vm", left, "was", p.plan.Replaces, "error", err)
+	p.target.opt.Incomplete(fmt.Sprintf("the old VM could not be deleted and is left as %s: %v", left, err))
 }
 
 func (p *placed) rename(ctx context.Context, ref types.ManagedObjectReference, name string) error {
@@ -155,13 +169,15 @@ func (p *placed) rename(ctx context.Context, ref types.ManagedObjectReference, n
 	return p.wait(ctx)(res.Returnval, nil)
 }
 
-func (p *placed) destroy(ctx context.Context, ref types.ManagedObjectReference) error {
-	return p.target.opt.Retry.Do(ctx, task.Busy, func(ctx context.Context) error {
+// destroy deletes a VM or a folder. It begins as long as ctx lasts, and waits for
+// what it began as long as patience does.
+func (p *placed) destroy(ctx, patience context.Context, ref types.ManagedObjectReference, retry task.Retry) error {
+	return retry.Do(ctx, task.Busy, func(ctx context.Context) error {
 		res, err := methods.Destroy_Task(ctx, p.client(), &types.Destroy_Task{This: ref})
 		if err != nil {
 			return err
 		}
-		return p.wait(ctx)(res.Returnval, nil)
+		return p.wait(patience)(res.Returnval, nil)
 	})
 }
 
@@ -183,15 +199,17 @@ func powerOn(ctx context.Context, c soap.RoundTripper, ref types.ManagedObjectRe
 	return res.Returnval, nil
 }
 
-// Abort removes everything that Create made and puts the old VM's name back.
+// Abort removes everything that Create made and puts the old VM's name back. Errors
+// wrap leftover.ErrLeft when the VM cannot be removed because its lease is lost.
 func (p *placed) Abort(ctx context.Context) error {
 	var errs []error
+	lost := p.leaseLost(ctx)
 	if p.lease != nil {
 		errs = append(errs, p.lease.Abort(ctx)) // takes the VM with it
 		p.lease = nil
 	}
 	if p.vm != nil {
-		errs = append(errs, p.remove(ctx))
+		errs = append(errs, p.remove(ctx, lost))
 	}
 	if p.renamed {
 		errs = append(errs, p.rename(ctx, p.plan.old.Ref, p.plan.old.Name))
@@ -215,11 +233,29 @@ func (p *placed) removeFolder(ctx context.Context, ref types.ManagedObjectRefere
 	if len(f.ChildEntity) > 0 {
 		return nil
 	}
-	return p.destroy(ctx, ref)
+	return p.destroy(ctx, ctx, ref, p.target.opt.Retry)
 }
 
+// leaseLost is true when there should be a lease but this session cannot see it:
+// a lease belongs to the session that opened it, and ours has been another since.
+func (p *placed) leaseLost(ctx context.Context) bool {
+	if p.lease == nil {
+		return false
+	}
+	var l mo.HttpNfcLease
+	err := property.DefaultCollector(p.client()).RetrieveOne(ctx, p.lease.Ref, []string{"state"}, &l)
+	return fault.Is(err, &types.ManagedObjectNotFound{})
+}
+
+// lostTries are few, and their pauses short: a lease that nobody can end keeps its
+// VM for minutes.
+const (
+	lostTries = 3
+	lostPause = time.Second
+)
+
 // remove deletes the new VM, if the end of the lease did not.
-func (p *placed) remove(ctx context.Context) error {
+func (p *placed) remove(ctx context.Context, lost bool) error {
 	m, err := p.read(ctx, "runtime.powerState")
 	if fault.Is(err, &types.ManagedObjectNotFound{}) {
 		return nil
@@ -233,9 +269,17 @@ func (p *placed) remove(ctx context.Context) error {
 			return e
 		}
 	}
-	err = p.destroy(ctx, *p.vm)
-	if fault.Is(err, &types.ManagedObjectNotFound{}) {
+	retry := p.target.opt.Retry
+	if lost {
+		retry = task.Retry{Tries: lostTries, First: cmp.Or(min(retry.First, lostPause), lostPause), Limit: lostPause}
+	}
+	err = p.destroy(ctx, ctx, *p.vm, retry)
+	switch {
+	case fault.Is(err, &types.ManagedObjectNotFound{}):
 		return nil
+	case lost && fault.Is(err, &types.TaskInProgress{}):
+		return fmt.Errorf("the VM %q is left: its import was lost with the session, and the server gives it up within minutes; then vm cleanup, or the next restore, removes what is still there: %w: %w",
+			p.plan.ImportName, leftover.ErrLeft, err)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware"
@@ -361,5 +363,127 @@ func TestMarkerIsNotBackedUp(t *testing.T) {
 	must(t, err)
 	if _, marked := b.settings(b.find("again").Ref)[leftover.Key]; marked {
 		t.Error("the restored VM carries a marker")
+	}
+}
+
+// TestOldVMThatCannotBeDeletedIsTold: the restore is done, but not all that was
+// asked for, and the operator must hear what is left under which name.
+func TestOldVMThatCannotBeDeletedIsTold(t *testing.T) {
+	b := newBench(t)
+	must(t, b.vm.PowerOff())
+	b.lab.FailSOAP(lab.SOAPFault{Method: "Destroy_Task", VM: "web01-replaced-r1", Count: -1, Fault: &types.NoPermission{}})
+	var left []string
+	_, err := b.restore(target.Options{Overwrite: true, DeleteOld: true, Incomplete: func(reason string) { left = append(left, reason) }})
+	must(t, err)
+	if len(left) != 1 || !strings.Contains(left[0], "/DC0/vm/web01-replaced-r1") || !strings.Contains(left[0], "NoPermission") {
+		t.Errorf("told was %q", left)
+	}
+	if b.names() != "web01 web01-replaced-r1" || b.find("web01-replaced-r1").Ref != b.vm.Ref() {
+		t.Fatalf("VMs are %s", b.names())
+	}
+	b.same("web01")
+}
+
+// TestInterruptAtTheDeletionOfTheOldVMIsTold, before the server heard of it. A
+// deletion that has begun is waited for: then nothing is left, and nothing told.
+func TestInterruptAtTheDeletionOfTheOldVMIsTold(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		b := newBench(t)
+		must(t, b.vm.PowerOff())
+		ctx, interrupt := context.WithCancel(b.ctx)
+		b.ctx = ctx
+		b.proxy(&soapProxy{
+			before: func(req soap.HasFault) error {
+				if _, ok := req.(*methods.Destroy_TaskBody); ok && !begun {
+					interrupt()
+					return context.Canceled
+				}
+				return nil
+			},
+			after: func(res soap.HasFault) {
+				if _, ok := res.(*methods.Destroy_TaskBody); ok {
+					interrupt()
+				}
+			},
+		})
+		var left []string
+		_, err := b.restore(target.Options{Overwrite: true, DeleteOld: true, Incomplete: func(reason string) { left = append(left, reason) }})
+		must(t, err)
+		want := "web01 web01-replaced-r1"
+		if begun {
+			want = "web01"
+		}
+		if got := b.names(); got != want || len(left) != len(strings.Fields(want))-1 {
+			t.Fatalf("begun %v: VMs are %s, told was %q", begun, got, left)
+		}
+		if !begun && !strings.Contains(left[0], "/DC0/vm/web01-replaced-r1") {
+			t.Errorf("told was %q", left)
+		}
+	}
+}
+
+// TestOldVMThatSomebodyElseDeletedIsNoWarning: what is gone is not left.
+func TestOldVMThatSomebodyElseDeletedIsNoWarning(t *testing.T) {
+	b := newBench(t)
+	must(t, b.vm.PowerOff())
+	deleted := false
+	b.proxy(&soapProxy{before: func(req soap.HasFault) error {
+		if _, ok := req.(*methods.Destroy_TaskBody); ok && !deleted {
+			deleted = true
+			b.delete()
+		}
+		return nil
+	}})
+	var left []string
+	_, err := b.restore(target.Options{Overwrite: true, DeleteOld: true, Incomplete: func(reason string) { left = append(left, reason) }})
+	must(t, err)
+	if b.names() != "web01" || len(left) != 0 {
+		t.Fatalf("VMs are %s, told was %q", b.names(), left)
+	}
+}
+
+// TestLostSessionOfAnUploadIsAnHonestFailure: the lease went with the session and
+// nobody can end it. What it keeps from being removed is named, and not waited for.
+func TestLostSessionOfAnUploadIsAnHonestFailure(t *testing.T) {
+	b := newBench(t)
+	_, err := b.restore(target.Options{Name: "new", Retry: task.Retry{Tries: 50}}, func(step string) error {
+		if step == "created" {
+			b.lab.ExpireSessions()
+		}
+		return nil
+	})
+	if !errors.Is(err, leftover.ErrLeft) {
+		t.Fatalf("got %v", err)
+	}
+	for _, part := range []string{`"new-holdfast-r1"`, "within minutes", "vm cleanup", "next restore"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %v", part, err)
+		}
+	}
+	if n := b.lab.Counts().Calls["Destroy_Task"]; n < 2 || n > 3 {
+		t.Errorf("the removal was tried %d times", n)
+	}
+	if b.leftover().Name != "new-holdfast-r1" || b.names() != "new-holdfast-r1 web01" {
+		t.Errorf("VMs are %s", b.names())
+	}
+	// Another restore to the name need not wait either.
+	_, err = b.restore(target.Options{Name: "new", Alive: none, Run: snapshot.Run{Host: "h", ID: "r2"}})
+	must(t, err)
+	b.same("new")
+}
+
+// TestBusyVMIsWaitedForWhenTheLeaseIsThere: only a lost lease makes that futile.
+func TestBusyVMIsWaitedForWhenTheLeaseIsThere(t *testing.T) {
+	b := newBench(t)
+	b.lab.FailSOAP(lab.SOAPFault{Method: "Destroy_Task", Count: 10, Fault: &types.TaskInProgress{}})
+	broken := errors.New("broken")
+	_, err := b.restore(target.Options{Name: "new", Retry: task.Retry{Tries: 20}}, func(step string) error {
+		if step == "verified" {
+			return broken
+		}
+		return nil
+	})
+	if !errors.Is(err, broken) || errors.Is(err, leftover.ErrLeft) || b.names() != "web01" {
+		t.Fatalf("%v; VMs are %s", err, b.names())
 	}
 }

@@ -286,27 +286,25 @@ func (p *placed) Verify(ctx context.Context, item recovery.Item, src restore.Dis
 	return "checksum of the upload by the server", nil
 }
 
-// checksum asks the lease for its manifest. A server without one is no error.
+// checksum compares a disk with the server's manifest. A server without one is no
+// error.
 func (p *placed) checksum(ctx context.Context, t *transfer) (bool, error) {
-	if p.lease == nil {
+	// The answer is kept for the other disks: the first disk to be verified
+	// completes the lease, which may not be asked any more then.
+	if p.manifest != nil || p.lease == nil {
+		return match(p.manifest, t)
+	}
+	res, err := methods.HttpNfcLeaseGetManifest(ctx, p.client(), &types.HttpNfcLeaseGetManifest{This: p.lease.Ref})
+	if err != nil {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
 		return false, nil
 	}
-	// The answer is kept: a lease that is complete may not be asked any more,
-	// and the first disk to be verified completes it.
-	if p.manifest == nil {
-		res, err := methods.HttpNfcLeaseGetManifest(ctx, p.client(), &types.HttpNfcLeaseGetManifest{This: p.lease.Ref})
-		if err != nil {
-			if ctx.Err() != nil {
-				return false, context.Cause(ctx)
-			}
-			return false, nil
-		}
-		if len(p.todo) == 0 {
-			p.manifest = res.Returnval
-		}
-		return match(res.Returnval, t)
+	if len(p.todo) == 0 {
+		p.manifest = res.Returnval
 	}
-	return match(p.manifest, t)
+	return match(res.Returnval, t)
 }
 
 // match finds a disk in the server's manifest and compares it with what was sent.

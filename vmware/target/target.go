@@ -84,6 +84,9 @@ type Options struct {
 	// Read opens an item of the point that is not inline in its manifest. It is
 	// needed for the configuration, which may be too large for that.
 	Read func(ctx context.Context, item recovery.Item) (io.ReadCloser, error)
+	// Incomplete is told, in a sentence, what a restore that is done all the same did
+	// not do of what was asked for. May be nil. It is called during Commit.
+	Incomplete func(reason string)
 	// Run is who restores; its ID is required and tells apart what this restore makes.
 	Run snapshot.Run
 	// Alive tells which runs of this machine live. With it, what dead restores of
@@ -109,6 +112,9 @@ func New(s *vmware.Session, opt Options) *Target {
 		if *p == "" {
 			*p = PolicyAuto
 		}
+	}
+	if opt.Incomplete == nil {
+		opt.Incomplete = func(string) {}
 	}
 	if opt.To == "" {
 		opt.To = ToNew
@@ -314,6 +320,7 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, items []reco
 	if err != nil {
 		return err
 	}
+	var saw []string
 	res, err := spec.Build(saved, spec.Options{
 		Name: plan.ImportName, InstanceUUID: plan.UUID, BiosUUID: plan.BiosUUID,
 		Home: plan.Home, Datastores: plan.at.stores, PortGroups: attrs.PortGroups,
@@ -321,6 +328,7 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, items []reco
 		KeepMAC: func(mac string) bool { return t.opt.MAC == PolicyKeep || t.opt.MAC == PolicyAuto && !macs[mac] },
 		Backing: func(network string) (types.BaseVirtualDeviceBackingInfo, error) {
 			name := network
+			saw = append(saw, network)
 			if to := t.opt.Networks[network]; to != "" {
 				name = to
 			}
@@ -337,6 +345,12 @@ func (t *Target) specify(ctx context.Context, plan *Plan, w *world, items []reco
 	}
 	if err != nil {
 		return err
+	}
+	for old := range t.opt.Networks {
+		// A VM that was meant for another network must not come up on the old one.
+		if !slices.Contains(saw, old) {
+			plan.conflict(fmt.Errorf("no network card of the saved VM is on %q (they are on %q): %w: %w", old, saw, ErrPlace, spec.ErrNetwork))
+		}
 	}
 	plan.config, plan.Disks, plan.Cards = res.Spec, res.Disks, res.Cards
 	plan.Warnings = append(plan.Warnings, res.Warnings...)

@@ -2,6 +2,7 @@ package target_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func (b *bench) restore(opt target.Options, between ...func(step string) error) 
 	if opt.Run.ID == "" {
 		opt.Run = snapshot.Run{Host: "h", ID: "r1"}
 	}
-	opt.Retry = task.Retry{Tries: 5, First: time.Millisecond, Limit: 10 * time.Millisecond}
+	opt.Retry = task.Retry{Tries: cmp.Or(opt.Retry.Tries, 5), First: time.Millisecond, Limit: 10 * time.Millisecond}
 	step := func(name string) error {
 		for _, f := range between {
 			if err := f(name); err != nil {
@@ -182,7 +183,8 @@ func (b *bench) restore(opt target.Options, between ...func(step string) error) 
 	if err := step("created"); err != nil {
 		return nil, err
 	}
-	written := 0
+	// All is written before anything is verified: that is the engine's order.
+	var disks []recovery.Item
 	for _, it := range b.point.Items {
 		if !it.IsDisk() {
 			if err := placed.WriteStream(b.ctx, it, bytes.NewReader(it.Inline)); err != nil {
@@ -193,15 +195,16 @@ func (b *bench) restore(opt target.Options, between ...func(step string) error) 
 		if opt.DiskKeys != nil && it.Key != opt.DiskKeys[0] {
 			continue
 		}
-		src := memory{bytes.NewReader(b.disks[it.Name])}
-		if err := placed.WriteDisk(b.ctx, it, src); err != nil {
+		if err := placed.WriteDisk(b.ctx, it, b.source(it)); err != nil {
 			return nil, err
 		}
-		if err := step(fmt.Sprint("written ", written)); err != nil {
+		if err := step(fmt.Sprint("written ", len(disks))); err != nil {
 			return nil, err
 		}
-		written++
-		text, err := placed.Verify(b.ctx, it, src)
+		disks = append(disks, it)
+	}
+	for _, it := range disks {
+		text, err := placed.Verify(b.ctx, it, b.source(it))
 		if err != nil {
 			return nil, err
 		}
@@ -212,6 +215,8 @@ func (b *bench) restore(opt target.Options, between ...func(step string) error) 
 	}
 	return how, placed.Commit(b.ctx)
 }
+
+func (b *bench) source(it recovery.Item) memory { return memory{bytes.NewReader(b.disks[it.Name])} }
 
 func (b *bench) find(name string) vmware.VM {
 	b.t.Helper()

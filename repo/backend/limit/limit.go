@@ -42,9 +42,10 @@ type bucket struct {
 	paid time.Time // when all that was booked will have been paid for
 }
 
-// book adds n bytes and waits until they are paid for. Who gives up waiting
-// gives back nothing: the bytes may have moved already.
-func (b *bucket) book(ctx context.Context, n int) error {
+// book adds n bytes and waits until they are paid for. Who gives up waiting gives
+// back what was not paid yet, if moved is false: bytes that will never move must not
+// hold up what follows, which may be the clean-up of an interrupted run.
+func (b *bucket) book(ctx context.Context, n int, moved bool) error {
 	if b.bytesPerSec <= 0 || n == 0 {
 		return ctx.Err()
 	}
@@ -53,7 +54,8 @@ func (b *bucket) book(ctx context.Context, n int) error {
 	if b.paid.Before(now) {
 		b.paid = now // an idle line saves nothing up
 	}
-	b.paid = b.paid.Add(time.Duration(float64(n) / float64(b.bytesPerSec) * float64(time.Second)))
+	cost := time.Duration(float64(n) / float64(b.bytesPerSec) * float64(time.Second))
+	b.paid = b.paid.Add(cost)
 	wait := b.paid.Sub(now)
 	b.mu.Unlock()
 
@@ -63,6 +65,11 @@ func (b *bucket) book(ctx context.Context, n int) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
+		if !moved {
+			b.mu.Lock()
+			b.paid = b.paid.Add(-min(cost, max(0, wait-time.Since(now))))
+			b.mu.Unlock()
+		}
 		return ctx.Err()
 	}
 }
@@ -94,7 +101,7 @@ func (v versioned) GetVersion(ctx context.Context, name, id string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	if err := v.b.down.book(ctx, len(data)); err != nil {
+	if err := v.b.down.book(ctx, len(data), true); err != nil {
 		return nil, fmt.Errorf("get version of %s: %w", name, err)
 	}
 	return data, nil
@@ -102,7 +109,7 @@ func (v versioned) GetVersion(ctx context.Context, name, id string) ([]byte, err
 
 // Put implements backend.Backend.
 func (b *Backend) Put(ctx context.Context, name string, data []byte) error {
-	if err := b.up.book(ctx, len(data)); err != nil {
+	if err := b.up.book(ctx, len(data), false); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	return b.inner.Put(ctx, name, data)
@@ -110,7 +117,7 @@ func (b *Backend) Put(ctx context.Context, name string, data []byte) error {
 
 // PutIfAbsent implements backend.Backend.
 func (b *Backend) PutIfAbsent(ctx context.Context, name string, data []byte) error {
-	if err := b.up.book(ctx, len(data)); err != nil {
+	if err := b.up.book(ctx, len(data), false); err != nil {
 		return fmt.Errorf("put new %s: %w", name, err)
 	}
 	return b.inner.PutIfAbsent(ctx, name, data)
@@ -122,7 +129,7 @@ func (b *Backend) Get(ctx context.Context, name string, offset, length int64) ([
 	if err != nil {
 		return nil, err
 	}
-	if err := b.down.book(ctx, len(data)); err != nil {
+	if err := b.down.book(ctx, len(data), true); err != nil {
 		return nil, fmt.Errorf("get %s: %w", name, err)
 	}
 	return data, nil

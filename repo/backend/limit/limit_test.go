@@ -116,3 +116,24 @@ func TestContextEndsTheWaitBeforeAnythingMoves(t *testing.T) {
 		}
 	})
 }
+
+// TestUploadThatWasGivenUpHoldsNobodyUp: an interrupted run still has something
+// small to write.
+func TestUploadThatWasGivenUpHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(mem.New(), 1000, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := b.Put(ctx, "big", make([]byte, 3600_000)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("put: %v", err)
+		}
+		d := took(func() {
+			if err := b.Put(t.Context(), "small", make([]byte, 1000)); err != nil {
+				t.Error(err)
+			}
+		})
+		if d != time.Second {
+			t.Errorf("a small object waited for one that never came: %v", d)
+		}
+	})
+}

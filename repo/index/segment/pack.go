@@ -192,8 +192,11 @@ func (p Pack) check() error {
 }
 
 // holds reports whether offset and stored lie within the pack object.
-func (p Pack) holds(offset, stored uint32) bool {
-	return stored > 0 && uint64(offset)+uint64(stored) <= uint64(p.Bytes)
+func (p Pack) holds(offset, stored uint32) bool { return fits(p.Bytes, offset, stored) }
+
+// fits reports whether offset and stored lie within a pack object of that size.
+func fits(bytes, offset, stored uint32) bool {
+	return stored > 0 && uint64(offset)+uint64(stored) <= uint64(bytes)
 }
 
 // outside is the error for an entry that its pack cannot hold.

@@ -17,6 +17,7 @@ import (
 type Segment struct {
 	r       io.ReaderAt
 	packs   []Pack
+	bytes   []uint32 // sizes of the packs: what every row is held against
 	fences  []Key
 	entries uint64
 }
@@ -76,6 +77,7 @@ func ReadAt(r io.ReaderAt, b []byte, at int64) error {
 
 func (s *Segment) loadPacks(b []byte) error {
 	s.packs = make([]Pack, 0, len(b)/packBytes)
+	s.bytes = make([]uint32, 0, len(b)/packBytes)
 	sid, entries := "", uint64(0)
 	for ; len(b) > 0; b = b[packBytes:] {
 		p, err := getPack(b, sid)
@@ -85,7 +87,8 @@ func (s *Segment) loadPacks(b []byte) error {
 		if n := len(s.packs); n > 0 && Compare(s.packs[n-1], p) >= 0 {
 			return fmt.Errorf("pack %s out of order: %w", p.Name(), ErrCorrupt)
 		}
-		s.packs, sid, entries = append(s.packs, p), p.SID, entries+uint64(p.Count)
+		s.packs, s.bytes = append(s.packs, p), append(s.bytes, p.Bytes)
+		sid, entries = p.SID, entries+uint64(p.Count)
 	}
 	if entries != s.entries {
 		return fmt.Errorf("%d entries where packs tell %d: %w", s.entries, entries, ErrConservation)
@@ -156,20 +159,30 @@ func (s *Segment) Find(key Key, fn func(r Row, at int) bool) error {
 			return err
 		}
 		n := sort.Search(count, func(j int) bool { return compareKeys(Key(page[j*entryBytes:][:16]), key) >= 0 })
-		for ; n < count; n++ {
-			r := getRow(page[n*entryBytes:])
-			if r.Key != key {
-				break
-			}
-			if err := s.checkRow(r); err != nil {
-				return err
-			}
-			if !fn(r, i*pageEntries+n) {
-				return nil
-			}
+		more, err := s.rowsOf(key, page[:], i, n, count, fn)
+		if !more || err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// rowsOf calls fn for the rows of key in page i, which has count rows, from row
+// n on, and reports whether fn wants more.
+func (s *Segment) rowsOf(key Key, page []byte, i, n, count int, fn func(r Row, at int) bool) (bool, error) {
+	for ; n < count; n++ {
+		r := getRow(page[n*entryBytes:])
+		if r.Key != key {
+			break
+		}
+		if err := s.checkRow(r); err != nil {
+			return false, err
+		}
+		if !fn(r, i*pageEntries+n) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // checkPage checks that page is whole and that it is the page of fence i, and
@@ -186,7 +199,7 @@ func (s *Segment) checkPage(i int, page []byte) (int, error) {
 }
 
 func (s *Segment) checkRow(r Row) error {
-	if int64(r.Pack) >= int64(len(s.packs)) || !s.packs[r.Pack].holds(r.Offset, r.Stored) {
+	if int64(r.Pack) >= int64(len(s.bytes)) || !fits(s.bytes[r.Pack], r.Offset, r.Stored) {
 		return fmt.Errorf("entry %x outside its pack: %w", r.Key, ErrCorrupt)
 	}
 	return nil

@@ -65,6 +65,19 @@ func (u *Union) Find(seg int, key Key) (at int, ok bool, err error) {
 	return at, ok, err
 }
 
+// FindSorted is Find for n ascending keys at once: fn is told of each key(i) that
+// segment number seg has a row of for the union. Costs and errors are those of
+// Segment.FindSorted.
+func (u *Union) FindSorted(seg, n int, key func(i int) Key, fn func(i, at int)) error {
+	return u.segs[seg].FindSorted(n, key, func(i int, r Row, place int) bool {
+		if u.to[seg][r.Pack] < 0 {
+			return true
+		}
+		fn(i, place)
+		return false
+	})
+}
+
 // Walk calls fn for each row of the union in order, with the number of the
 // segment it is in and its place there (see Segment.Find). The row's ordinal is
 // one of Packs. Pages are read in sequence and checked, with at most 1 MiB of

@@ -87,6 +87,7 @@ func TestUnionEqualsModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		unionEquals(t, u, segs, model(left))
+		sortedEquals(t, u, segs, model(left))
 	})
 }
 

@@ -1,0 +1,191 @@
+package cmd
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// canaryCase is how one command is run.
+type canaryCase struct {
+	args    func(r *canaryRun) []string
+	repo    bool // it opens the repository, so a wrong password and a bucket that lies are failures
+	new     bool // it makes one
+	vcenter bool // it logs in
+	once    bool // it is slow, or has nothing to do with secrets: one way will do
+	serves  bool // it runs until it is interrupted
+	// made is the file, or "stdout", that holds a new secret by right; the secret
+	// must be nowhere else. "" for none.
+	made string
+}
+
+// words are arguments that need nothing of the run.
+func words(line string) func(*canaryRun) []string {
+	return func(*canaryRun) []string { return strings.Fields(line) }
+}
+
+// inDir is words with a path of the run's directory at the end.
+func inDir(line, name string) func(*canaryRun) []string {
+	return func(r *canaryRun) []string { return append(strings.Fields(line), r.path(name)) }
+}
+
+// onFile is words with a file of the world at the end.
+func onFile(line, name string) func(*canaryRun) []string {
+	return func(r *canaryRun) []string { return append(strings.Fields(line), filepath.Join(r.w.dir, name)) }
+}
+
+// canaryCases are the cases of each command.
+func canaryCases() map[string][]canaryCase {
+	repo := func(args func(*canaryRun) []string) []canaryCase { return []canaryCase{{args: args, repo: true}} }
+	vm := func(args func(*canaryRun) []string) []canaryCase { return []canaryCase{{args: args, vcenter: true}} }
+	both := func(args func(*canaryRun) []string) []canaryCase {
+		return []canaryCase{{args: args, repo: true, vcenter: true}}
+	}
+	first := func(r *canaryRun) string { return r.w.points[0] }
+	return map[string][]canaryCase{
+		"init": {{args: inDir("init --new-key-file", "made"), new: true, made: "made"}},
+		"key add": {
+			{args: onFile("key add --new-password-file", "new password"), repo: true},
+			{args: inDir("key add --new-key-file", "made"), repo: true, made: "made"},
+		},
+		"key export": {
+			{args: inDir("key export -o", "made"), repo: true, made: "made"},
+			{args: words("key export -o -"), repo: true, made: "stdout"},
+			{args: words("key export --no-key"), repo: true},
+		},
+		"key list":     repo(words("key list")),
+		"key passwd":   repo(onFile("key passwd --new-password-file", "new password")),
+		"key remove":   repo(func(r *canaryRun) []string { return []string{"key", "remove", r.w.spare} }),
+		"key rotate":   repo(words("key rotate")),
+		"points":       repo(words("points")),
+		"show":         repo(words("show latest:a")),
+		"diff":         repo(func(r *canaryRun) []string { return []string{"diff", r.w.points[0], r.w.points[1]} }),
+		"dump":         repo(words("dump latest:a")),
+		"tag":          repo(words("tag latest:a --add x")),
+		"pin":          repo(words("pin latest:a")),
+		"unpin":        repo(words("unpin latest:a")),
+		"check":        repo(words("check --read-data")),
+		"scrub":        {{args: words("scrub --heal")}},
+		"repair index": repo(words("repair index")),
+		"repair packs": repo(words("repair packs")),
+		"forget":       repo(func(r *canaryRun) []string { return []string{"forget", first(r), "--prune"} }),
+		"prune":        repo(words("prune")),
+		"stats":        repo(words("stats")),
+		"copy":         repo(inDir("copy --from-repo", "from")),
+		"backup image": repo(onFile("backup image", "a.raw")),
+		"backup vm":    both(words("backup vm web01 --parallel 1")),
+		"restore disk": repo(inDir("restore disk latest:a -o", "back.raw")),
+		"restore vm": both(func(r *canaryRun) []string {
+			return []string{"restore", "vm", "latest:web01", "--name", "copy-" + r.number}
+		}),
+		"vm list":       vm(words("vm list")),
+		"vm cbt status": vm(words("vm cbt status web01")),
+		"vm cbt enable": vm(words("vm cbt enable web01")),
+		"vm cbt reset":  vm(words("vm cbt reset web01")),
+		"vm cleanup":    vm(words("vm cleanup --older-than 0s")),
+		"demo":          {{args: words("demo --size 64M"), once: true}},
+		"lab serve":     {{args: words("lab serve"), serves: true, once: true}},
+		"config show":   {{args: words("config show --origin")}},
+		"completion":    {{args: words("completion bash"), once: true}, {args: words("completion powershell"), once: true}},
+		"man":           {{args: inDir("man", "man"), once: true}},
+		"version":       {{args: words("version"), once: true}},
+		"help":          {{args: words("help key export"), once: true}},
+	}
+}
+
+// try runs a case by every way to give the secrets, and in every trouble.
+func (w *canaryWorld) try(t *testing.T, c canaryCase) {
+	t.Helper()
+	ways := waysToOpen
+	if c.once {
+		ways = ways[1:2]
+	}
+	for _, way := range ways {
+		if got := w.one(t, c, way, nil, false); got.code != 0 && got.code != 3 {
+			t.Errorf("by %s: code %d\n%s%s", way.name, got.code, got.out, got.err)
+		}
+	}
+	for _, way := range waysToOpen[:2] { // as text, and as JSON
+		w.one(t, c, way, nil, true)
+		for name, trouble := range w.troubles(way) {
+			if !trouble.hits(c) {
+				continue
+			}
+			if got := w.one(t, c, way, trouble.env, false); got.code == 0 || got.code == 2 || !strings.Contains(got.err, trouble.says) {
+				t.Errorf("%s, by %s: code %d\n%s%s", name, way.name, got.code, got.out, got.err)
+			}
+		}
+		r := w.begin(t, way)
+		if got := r.run(append(c.args(r), append(slices.Clone(way.flags), "--nonsense="+w.password)...)...); got.code != 1 {
+			t.Errorf("a flag that is none: code %d", got.code)
+		}
+		r.search(t)
+	}
+}
+
+// trouble is a way to fail.
+type trouble struct {
+	env  []string
+	hits func(c canaryCase) bool
+	says string // on standard error, to be sure that it was this that failed
+}
+
+func (w *canaryWorld) troubles(way wayToOpen) map[string]trouble {
+	wrong := url.URL{Scheme: "https", Host: w.lab.URL().Host, User: url.UserPassword(w.lab.User(), w.wrong)}
+	echo := url.URL{Scheme: "https", Host: strings.TrimPrefix(w.vcenter.URL, "https://"), User: url.UserPassword(w.lab.User(), w.lab.Password())}
+	opens := func(c canaryCase) bool { return c.repo }
+	logs := func(c canaryCase) bool { return c.vcenter }
+	bucket := []string{"HOLDFAST_REPOSITORY=s3:" + w.bucket.URL + "/bucket"}
+	return map[string]trouble{
+		"a wrong password":     {[]string{"HOLDFAST_PASSWORD=" + w.wrong, "HOLDFAST_KEY_FILE="}, opens, "wrong password"},
+		"a bucket that echoes": {bucket, func(c canaryCase) bool { return c.repo || c.new }, "s3"},
+		"a bucket that echoes, credentials in a file": {append(bucket, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=",
+			"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(w.dir, "aws")), func(c canaryCase) bool { return c.repo || c.new }, "s3"},
+		"a refused login":        {[]string{"HOLDFAST_VCENTER_URL=" + wrong.String()}, logs, "vCenter"},
+		"a login that is echoed": {[]string{"HOLDFAST_VCENTER_URL=" + echo.String(), "HOLDFAST_VCENTER_THUMBPRINT=", "HOLDFAST_VCENTER_INSECURE=true"}, logs, "cannot parse"},
+		"nobody there":           {[]string{"HOLDFAST_VCENTER_URL=https://u:" + string(newCanary("", []byte(w.wrong)).cores[0]) + "@127.0.0.1:1"}, logs, "127.0.0.1:1"},
+	}
+}
+
+// one runs a case once and searches what it left.
+func (w *canaryWorld) one(t *testing.T, c canaryCase, way wayToOpen, env []string, interrupted bool) outcome {
+	t.Helper()
+	r := w.begin(t, way)
+	if c.new {
+		r.env = append(r.env, "HOLDFAST_REPOSITORY="+r.path("new"))
+	}
+	r.env = append(r.env, env...)
+	if interrupted || c.serves {
+		r.signals = make(chan os.Signal, 1)
+		r.signals <- os.Interrupt
+	}
+	if c.made != "" {
+		r.made = c.made
+		if c.made != "stdout" {
+			r.made = r.path(c.made)
+		}
+	}
+	got := r.run(append(c.args(r), way.flags...)...)
+	r.noteMade(t)
+	r.search(t)
+	return got
+}
+
+// noteMade makes canaries of the secrets that the run itself has made.
+func (r *canaryRun) noteMade(t *testing.T) {
+	t.Helper()
+	text := []byte(r.got.out)
+	if r.made != "stdout" {
+		var err error
+		if text, err = os.ReadFile(r.made); err != nil {
+			return // it failed before, or makes none
+		}
+	}
+	if !strings.Contains(string(text), "holdfast-key-1 ") && !strings.Contains(string(text), "row 1:") {
+		return // as JSON: see key_export.txtar
+	}
+	r.canaries = append(r.canaries, keyCanaries("the new key", text)...)
+}

@@ -1,0 +1,88 @@
+// Package heads remembers, on this machine, the newest point that was made or seen
+// of each source. A place of storage that hides or loses the newest manifest cannot
+// be told from one that never had it by looking at the place alone; who has seen
+// the point can tell (FORMAT.md §12).
+package heads
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"holdfast/repo/ledger"
+)
+
+const fileName = "heads.json"
+
+// Heads is the memory of one repository. The zero value, and one without a folder,
+// remembers nothing. It is a cache: a file that is lost or damaged is begun anew.
+type Heads struct {
+	mu   sync.Mutex
+	path string
+	seen map[string]string // src → sid
+}
+
+// Open reads what is remembered in dir; "" is no folder.
+func Open(dir string) *Heads {
+	h := &Heads{seen: map[string]string{}}
+	if dir == "" {
+		return h
+	}
+	h.path = filepath.Join(dir, fileName)
+	if text, err := os.ReadFile(h.path); err == nil {
+		if json.Unmarshal(text, &h.seen) != nil || h.seen == nil {
+			h.seen = map[string]string{}
+		}
+	}
+	return h
+}
+
+// Saw remembers the newest point of its source.
+func (h *Heads) Saw(sid ledger.SID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.path == "" || h.seen[sid.Src] == sid.String() {
+		return nil
+	}
+	h.seen[sid.Src] = sid.String()
+	text, err := json.Marshal(h.seen)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(h.path), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(h.path), fileName+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(text)
+	if closeErr := temp.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), h.path)
+	}
+	if err != nil {
+		os.Remove(temp.Name())
+		return fmt.Errorf("remember newest points: %w", err)
+	}
+	return nil
+}
+
+// Gone are the remembered points of src ("": of all sources) that are neither there
+// nor known to have been dropped.
+func (h *Heads) Gone(src string, there, dropped func(ledger.SID) bool) []ledger.SID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var gone []ledger.SID
+	for of, text := range h.seen {
+		sid, err := ledger.ParseSID(text)
+		if err == nil && (src == "" || src == of) && !there(sid) && !dropped(sid) {
+			gone = append(gone, sid)
+		}
+	}
+	return gone
+}

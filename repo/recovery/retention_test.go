@@ -1,0 +1,202 @@
+package recovery_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"holdfast/repo/recovery"
+)
+
+var day0 = time.Date(2026, 3, 1, 2, 0, 0, 0, time.UTC)
+
+// series makes points a day apart, the oldest first: "ID SOURCE [KIND [PARENT]]".
+func series(words ...string) []*recovery.Point {
+	var all []*recovery.Point
+	for i, w := range words {
+		f := append(strings.Fields(w), "", "")
+		p := &recovery.Point{ID: f[0], Source: f[1], Identity: f[1], Kind: recovery.Image, Time: day0.AddDate(0, 0, i), Parent: f[3]}
+		if f[2] != "" {
+			p.Kind = recovery.Kind(f[2])
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func none(*recovery.Point) bool { return false }
+
+// show is a judgement in a form to compare: "+" is kept, "-" goes.
+func show(judged []recovery.Judged) string {
+	var words []string
+	for _, j := range judged {
+		mark := "-"
+		if j.Keep {
+			mark = "+"
+		}
+		words = append(words, mark+j.Point.ID+" "+strings.Join(j.Reasons, ", "))
+	}
+	return strings.Join(words, "\n")
+}
+
+func wantJudged(t *testing.T, judged []recovery.Judged, err error, want ...string) {
+	t.Helper()
+	if got := show(judged); err != nil || got != strings.Join(want, "\n") {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, strings.Join(want, "\n"))
+	}
+}
+
+func TestPolicyCountsEachSourceForItself(t *testing.T) {
+	points := series("a1 image/a", "b1 image/b", "a2 image/a", "a3 image/a")
+	judged, err := recovery.Policy{Last: 2}.Judge(points, nil, none)
+	wantJudged(t, judged, err, "-a1 older than the last 2", "+b1 last, keep-last 2", "+a2 keep-last 2", "+a3 last, keep-last 2")
+	judged, err = recovery.Policy{Last: 1}.Judge(points, nil, func(p *recovery.Point) bool { return p.ID == "a1" || p.ID == "a3" })
+	wantJudged(t, judged, err, "+a1 pinned", "+b1 last, keep-last 1", "-a2 older than the last 1", "+a3 last, keep-last 1, pinned")
+}
+
+// TestSourceIsItsIdentityNotItsName: a VM that was made anew under an old name is
+// another source, and a VM that was renamed the same one.
+func TestSourceIsItsIdentityNotItsName(t *testing.T) {
+	points := series("a1 vm/web vm", "a2 vm/web vm", "a3 vm/web vm")
+	points[0].Identity, points[1].Identity, points[2].Identity = "old", "old", "new"
+	points[1].Source = "vm/renamed"
+	judged, err := recovery.Policy{Last: 1}.Judge(points, nil, none)
+	wantJudged(t, judged, err, "-a1 older than the last 1", "+a2 last, keep-last 1", "+a3 last, keep-last 1")
+	points[0].Identity, points[1].Identity, points[2].Identity = "same", "same", "same"
+	points[1].Kind = recovery.Image // an image that somebody named like a VM's instance is no VM
+	judged, err = recovery.Policy{Last: 1}.Judge(points, nil, none)
+	wantJudged(t, judged, err, "-a1 older than the last 1", "+a2 last, keep-last 1", "+a3 last, keep-last 1")
+}
+
+// TestPolicyNeverBreaksAKeptChain: a database's backups are one source, and what a
+// kept one is restored by stays, asked about or not.
+func TestPolicyNeverBreaksAKeptChain(t *testing.T) {
+	points := series("f1 sql/x/db sql-full", "l1 sql/x/db sql-log f1", "f2 sql/x/db sql-full", "d1 sql/x/db sql-diff f2", "l2 sql/x/db sql-log d1", "l3 sql/x/db sql-log l2")
+	judged, err := recovery.Policy{Last: 1}.Judge(points, nil, none)
+	wantJudged(t, judged, err, "-f1 older than the last 1", "-l1 older than the last 1", "+f2 needed by d1", "+d1 needed by l2", "+l2 needed by l3", "+l3 last, keep-last 1")
+	judged, err = recovery.Policy{Last: 1}.Judge(points, nil, func(p *recovery.Point) bool { return p.ID == "l1" })
+	wantJudged(t, judged, err, "+f1 needed by l1", "+l1 pinned", "+f2 needed by d1", "+d1 needed by l2", "+l2 needed by l3", "+l3 last, keep-last 1")
+	judged, err = recovery.Policy{Last: 1}.Judge(points, func(p *recovery.Point) bool { return p.Kind == recovery.SQLFull }, none)
+	wantJudged(t, judged, err, "+f1 needed by l1", "+f2 last, keep-last 1, needed by d1")
+
+	// The parent of a disk's point is only what it was read against.
+	disks := series("a1 vm/a vm", "a2 vm/a vm a1", "a3 vm/a vm a2")
+	judged, err = recovery.Policy{Last: 1}.Judge(disks, nil, none)
+	wantJudged(t, judged, err, "-a1 older than the last 1", "-a2 older than the last 1", "+a3 last, keep-last 1")
+
+	// A manifest that lies cannot make it run for ever.
+	round := series("x1 sql/x/db sql-log x2", "x2 sql/x/db sql-log x1", "x3 sql/x/db sql-log x3")
+	judged, err = recovery.Policy{Last: 2}.Judge(round, nil, none)
+	wantJudged(t, judged, err, "+x1 needed by x2", "+x2 keep-last 2, needed by x1", "+x3 last, keep-last 2")
+
+	for named, want := range map[string]error{"f1": recovery.ErrNeeded, "f1 l1": nil, "l1": nil, "l2": recovery.ErrNeeded, "f2 d1 l2": recovery.ErrNeeded, "f2 d1 l2 l3": nil, "": nil} {
+		going := strings.Fields(named)
+		if err := recovery.NeededBy(points, func(id string) bool { return slices.Contains(going, id) }); !errors.Is(err, want) {
+			t.Errorf("forget %q: %v, want %v", named, err, want)
+		}
+	}
+}
+
+func TestEmptyPolicyIsRefused(t *testing.T) {
+	for _, p := range []recovery.Policy{{}, {Last: -1}} {
+		if judged, err := p.Judge(series("a1 image/a"), nil, none); !errors.Is(err, recovery.ErrEmptyPolicy) || judged != nil {
+			t.Errorf("%+v: %v %v", p, judged, err)
+		}
+	}
+	if judged, err := (recovery.Policy{Last: 1}).Judge(nil, nil, none); err != nil || len(judged) != 0 {
+		t.Errorf("no points: %v %v", judged, err)
+	}
+}
+
+// TestPolicyProperties: whatever the points, each source keeps its newest, pins and
+// chains hold, more is never kept by asking for less, and the answer is in order.
+func TestPolicyProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		points := drawPoints(t)
+		pins := map[string]bool{}
+		for _, p := range points {
+			pins[p.ID] = rapid.IntRange(0, 9).Draw(t, "pin") == 0
+		}
+		pinned := func(p *recovery.Point) bool { return pins[p.ID] }
+		last := rapid.IntRange(1, 6).Draw(t, "last")
+		judged, err := recovery.Policy{Last: last}.Judge(points, nil, pinned)
+		if err != nil || len(judged) != len(points) {
+			t.Fatalf("%d judged of %d, %v", len(judged), len(points), err)
+		}
+		kept, after := map[string]bool{}, map[string]int{}
+		for i := len(judged) - 1; i >= 0; i-- {
+			j := judged[i]
+			if j.Point != points[i] || len(j.Reasons) == 0 {
+				t.Fatalf("%d: %+v", i, j)
+			}
+			kept[j.Point.ID] = j.Keep
+			must := after[j.Point.Identity] < last || pins[j.Point.ID]
+			if must && !j.Keep {
+				t.Fatalf("%s goes: %v", j.Point.ID, j.Reasons)
+			}
+			if j.Keep && !must && !strings.HasPrefix(j.Reasons[0], "needed by ") {
+				t.Fatalf("%s stays for no reason: %v", j.Point.ID, j.Reasons)
+			}
+			if after[j.Point.Identity] == 0 && j.Reasons[0] != "last" {
+				t.Fatalf("%s is the newest, and the reasons are %v", j.Point.ID, j.Reasons)
+			}
+			after[j.Point.Identity]++
+		}
+		if err := recovery.NeededBy(points, func(id string) bool { return !kept[id] }); err != nil {
+			t.Fatalf("a chain is broken: %v", err)
+		}
+		more, err := recovery.Policy{Last: last + 1}.Judge(points, nil, pinned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range more {
+			if judged[i].Keep && !more[i].Keep {
+				t.Fatalf("%s is kept by %d and not by %d", points[i].ID, last, last+1)
+			}
+		}
+	})
+}
+
+// drawPoints draws the points of some images and databases, the oldest first.
+func drawPoints(t *rapid.T) []*recovery.Point {
+	var points []*recovery.Point
+	newest := map[string]string{}
+	for i := range rapid.IntRange(0, 25).Draw(t, "points") {
+		source := rapid.SampledFrom([]string{"image/a", "image/b", "sql/x/d", "sql/x/e"}).Draw(t, "source")
+		p := &recovery.Point{ID: fmt.Sprintf("%04x", i), Source: source, Identity: source, Kind: recovery.Image, Time: day0.Add(time.Duration(i) * time.Hour), Parent: newest[source]}
+		if strings.HasPrefix(source, "sql/") {
+			p.Kind = rapid.SampledFrom([]recovery.Kind{recovery.SQLFull, recovery.SQLDiff, recovery.SQLLog}).Draw(t, "kind")
+		}
+		newest[source] = p.ID
+		points = append(points, p)
+	}
+	return points
+}
+
+// TestClockThatDoesNotFitTheNewestPointStopsAPolicy: before it, or more than seven
+// days after it. The older points do not count.
+func TestClockThatDoesNotFitTheNewestPointStopsAPolicy(t *testing.T) {
+	points := series("a1 image/a", "b1 image/b", "a2 image/a")
+	newest := points[2].Time
+	for after, fits := range map[time.Duration]bool{
+		-time.Nanosecond: false, -24 * time.Hour: false, 0: true, time.Hour: true, 7 * 24 * time.Hour: true, 7*24*time.Hour + time.Nanosecond: false, 3000 * time.Hour: false,
+	} {
+		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 14*3600), time.FixedZone("", -12*3600)} {
+			err := recovery.CheckClock(points, newest.Add(after).In(zone))
+			if fits != (err == nil) || !fits && !errors.Is(err, recovery.ErrStaleClock) {
+				t.Errorf("%v after the newest point: %v", after, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "a2 of image/a") {
+				t.Errorf("which point is it? %v", err)
+			}
+		}
+	}
+	if err := recovery.CheckClock(nil, day0); err != nil {
+		t.Errorf("no points: %v", err)
+	}
+}
