@@ -46,7 +46,7 @@ what a file contains never decides, since a guest may write any header into its 
 			}
 			return runBackupImage(c.Context(), opts, paths, a)
 		},
-	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
+	}, append([]exitCode{exitIncomplete}, writerCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.name, "name", "", "call the source image/`NAME` (default: the file's name without its extension)")
 	f.StringVar(&opts.at, "time", "", "the `TIME` the data is of (default: now)")

@@ -278,6 +278,7 @@ type canaryRun struct {
 	canaries []canary
 	extra    func(*app) *cobra.Command
 	signals  chan os.Signal
+	serves   bool // until it is interrupted, which is once it serves
 
 	got  outcome
 	made string // what holds a secret by right: a file's path, or "stdout"
@@ -312,11 +313,9 @@ func (w *canaryWorld) begin(t *testing.T, way wayToOpen) *canaryRun {
 	r := &canaryRun{w: w, dir: t.TempDir(), number: strconv.Itoa(w.runs), canaries: slices.Clone(w.canaries)}
 	r.canaries = append(r.canaries, canary{"the ping URL", [][]byte{[]byte(w.token)}}, newCanary("an argument of the password command", []byte(canaryText("an argument of the password command"))))
 	for _, dir := range []string{"repo", "from"} {
-		if err := os.CopyFS(filepath.Join(r.dir, dir), withoutReserve{os.DirFS(filepath.Join(w.dir, dir))}); err != nil {
+		if err := linked(filepath.Join(w.dir, dir), r.path(dir)); err != nil {
 			t.Fatal(err)
 		}
-		// It is 16 MiB of nothing, and made anew where it is missing.
-		_ = os.Link(filepath.Join(w.dir, dir, "tmp", "reserve"), filepath.Join(r.dir, dir, "tmp", "reserve"))
 	}
 	r.env = slices.Clone(w.environ)
 	if way.profile {
@@ -330,12 +329,22 @@ func (w *canaryWorld) begin(t *testing.T, way wayToOpen) *canaryRun {
 	return r
 }
 
-// withoutReserve is a repository's directory without what holds nothing.
-type withoutReserve struct{ fs.FS }
-
-func (f withoutReserve) ReadDir(name string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(f.FS, name)
-	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "reserve" }), err
+// linked makes a copy of a repository of links: it never writes into a file that
+// has a name.
+func linked(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		return os.Link(path, filepath.Join(to, rel))
+	})
 }
 
 func (r *canaryRun) ping() string { return r.w.monitor.URL + "/" + r.w.token + "/" + r.number }
@@ -350,11 +359,29 @@ func (r *canaryRun) run(args ...string) outcome {
 			args[i] = r.path("log")
 		}
 	}
+	if r.serves && r.signals == nil {
+		return r.serve(args)
+	}
 	std := Std{Environ: r.env}
 	if r.signals != nil {
 		std.Signals = r.signals
 	}
 	r.got = try(std, r.extra, args...)
+	return r.got
+}
+
+// serve runs a command until it has said what it serves, and interrupts it then.
+func (r *canaryRun) serve(args []string) outcome {
+	var out, errs watched
+	signals, ended := make(chan os.Signal, 1), make(chan int)
+	go func() {
+		ended <- Main(args, Std{Environ: r.env, Out: &out, Err: &errs, Signals: signals})
+	}()
+	out.await("HOLDFAST_VCENTER_URL", 30*time.Second)
+	signals <- os.Interrupt
+	r.got.code = <-ended
+	r.got.out, _ = out.state()
+	r.got.err, _ = errs.state()
 	return r.got
 }
 

@@ -42,7 +42,7 @@ is not stored again.`,
 				})
 			})
 		},
-	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
+	}, append([]exitCode{exitIncomplete}, writerCodes...)...)
 	f := c.Flags()
 	f.String("from-repo", "", "copy from the repository at `URL`")
 	f.String("from-password-file", "", "its password is in `FILE`")
@@ -213,6 +213,9 @@ func (c *copyRun) fail(what string, err error) {
 
 // end is what the run comes to: done, done but not complete, or failed.
 func (c *copyRun) end() error {
+	if !c.dryRun {
+		c.a.ui.Say("%d points are here\n", c.done)
+	}
 	if c.done == 0 {
 		return errors.Join(c.failed...)
 	}

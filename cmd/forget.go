@@ -59,7 +59,7 @@ it and why. Look first with --dry-run.`,
 				return runForget(c.Context(), plan, opts)
 			})
 		},
-	}, append([]exitCode{exitRefused}, repositoryCodes...)...)
+	}, append([]exitCode{exitRefused}, writerCodes...)...)
 	f := c.Flags()
 	f.IntVar(&opts.last, "keep-last", 0, "keep the newest `N` points of each source")
 	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME or the last part of it")

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -67,6 +68,10 @@ func keyTable(keys []repo.Key) *ui.Table {
 
 // repositoryCodes are the exit codes of every command that opens a repository.
 var repositoryCodes = []exitCode{exitNoRepository, exitWrongKey, exitDamaged, exitUnreachable}
+
+// writerCodes are those of every command that writes to it: some places allow one
+// writer at a time.
+var writerCodes = slices.Concat(repositoryCodes, []exitCode{exitBusy})
 
 type keyAddOptions struct{ passwordFile, keyFile, kdf, label string }
 

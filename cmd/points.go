@@ -130,7 +130,7 @@ func newTagCommand(a *app) *cobra.Command {
 				l.Tags = slices.Compact(l.Tags)
 			})
 		},
-	}, repositoryCodes...)
+	}, writerCodes...)
 	c.Flags().StringSliceVar(&opts.add, "add", nil, "add `TAG`")
 	c.Flags().StringSliceVar(&opts.remove, "remove", nil, "remove `TAG`")
 	return c
@@ -153,7 +153,7 @@ func pinCommand(a *app, verb, short string, pinned bool) *cobra.Command {
 		RunE: func(c *cobra.Command, words []string) error {
 			return a.label(c.Context(), words, func(l *ledger.Label) { l.Pinned = pinned })
 		},
-	}, repositoryCodes...)
+	}, writerCodes...)
 }
 
 // label changes the labels of points: all are found before the first is changed.

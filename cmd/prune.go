@@ -44,7 +44,7 @@ has been silent for --dead-after and two prunes have seen it so.`,
 			}
 			return open(c.Context(), func(r *repo.Repository) error { return runPrune(c.Context(), prune, true, a, r) })
 		},
-	}, repositoryCodes...)
+	}, writerCodes...)
 	f := c.Flags()
 	f.StringVar(&opts.maxUnused, "max-unused", "5%", "leave this `SHARE` of unused data alone: 5%, or unlimited")
 	f.StringVar(&opts.maxRepack, "max-repack", "", "copy at most this `SIZE` when repacking")
@@ -106,6 +106,9 @@ func runPrune(ctx context.Context, opts repo.PruneOptions, streams bool, a *app,
 	for _, b := range rep.Blocked {
 		a.ui.Warn("%s: %s", b.Object, b.Why)
 	}
+	for _, w := range rep.Warnings {
+		a.ui.Warn("%s", w)
+	}
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,11 @@ func runPrune(ctx context.Context, opts repo.PruneOptions, streams bool, a *app,
 	}
 	a.ui.Say("%s %d packs, %s\n", verb, rep.PacksRemoved, ui.Bytes(rep.BytesRemoved))
 	if rep.PacksRepacked > 0 {
-		a.ui.Say("repacked %d packs: %s copied\n", rep.PacksRepacked, ui.Bytes(rep.BytesRepacked))
+		verb := "repacked"
+		if rep.DryRun {
+			verb = "would repack"
+		}
+		a.ui.Say("%s %d packs: %s to copy\n", verb, rep.PacksRepacked, ui.Bytes(rep.BytesRepacked))
 	}
 	if rep.PacksWaiting > 0 {
 		a.ui.Say("%d packs, %s, wait for backups that are open; the next prune removes them\n", rep.PacksWaiting, ui.Bytes(rep.BytesWaiting))

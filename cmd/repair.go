@@ -20,7 +20,7 @@ func newRepairCommand(a *app) *cobra.Command {
 			RunE: func(c *cobra.Command, _ []string) error {
 				return a.withWriter(c.Context(), func(r *repo.Repository) error { return runRepairIndex(c.Context(), a, r) })
 			},
-		}, append([]exitCode{exitIncomplete}, repositoryCodes...)...),
+		}, append([]exitCode{exitIncomplete}, writerCodes...)...),
 		newRepairPacksCommand(a))
 }
 
@@ -42,7 +42,7 @@ that parity can mend is left to scrub --heal.`,
 			}
 			return open(c.Context(), func(r *repo.Repository) error { return runRepairPacks(c.Context(), dryRun, a, r) })
 		},
-	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
+	}, append([]exitCode{exitIncomplete}, writerCodes...)...)
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "look and report, change nothing")
 	return c
 }

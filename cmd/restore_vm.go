@@ -173,9 +173,6 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 	if err != nil {
 		return err
 	}
-	for _, reason := range left {
-		a.ui.Warn("%s", reason)
-	}
 	a.ui.Say("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, plan.Name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
 	a.ui.Event("summary", restoreSummary{
 		Point: p.ID, Source: p.Source, Target: plan.Name, Items: res.Items, BytesWritten: res.BytesWritten,

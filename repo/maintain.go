@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"fmt"
 
 	"holdfast/repo/ledger"
 	"holdfast/repo/points"
@@ -55,7 +56,15 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 			}
 		}
 	}
-	return prune.Run(ctx, r.catalog, opts)
+	rep, err := prune.Run(ctx, r.catalog, opts)
+	if err != nil {
+		return rep, err
+	}
+	gone, err := r.vanished(ctx, "")
+	for _, sid := range gone {
+		rep.Warnings = append(rep.Warnings, fmt.Sprintf("point %s was here when this machine last looked; it is gone, and nobody has forgotten it", sid.Rand))
+	}
+	return rep, err
 }
 
 // RepairIndex lists every pack that no good segment lists; see repair.Index.

@@ -173,15 +173,16 @@ func oneLine(label string, data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// fromCommand runs a command and takes what it prints. The command gets
-// neither our passwords nor our standard input; its own complaints are shown.
+// fromCommand runs a command and takes what it prints. The command gets neither
+// our secrets, those of S3 among them, nor our standard input; its own complaints
+// are shown.
 func (s Source) fromCommand(ctx context.Context, label, line string) ([]byte, error) {
 	words, err := settings.SplitCommand(line)
 	if err != nil || len(words) == 0 {
 		return nil, settings.Usagef("it is split like a shell does, with quotes, but run without one", "run command for %s: cannot split it into words", label)
 	}
 	c := exec.CommandContext(ctx, words[0], words[1:]...)
-	c.Env = slices.DeleteFunc(slices.Clone(s.Environ), holdsPassword)
+	c.Env = slices.DeleteFunc(slices.Clone(s.Environ), holdsSecret)
 	c.Stderr = s.Err
 	c.WaitDelay = 5 * time.Second
 	var out bytes.Buffer
@@ -209,12 +210,12 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// holdsPassword reports whether an entry of the environment is, or may carry
-// within a URL, one of our secrets.
-func holdsPassword(entry string) bool {
-	name, _, _ := strings.Cut(strings.ToUpper(entry), "=")
-	return strings.HasPrefix(name, "HOLDFAST_") && strings.Contains(name, "PASSWORD") ||
-		name == "HOLDFAST_VCENTER_URL" || name == "GOVC_URL" || name == "GOVC_PASSWORD"
+// holdsSecret reports whether an entry of the environment is one of our secrets,
+// or carries one within a URL. What names a file or a command goes as well.
+func holdsSecret(entry string) bool {
+	name, value, _ := strings.Cut(entry, "=")
+	upper := strings.ToUpper(name)
+	return strings.HasPrefix(upper, "HOLDFAST_") && strings.Contains(upper, "PASSWORD") || settings.HoldsSecret(name, value)
 }
 
 // fromPrompt asks a person.

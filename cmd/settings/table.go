@@ -107,6 +107,15 @@ func Variable(name string) string {
 	return ""
 }
 
+// HoldsSecret reports whether an environment variable of that name and value is
+// a setting that is a secret or carries one within a URL.
+func HoldsSecret(variable, text string) bool {
+	return slices.ContainsFunc(table, func(set setting) bool {
+		secret := set.form == isSecret || set.form == isToken || set.form == isURL && passwordIn(text) != ""
+		return secret && slices.ContainsFunc(set.variables(), func(name string) bool { return sameVariable(variable, name) })
+	})
+}
+
 // AddFlags adds the global flags to the root command.
 func AddFlags(flags *pflag.FlagSet) {
 	for _, set := range table {

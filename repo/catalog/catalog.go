@@ -130,7 +130,8 @@ func (c *Catalog) ReadLedger(ctx context.Context) (*ledger.View, error) {
 	c.mu.Lock()
 	known, unread := c.view, c.unread
 	c.mu.Unlock()
-	if known != nil && known.Number == newest && !unread {
+	// A listing that is behind what was seen already is no news.
+	if known != nil && known.Number >= newest && !unread {
 		return known, nil
 	}
 	entry, err := record.ReadAs[ledger.Entry](ctx, c.Store, ledger.LedgerName(newest), parity.Ledger)

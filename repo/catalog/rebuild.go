@@ -11,6 +11,7 @@ import (
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/record"
+	"holdfast/repo/seal"
 )
 
 // fetchSegment brings a segment for the local index. A segment that is damaged
@@ -123,16 +124,22 @@ func (c *Catalog) Table(ctx context.Context, name string) (index.Pack, []index.E
 	if err != nil {
 		return index.Pack{}, nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	return c.TableIn(name, object)
+	return c.TableIn(ctx, name, object)
 }
 
 // TableIn is Table of a pack that was read already.
-func (c *Catalog) TableIn(name string, object []byte) (index.Pack, []index.Entry, error) {
+func (c *Catalog) TableIn(ctx context.Context, name string, object []byte) (index.Pack, []index.Entry, error) {
 	sid, id, err := ledger.ParsePack(name)
 	if err != nil {
 		return index.Pack{}, nil, err
 	}
 	header, table, err := pack.OpenTable(c.Keys, name, object)
+	if errors.Is(err, seal.ErrUnknownEpoch) && c.Follow != nil {
+		if err := c.Follow(ctx); err != nil {
+			return index.Pack{}, nil, err
+		}
+		header, table, err = pack.OpenTable(c.Keys, name, object)
+	}
 	if err != nil {
 		return index.Pack{}, nil, err
 	}

@@ -26,6 +26,7 @@ import (
 	"holdfast/repo/parity"
 	"holdfast/repo/recovery"
 	"holdfast/repo/scrub"
+	"holdfast/repo/seal"
 	"holdfast/repo/stream"
 )
 
@@ -135,21 +136,40 @@ func (c *checker) records(ctx context.Context) error {
 			return err
 		}
 	}
-	c.copies(names)
+	if err := c.copies(ctx, names); err != nil {
+		return err
+	}
 	if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, ledger.Ledgers) }) {
 		c.rep.Add(scrub.Finding{Object: ledger.Ledgers, What: "missing: no backup can be made", Lost: true})
 	}
 	return nil
 }
 
+// isThere asks for an object now.
+func (c *checker) isThere(ctx context.Context, name string) (bool, error) {
+	_, err := c.r.Backend.Stat(ctx, name)
+	return err == nil, c.noAnswer(ctx, name, err)
+}
+
 // copies judges each precious object by what is left of its two copies.
-func (c *checker) copies(names []string) {
+func (c *checker) copies(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if !ledger.HasSpare(ledger.TrueName(name)) {
 			continue
 		}
 		why, bad := c.broken[name]
 		_, otherThere := c.sizes[ledger.Twin(name)]
+		if !otherThere { // it may have been written, or both removed, since they were listed
+			twin, err := c.isThere(ctx, ledger.Twin(name))
+			if err != nil {
+				return err
+			}
+			self, err := c.isThere(ctx, name)
+			if err != nil {
+				return err
+			}
+			otherThere = twin || !self
+		}
 		_, otherBad := c.broken[ledger.Twin(name)]
 		switch {
 		case bad && (otherBad || !otherThere):
@@ -160,6 +180,7 @@ func (c *checker) copies(names []string) {
 			c.rep.Add(scrub.Finding{Object: ledger.Twin(name), What: "missing; its copy is there"})
 		}
 	}
+	return nil
 }
 
 func (c *checker) record(ctx context.Context, name string) error {
@@ -182,6 +203,12 @@ func (c *checker) record(ctx context.Context, name string) error {
 	}
 	if err == nil {
 		err = c.openRecord(name, kind, slot, object)
+		if errors.Is(err, seal.ErrUnknownEpoch) && c.r.Follow != nil { // rotated since this began
+			if err := c.r.Follow(ctx); err != nil {
+				return err
+			}
+			err = c.openRecord(name, kind, slot, object)
+		}
 	}
 	switch {
 	case err != nil && ledger.HasSpare(ledger.TrueName(name)):
@@ -324,7 +351,12 @@ func (c *checker) readPack(ctx context.Context, name string) error {
 	if err != nil {
 		what = err.Error()
 	} else {
-		what, lost = c.openPack(name, object)
+		if what, lost, err = c.openPack(name, object); errors.Is(err, seal.ErrUnknownEpoch) && c.r.Follow != nil {
+			if err := c.r.Follow(ctx); err != nil {
+				return err
+			}
+			what, lost, _ = c.openPack(name, object)
+		}
 	}
 	if what == "" {
 		return nil
@@ -335,10 +367,10 @@ func (c *checker) readPack(ctx context.Context, name string) error {
 }
 
 // openPack says what is wrong with a pack's bytes, "" for nothing.
-func (c *checker) openPack(name string, object []byte) (what string, lost bool) {
+func (c *checker) openPack(name string, object []byte) (what string, lost bool, cause error) {
 	fixed, damage, healErr := parity.Heal(object)
 	if fixed == nil {
-		return healErr.Error(), true
+		return healErr.Error(), true, healErr
 	}
 	c.saved[name] = blob.Set{}
 	err := pack.VerifyAll(c.r.Keys, name, fixed, func(e pack.Entry, _ []byte, err error) error {
@@ -348,27 +380,27 @@ func (c *checker) openPack(name string, object []byte) (what string, lost bool) 
 		return nil
 	})
 	if healErr != nil {
-		return healErr.Error(), true
+		return healErr.Error(), true, healErr
 	}
 	if err != nil {
-		return err.Error(), true
+		return err.Error(), true, err
 	}
 	delete(c.saved, name) // all of it
 	_, entries, err := pack.OpenTable(c.r.Keys, name, fixed)
 	if err != nil {
-		return err.Error(), true
+		return err.Error(), true, err
 	}
 	var sum uint64
 	for _, e := range entries {
 		sum += index.EntryHash(e.ID, e.Offset, e.Stored)
 	}
 	if p := c.known[name]; sum != p.Sum || len(entries) != int(p.Count) {
-		return "the index says other things of it than its table", true
+		return "the index says other things of it than its table", true, nil
 	}
 	if !damage.Clean() {
-		return damage.String() + "; parity brings it back", false
+		return damage.String() + "; parity brings it back", false, nil
 	}
-	return "", false
+	return "", false, nil
 }
 
 // points walks every point and looks for everything it needs.

@@ -35,14 +35,14 @@ const (
 type Entry struct {
 	*recovery.Point
 	Pinned bool
-	hash   string // of its manifest
-	label  int    // number of the label that counts, -1 for none
+	hash   blob.ID // of its manifest
+	label  int     // number of the label that counts, -1 for none
 	sid    ledger.SID
 }
 
 // Hash is the hash of the point's manifest, which the next point of the source
 // carries as Previous.
-func (e Entry) Hash() string { return e.hash }
+func (e Entry) Hash() string { return hex.EncodeToString(e.hash[:]) }
 
 // Session is the session that made the point.
 func (e Entry) Session() ledger.SID { return e.sid }
@@ -75,44 +75,40 @@ func All(ctx context.Context, c *catalog.Catalog) ([]Entry, []*Unreadable, error
 	return Of(ctx, c, "")
 }
 
-// Of reads the points of one source, or of all if src is empty.
+// Of reads the points of one source, or of all if src is empty. Memory: about a
+// kilobyte a point, and what its driver noted of it; whoever needs less of many
+// uses Each.
 func Of(ctx context.Context, c *catalog.Catalog, src string) ([]Entry, []*Unreadable, error) {
-	if src != "" {
-		src += "/"
-	}
-	// Slots before tombstones: a point forgotten in between is seen as forgotten.
-	slots, err := c.List(ctx, ledger.Commits+src)
+	var entries []Entry
+	problems, err := Each(ctx, c, src, func(e Entry) error {
+		entries = append(entries, e)
+		return nil
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	forgotten, err := c.SIDs(ctx, ledger.Forgets+src)
+	sortEntries(entries)
+	return entries, problems, nil
+}
+
+// Each reads the points of one source, or of all if src is empty, and gives each
+// to fn, one at a time and in no order. The entry is fn's own. fn's error ends it
+// and is returned as it is.
+func Each(ctx context.Context, c *catalog.Catalog, src string, fn func(Entry) error) ([]*Unreadable, error) {
+	look, err := survey(ctx, c, src)
 	if err != nil {
-		return nil, nil, err
-	}
-	// And the ledger last: a tombstone is collected only after the entry that
-	// makes its point void.
-	if err := c.LookLedger(ctx); err != nil {
-		return nil, nil, err
-	}
-	labels, err := newestLabels(ctx, c, src)
-	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var (
 		mu       sync.Mutex
-		entries  []Entry
 		problems []*Unreadable
+		known    = newWords()
 	)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
-	view := c.View()
-	for _, name := range slots {
-		sid, err := ledger.ParseSlot(name)
-		if err != nil || forgotten[sid] || view.IsVoid(sid) {
-			continue
-		}
+	for _, sid := range look.slots {
 		group.Go(func() error {
-			entry, err := readPoint(ctx, c, sid, labels)
+			entry, err := readPoint(ctx, c, sid, look.labels)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -121,9 +117,6 @@ func Of(ctx context.Context, c *catalog.Catalog, src string) ([]Entry, []*Unread
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if entry != nil {
-				entries = append(entries, *entry)
-			}
 			if err != nil && !record.IsGone(err) { // else: pruned meanwhile
 				object := ledger.CommitName(sid)
 				if entry != nil {
@@ -131,15 +124,55 @@ func Of(ctx context.Context, c *catalog.Catalog, src string) ([]Entry, []*Unread
 				}
 				problems = append(problems, &Unreadable{ID: sid.Rand, Object: object, Err: err})
 			}
-			return nil
+			if entry == nil {
+				return nil
+			}
+			known.share(entry)
+			return fn(*entry)
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	sortEntries(entries)
 	sort.Slice(problems, func(a, b int) bool { return problems[a].ID < problems[b].ID })
-	return entries, problems, nil
+	return problems, nil
+}
+
+// there is what a listing finds: slots that may hold points, and labels.
+type there struct {
+	slots  []ledger.SID
+	labels map[ledger.SID]int
+}
+
+func survey(ctx context.Context, c *catalog.Catalog, src string) (there, error) {
+	if src != "" {
+		src += "/"
+	}
+	// Slots before tombstones: a point forgotten in between is seen as forgotten.
+	names, err := c.List(ctx, ledger.Commits+src)
+	if err != nil {
+		return there{}, err
+	}
+	forgotten, err := c.SIDs(ctx, ledger.Forgets+src)
+	if err != nil {
+		return there{}, err
+	}
+	// And the ledger last: a tombstone is collected only after the entry that
+	// makes its point void.
+	if err := c.LookLedger(ctx); err != nil {
+		return there{}, err
+	}
+	found := there{}
+	if found.labels, err = newestLabels(ctx, c, src); err != nil {
+		return there{}, err
+	}
+	view := c.View()
+	for _, name := range names {
+		if sid, err := ledger.ParseSlot(name); err == nil && !forgotten[sid] && !view.IsVoid(sid) {
+			found.slots = append(found.slots, sid)
+		}
+	}
+	return found, nil
 }
 
 // sortEntries orders by time; equal times by session, so that the order is the
@@ -190,7 +223,7 @@ func readPoint(ctx context.Context, c *catalog.Catalog, sid ledger.SID, labels m
 	if p.SID != sid.String() || p.ID != sid.Rand {
 		return nil, fmt.Errorf("read manifest: it says it is %s: %w", p.SID, ledger.ErrName)
 	}
-	entry := &Entry{Point: p, hash: HashManifest(c.Keys, slot.Point), label: -1, sid: sid}
+	entry := &Entry{Point: p, hash: c.Keys.ID(blob.Record, slot.Point), label: -1, sid: sid}
 	n, ok := labels[sid]
 	if !ok {
 		return entry, nil
@@ -208,9 +241,26 @@ func readPoint(ctx context.Context, c *catalog.Catalog, sid ledger.SID, labels m
 	return entry, nil
 }
 
-// Find resolves what an operator typed (recovery.Find) among all points.
+// Briefs is All without what only a restore needs: the items, attributes and
+// warnings of the points. It takes half the memory, or less.
+func Briefs(ctx context.Context, c *catalog.Catalog) ([]Entry, []*Unreadable, error) {
+	var entries []Entry
+	problems, err := Each(ctx, c, "", func(e Entry) error {
+		e.Items, e.Attrs, e.Warnings = nil, nil, nil
+		entries = append(entries, e)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	sortEntries(entries)
+	return entries, problems, nil
+}
+
+// Find resolves what an operator typed (recovery.Find) among all points. Of the
+// others it holds nothing but what they are found by.
 func Find(ctx context.Context, c *catalog.Catalog, spec string) (Entry, error) {
-	entries, problems, err := All(ctx, c)
+	entries, problems, err := Briefs(ctx, c)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -233,7 +283,23 @@ func Find(ctx context.Context, c *catalog.Catalog, spec string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return entries[slices.Index(points, p)], nil
+	return whole(ctx, c, entries[slices.Index(points, p)])
+}
+
+// whole reads a point again of which a part was left out.
+func whole(ctx context.Context, c *catalog.Catalog, e Entry) (Entry, error) {
+	labels := map[ledger.SID]int{}
+	if e.label >= 0 {
+		labels[e.sid] = e.label
+	}
+	again, err := readPoint(ctx, c, e.sid, labels)
+	if again != nil {
+		return *again, nil // a label that cannot be read was reported before
+	}
+	if err == nil {
+		err = recovery.ErrUnknown
+	}
+	return Entry{}, fmt.Errorf("read point %s: %w", e.ID, err)
 }
 
 // SetLabel changes tags and pin of a point. If another writer was faster, the
@@ -285,7 +351,7 @@ func LastMade(points []Entry) *Entry {
 	var last *Entry
 	for i := range points {
 		e := &points[i]
-		if followed[e.hash] {
+		if followed[e.Hash()] {
 			continue
 		}
 		if last == nil || e.sid.Gen > last.sid.Gen || e.sid.Gen == last.sid.Gen && e.Finished.After(last.Finished) {

@@ -73,7 +73,7 @@ type Report struct {
 	BytesUnused    int64          `json:"bytes_unused"` // in those packs, estimated by chunks
 	PacksRemoved   int            `json:"packs_removed"`
 	BytesRemoved   int64          `json:"bytes_removed"`   // of packs
-	ObjectsRemoved int            `json:"objects_removed"` // packs included
+	ObjectsRemoved int            `json:"objects_removed"` // packs included; a dry run counts them alone
 	PacksRepacked  int            `json:"packs_repacked"`
 	BytesRepacked  int64          `json:"bytes_repacked"` // copied
 	PacksWaiting   int            `json:"packs_waiting"`  // condemned, but a session that may need them is open
@@ -83,6 +83,7 @@ type Report struct {
 	Locked         int            `json:"locked"`    // objects that the place refused to delete: their lock has not ended
 	Prolonged      int            `json:"prolonged"` // objects whose lock was prolonged
 	Blocked        []BlockedBy    `json:"blocked"`
+	Warnings       []string       `json:"warnings"`
 	Rules          map[string]int `json:"rules"` // how many decisions by rule
 }
 
@@ -120,7 +121,7 @@ func Run(ctx context.Context, c *catalog.Catalog, opts Options) (*Report, error)
 		opts.packsInRun = runEntries
 	}
 	p := &pruner{c: c, opts: opts, slots: map[ledger.SID]slot{}, locked: map[string]bool{}, rep: &Report{
-		DryRun: opts.DryRun, Open: []OpenSession{}, Revoked: []string{}, Blocked: []BlockedBy{}, Rules: map[string]int{},
+		DryRun: opts.DryRun, Open: []OpenSession{}, Revoked: []string{}, Blocked: []BlockedBy{}, Warnings: []string{}, Rules: map[string]int{},
 	}}
 	err := p.c.WithReserve(ctx, p.run)
 	return p.rep, err
@@ -137,6 +138,11 @@ func (p *pruner) run(ctx context.Context) error {
 	chosen := r.chooseRepack()
 	if p.opts.DryRun {
 		p.rep.PacksRepacked, p.rep.BytesRepacked = len(chosen.packs), chosen.copy
+		p.rep.PacksRemoved += len(chosen.packs) // once their live part is copied
+		for _, name := range chosen.packs {
+			p.rep.BytesRemoved += r.bytes[name]
+		}
+		p.rep.ObjectsRemoved = p.rep.PacksRemoved
 		return nil
 	}
 	if len(chosen.packs) > 0 {
@@ -144,9 +150,10 @@ func (p *pruner) run(ctx context.Context) error {
 			if !errors.Is(err, backend.ErrNoSpace) {
 				return fmt.Errorf("repack: %w", err)
 			}
-			p.c.Log.Warn("no room to repack: only whole packs were removed", "error", err)
+			p.rep.Warnings = append(p.rep.Warnings, "there is no room to repack: only whole packs were removed; with some space free, prune again")
 		}
 		r.close()
+		r = nil // what it has listed makes room for what the next one lists
 		if r, err = p.rounds(ctx); err != nil {
 			return err
 		}
@@ -208,6 +215,11 @@ func (p *pruner) tryRound(ctx context.Context) (*round, error) {
 		}
 	}
 	r.report(ctx)
+	if len(r.survey.Blocked) == 0 {
+		if err := r.plan.Next.CheckSize(); err != nil {
+			return r, err // before anything is written for it
+		}
+	}
 	if p.opts.DryRun || len(r.survey.Blocked) > 0 {
 		return r, r.blocked()
 	}

@@ -15,6 +15,7 @@ import (
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/record"
+	"holdfast/repo/seal"
 	"holdfast/repo/session"
 )
 
@@ -100,36 +101,80 @@ func (p *packRepair) look(ctx context.Context, name string, known map[string]ind
 		return nil // pruned meanwhile
 	}
 	p.rep.Packs++
-	var left []byte
-	if err == nil {
-		left = object
-		fixed, damage, healErr := parity.Heal(object)
-		if fixed != nil {
-			left = fixed
+	left, state, why := p.judge(ctx, name, object, err)
+	if state == broken {
+		// One answer of a place that may lie is not enough to give a pack up.
+		again, err := backend.Whole(ctx, p.c.Backend, name)
+		if ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable) {
+			return errors.Join(err, ctx.Err())
 		}
-		whole := pack.VerifyAll(p.c.Keys, name, left, nil)
-		switch {
-		case whole == nil && damage.Clean():
-			return nil
-		case whole == nil && healErr == nil:
-			p.rep.Healable = append(p.rep.Healable, name)
+		if record.IsGone(err) {
 			return nil
 		}
-		err = errors.Join(whole, healErr)
+		left, state, why = p.judge(ctx, name, again, err)
+	}
+	switch state {
+	case whole:
+		return nil
+	case healable:
+		p.rep.Healable = append(p.rep.Healable, name)
+		return nil
+	case unknown:
+		return fmt.Errorf("judge %s: %w", name, why)
 	}
 	listed, indexed := known[name]
-	return p.salvage(ctx, name, left, listed, indexed, err)
+	return p.salvage(ctx, name, left, listed, indexed, why)
+}
+
+// verdict is what a pack turned out to be.
+type verdict uint8
+
+const (
+	whole verdict = iota
+	healable
+	broken
+	unknown // we lack the key: nothing is known of it, and nothing may be done to it
+)
+
+// judge opens a pack as it was read (err: as far as it could be read) and says what
+// it is, what is left of it, and why.
+func (p *packRepair) judge(ctx context.Context, name string, object []byte, err error) (left []byte, state verdict, why error) {
+	if err != nil {
+		return nil, broken, err
+	}
+	left = object
+	fixed, damage, healErr := parity.Heal(object)
+	if fixed != nil {
+		left = fixed
+	}
+	verify := func() error { return pack.VerifyAll(p.c.Keys, name, left, nil) }
+	why = verify()
+	if errors.Is(why, seal.ErrUnknownEpoch) && p.c.Follow != nil {
+		if err := p.c.Follow(ctx); err != nil {
+			return left, unknown, err
+		}
+		why = verify()
+	}
+	switch {
+	case errors.Is(why, seal.ErrUnknownEpoch):
+		return left, unknown, why
+	case why == nil && damage.Clean():
+		return left, whole, nil
+	case why == nil && healErr == nil:
+		return left, healable, nil
+	}
+	return left, broken, errors.Join(why, healErr)
 }
 
 // salvage copies every chunk of a damaged pack that still opens.
 func (p *packRepair) salvage(ctx context.Context, name string, left []byte, listed index.Pack, indexed bool, why error) error {
-	broken := BrokenPack{Pack: name, What: why.Error()}
+	hurt := BrokenPack{Pack: name, What: why.Error()}
 	keep := func(e pack.Entry, plain []byte, err error) error {
 		if err != nil {
-			broken.Lost++
+			hurt.Lost++
 			return nil
 		}
-		broken.Salvaged++
+		hurt.Salvaged++
 		if p.opts.DryRun {
 			return nil
 		}
@@ -159,9 +204,12 @@ func (p *packRepair) salvage(ctx context.Context, name string, left []byte, list
 			return err
 		}
 	}
-	p.rep.Damaged = append(p.rep.Damaged, broken)
-	p.rep.ChunksSalvaged += broken.Salvaged
-	p.rep.ChunksLost += broken.Lost
+	if indexed && hurt.Salvaged+hurt.Lost < int(listed.Count) { // nobody could walk the rest
+		hurt.Lost = int(listed.Count) - hurt.Salvaged
+	}
+	p.rep.Damaged = append(p.rep.Damaged, hurt)
+	p.rep.ChunksSalvaged += hurt.Salvaged
+	p.rep.ChunksLost += hurt.Lost
 	return nil
 }
 
@@ -210,22 +258,21 @@ func contentKinds(kind uint8) []blob.Kind {
 
 // finish makes the copies durable, then puts the damaged packs aside, then lists
 // the index anew: whatever dies between two of these leaves nothing that a second
-// repair does not find.
+// repair does not find. The session stays open until the damaged packs are gone: a
+// prune beside us keeps what an open session wrote, and it would keep a chunk in
+// the damaged pack rather than in the copy.
 func (p *packRepair) finish(ctx context.Context) error {
 	if p.opts.DryRun || len(p.rep.Damaged) == 0 {
 		return nil
 	}
-	if p.s != nil {
-		if err := p.s.Flush(ctx); err != nil {
+	if err := p.replace(ctx); err != nil {
+		if p.s != nil {
 			p.s.Abort()
-			return err
 		}
-		p.s.Revoke(ctx, "a repair makes no point")
+		return err
 	}
-	for _, broken := range p.rep.Damaged {
-		if err := p.quarantine(ctx, broken.Pack); err != nil {
-			return err
-		}
+	if p.s != nil {
+		p.s.Revoke(ctx, "a repair makes no point")
 	}
 	who := p.opts.Who
 	who.Name = "repair index"
@@ -234,6 +281,27 @@ func (p *packRepair) finish(ctx context.Context) error {
 	return err
 }
 
+func (p *packRepair) replace(ctx context.Context) error {
+	if p.s != nil {
+		if err := p.s.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	for _, hurt := range p.rep.Damaged {
+		if p.s != nil {
+			if err := p.s.Alive(ctx); err != nil {
+				return fmt.Errorf("put %s aside: %w", hurt.Pack, err)
+			}
+		}
+		if err := p.quarantine(ctx, hurt.Pack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quarantine moves a damaged pack out of the way. What it is about to remove it
+// judges once more: a pack that opens now stays.
 func (p *packRepair) quarantine(ctx context.Context, name string) error {
 	object, err := backend.Whole(ctx, p.c.Backend, name)
 	if record.IsGone(err) {
@@ -241,6 +309,10 @@ func (p *packRepair) quarantine(ctx context.Context, name string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("quarantine %s: %w", name, err)
+	}
+	if _, state, why := p.judge(ctx, name, object, nil); state != broken {
+		p.c.Log.Warn("a pack that seemed damaged stays: it opens now", "pack", name, "error", why)
+		return nil
 	}
 	if err := p.c.Backend.Put(ctx, ledger.Quarantine+name, object); err != nil {
 		return fmt.Errorf("quarantine %s: %w", name, err)

@@ -88,7 +88,7 @@ func (s *Session) adopt(ctx context.Context, name string) (bool, error) {
 	if _, damage, err := parity.Inspect(object); err != nil || !damage.Clean() {
 		return false, nil
 	}
-	p, entries, err := s.c.TableIn(name, object)
+	p, entries, err := s.c.TableIn(ctx, name, object)
 	if err != nil || !s.MayReuse(p) {
 		return false, nil
 	}

@@ -394,6 +394,19 @@ func (s *Session) Revoke(ctx context.Context, why string) {
 	s.release()
 }
 
+// Alive returns ErrLost when somebody has declared the session dead: from then on a
+// prune may take what it wrote.
+func (s *Session) Alive(ctx context.Context) error {
+	_, err := s.c.Backend.Stat(ctx, ledger.CommitName(s.sid))
+	switch {
+	case err == nil:
+		return ErrLost
+	case !record.IsGone(err):
+		return err
+	}
+	return s.stillAlive(ctx)
+}
+
 // Revoke settles a session by putting a revocation into its slot, if the slot is
 // free. backend.ErrExists means that the session was faster.
 func Revoke(ctx context.Context, s *record.Store, sid ledger.SID, why string) error {

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,9 +26,10 @@ const (
 	opPutIfAbsent
 	opDelete
 	opSync
+	opPersist
 )
 
-var opNames = [...]string{"get", "stat", "list", "put", "put-if-absent", "delete", "sync"}
+var opNames = [...]string{"get", "stat", "list", "put", "put-if-absent", "delete", "sync", "persist"}
 
 func (o op) changes() bool { return o == opPut || o == opPutIfAbsent || o == opDelete }
 
@@ -41,6 +44,7 @@ type call struct {
 
 	answer chan result
 	gone   bool // nobody waits for the answer any more
+	slept  bool // its client was frozen just before it
 	done   bool // it took effect, and the answer is held back
 	result result
 	note   string // what was done to it
@@ -57,7 +61,7 @@ type result struct {
 // compare orders calls by everything but the moment when they were made.
 func (c *call) compare(d *call) int {
 	return cmp.Or(
-		cmp.Compare(c.client.number, d.client.number), cmp.Compare(c.op, d.op), cmp.Compare(c.name, d.name),
+		strings.Compare(c.client.name, d.client.name), cmp.Compare(c.op, d.op), cmp.Compare(c.name, d.name),
 		cmp.Compare(c.offset, d.offset), cmp.Compare(c.length, d.length), cmp.Compare(c.after, d.after),
 		cmp.Compare(sumOf(c.data), sumOf(d.data)),
 	)
@@ -68,22 +72,37 @@ func (c *call) compare(d *call) int {
 type Client struct {
 	w           *World
 	name        string
-	number      int
 	dead        atomic.Bool
 	mortal      bool
+	stale       int          // chance in a thousand that a listing is behind
 	frozenUntil int          // step
 	skew        atomic.Int64 // of the process's clock
 }
 
-var _ backend.Backend = (*Client)(nil)
+var (
+	_ backend.Backend   = (*Client)(nil)
+	_ backend.Persister = (*Client)(nil)
+)
 
-// Client adds a process. If it is mortal it may be killed.
+// Client adds a process; its name is its own. If it is mortal it may be killed.
 func (w *World) Client(name string, mortal bool) *Client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := &Client{w: w, name: name, mortal: mortal, number: len(w.clients)}
+	c := &Client{w: w, name: name, mortal: mortal}
 	w.clients = append(w.clients, c)
+	// Two processes may begin at one moment: their order must not depend on which
+	// goroutine was first.
+	slices.SortStableFunc(w.clients, func(a, b *Client) int { return strings.Compare(a.name, b.name) })
 	return c
+}
+
+// Mislead makes listings of this client lack, with a chance in a thousand, names
+// that others made lately. S3 does not do so: its listings are consistent. It is
+// for what a client that writes nothing must stand.
+func (c *Client) Mislead(perMille int) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.stale = perMille
 }
 
 // Dead reports whether the process was killed.
@@ -97,7 +116,7 @@ func (c *Client) Exit() {
 }
 
 // Now is the process's clock, which may jump.
-func (c *Client) Now() time.Time { return time.Now().Add(time.Duration(c.skew.Load())) }
+func (c *Client) Now() time.Time { return c.w.elapsed().Add(time.Duration(c.skew.Load())) }
 
 // do waits until the scheduler has made the call.
 func (c *Client) do(ctx context.Context, k *call) result {
@@ -171,6 +190,14 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 
 // Sync implements backend.Backend.
 func (c *Client) Sync(ctx context.Context) error { return c.do(ctx, &call{op: opSync}).err }
+
+// Persist implements backend.Persister. Where a Put is durable there is nothing to do.
+func (c *Client) Persist(ctx context.Context, name string) error {
+	if !c.w.opts.Volatile {
+		return ctx.Err()
+	}
+	return c.do(ctx, &call{op: opPersist, name: name}).err
+}
 
 // Location implements backend.Backend.
 func (c *Client) Location() string { return "sim:" + c.name }

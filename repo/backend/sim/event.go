@@ -11,9 +11,9 @@ import (
 // week bounds the jumps of clocks.
 const week = 7 * 24 * time.Hour
 
-// events lets happen what is no call. It reports whether goroutines may have
-// gone on, so that the world must become quiet again first.
-func (w *World) events() bool {
+// events lets happen what is no call. If goroutines may have gone on by it, or the
+// world has to sleep, it returns true: the world must become quiet again first.
+func (w *World) events() (pause time.Duration, ok bool) {
 	f := w.opts.Faults
 	if w.chance(f.Jump) {
 		w.jumpClock()
@@ -23,32 +23,33 @@ func (w *World) events() bool {
 	}
 	if w.chance(f.Freeze) {
 		if c := w.victim(); c != nil {
-			w.stats.Freezes++
-			c.frozenUntil = w.stats.Steps + 1 + w.rng.IntN(w.opts.Freezes)
-			w.trace.event(w.stats.Steps, c.name, fmt.Sprintf("freezes until %d", c.frozenUntil))
+			w.freeze(c)
 		}
 	}
 	if w.chance(f.Kill) {
 		if c := w.victim(); c != nil {
 			w.kill(c)
-			return true
+			return 0, true
 		}
 	}
 	if w.opts.Volatile && w.chance(f.Power) {
 		w.powerCut()
-		return true
+		return 0, true
 	}
 	if w.chance(f.Pause) {
-		time.Sleep(time.Duration(w.rng.Int64N(int64(2 * time.Hour))))
-		return true
+		return time.Duration(w.rng.Int64N(int64(2 * time.Hour))), true
 	}
-	return false
+	return 0, false
+}
+
+func (w *World) freeze(c *Client) {
+	w.stats.Freezes++
+	c.frozenUntil = w.stats.Steps + 1 + w.rng.IntN(w.opts.Freezes)
+	w.trace.event(w.stats.Steps, c.name, fmt.Sprintf("freezes until %d", c.frozenUntil))
 }
 
 // victim is some process that lives and may die.
 func (w *World) victim() *Client {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	living := slices.DeleteFunc(slices.Clone(w.clients), func(c *Client) bool { return !c.mortal || c.Dead() })
 	if len(living) == 0 {
 		return nil
@@ -59,13 +60,11 @@ func (w *World) victim() *Client {
 func (w *World) jumpClock() {
 	by := time.Duration(w.rng.Int64N(int64(2*week))) - week
 	w.stats.Jumps++
-	if w.rng.IntN(2) == 0 {
+	if w.rng.IntN(2) == 0 || len(w.clients) == 0 {
 		w.jump = by
 		w.trace.event(w.stats.Steps, "", fmt.Sprintf("the store's clock is off by %s", by))
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	c := w.clients[w.rng.IntN(len(w.clients))]
 	c.skew.Store(int64(by))
 }
@@ -91,13 +90,6 @@ func (w *World) rot() {
 func (w *World) powerCut() {
 	w.stats.PowerCuts++
 	w.trace.event(w.stats.Steps, "", "the power fails")
-	w.ghosts = nil // there is no network in between
-	for _, c := range slices.Clone(w.clients) {
-		if c.mortal && !c.Dead() {
-			w.kill(c)
-		}
-	}
-	w.ghosts = nil
 	for _, name := range slices.Sorted(maps.Keys(w.volatile)) {
 		v, now := w.volatile[name], w.objects[name]
 		switch fate := w.rng.IntN(4); {
@@ -112,4 +104,10 @@ func (w *World) powerCut() {
 		}
 	}
 	clear(w.volatile)
+	for _, c := range w.clients {
+		if c.mortal && !c.Dead() {
+			w.kill(c)
+		}
+	}
+	w.ghosts = nil // there is no network in between
 }

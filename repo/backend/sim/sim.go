@@ -27,6 +27,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,8 +57,8 @@ type Faults struct {
 	Duplicate int // done, and done once more at a later moment
 	Short     int // a body or a listing ends early, and the client notices
 	Wrong     int // a body comes cut or with a wrong byte, and no error
-	Stale     int // a listing lacks names that other clients made lately
 	Hold      int // done, and the answer comes only later: other calls come between
+	Stall     int // a put-if-absent waits, and its client stands still for long before it is made
 	Page      int // a listing is cut into pages that see different moments
 
 	Freeze int // a client stands still for long
@@ -77,7 +78,9 @@ type Options struct {
 	Volatile bool      // what is not synced may be lost by a PowerCut
 	Freezes  int       // steps that a frozen client stands still, at most; 0: 400
 	MaxSteps int       // a run that takes more is stuck; 0: 200,000
+	Lines    int       // of the trace that are kept; 0: 60
 	Objects  *Snapshot // what is there at first; nil: nothing
+	Start    time.Time // what every clock says at first; the zero value: 2026-03-01 12:00 UTC
 }
 
 // Stats count what a world has done.
@@ -100,25 +103,25 @@ type World struct {
 	rng   *rand.Rand
 	began time.Time
 
-	mu       sync.Mutex // guards what goroutines other than the scheduler touch
+	mu       sync.Mutex // guards all that follows; the scheduler holds it for each step
 	pending  []*call
 	clients  []*Client
 	running  int
 	arrived  chan struct{}
 	objects  map[string]object
 	volatile map[string]unsynced
+	ever     map[string]bool // names that were put if absent
 	ghosts   []ghost
 	last     *Client
 	jump     time.Duration // of the store's clock
 	trace    trace
 	stats    Stats
-	calm     bool
 	stuck    error
 }
 
 // unsynced is what a name held on stable storage before a client changed it.
 type unsynced struct {
-	by  *Client
+	by  []*Client // a Sync of any of them makes the change durable
 	old object
 	was bool // there was an old one
 }
@@ -141,27 +144,32 @@ func New(opts Options) *World {
 	if opts.MaxSteps == 0 {
 		opts.MaxSteps = 200_000
 	}
+	if opts.Start.IsZero() {
+		opts.Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	}
 	w := &World{
 		opts: opts, rng: rand.New(rand.NewPCG(opts.Seed, 0x5eed)), began: time.Now(), arrived: make(chan struct{}, 1),
-		objects: map[string]object{}, volatile: map[string]unsynced{}, trace: newTrace(),
+		objects: map[string]object{}, volatile: map[string]unsynced{}, ever: map[string]bool{}, trace: newTrace(cmp.Or(opts.Lines, 60)),
 	}
 	if opts.Objects != nil {
 		for name, data := range opts.Objects.objects {
-			w.objects[name] = object{data: data, modified: w.began}
+			w.objects[name] = object{data: data, modified: opts.Start}
 		}
 	}
 	return w
 }
 
-// Snapshot is what the store holds now.
-func (w *World) Snapshot() *Snapshot {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// Copy takes all objects of a place, for worlds to begin with.
+func Copy(ctx context.Context, be backend.Backend) (*Snapshot, error) {
 	s := &Snapshot{objects: map[string][]byte{}}
-	for name, o := range w.objects {
-		s.objects[name] = o.data
+	err := be.List(ctx, "", func(info backend.Info) (err error) {
+		s.objects[info.Name], err = be.Get(ctx, info.Name, 0, -1)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("copy objects: %w", err)
 	}
-	return s
+	return s, nil
 }
 
 // Stats are the counts so far.
@@ -199,7 +207,7 @@ func (w *World) wake() {
 func (w *World) Calm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.calm, w.opts.Faults = true, Faults{}
+	w.opts.Faults = Faults{}
 	for _, c := range w.clients {
 		c.frozenUntil = 0
 	}
@@ -207,6 +215,8 @@ func (w *World) Calm() {
 
 // Settle lets every request that is still on its way take effect.
 func (w *World) Settle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for len(w.ghosts) > 0 {
 		g := w.ghosts[0]
 		w.ghosts = w.ghosts[1:]
@@ -222,7 +232,42 @@ func (w *World) Hash() uint64 { return w.trace.sum() }
 func (w *World) Trace() []string { return w.trace.lines() }
 
 // now is the store's clock.
-func (w *World) now() time.Time { return time.Now().Add(w.jump) }
+func (w *World) now() time.Time { return w.elapsed().Add(w.jump) }
+
+// elapsed is the time since the beginning, on a clock that was never wrong.
+func (w *World) elapsed() time.Time { return w.opts.Start.Add(time.Since(w.began)) }
+
+// Has reports whether an object of that name is there. It is for goroutines
+// begun with Go, while the scheduler waits for them.
+func (w *World) Has(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, there := w.objects[name]
+	return there
+}
+
+// Had reports whether PutIfAbsent ever made an object of that name; see Has.
+func (w *World) Had(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ever[name]
+}
+
+// Names are the objects below prefix, sorted; see Has.
+func (w *World) Names(prefix string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.names(prefix)
+}
+
+// Remove takes objects away behind everybody's back; see Has.
+func (w *World) Remove(prefix string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range w.names(prefix) {
+		delete(w.objects, name)
+	}
+}
 
 // names are the objects below prefix, sorted.
 func (w *World) names(prefix string) []string {
@@ -246,7 +291,7 @@ func (w *World) effect(c *call) {
 	case opPutIfAbsent:
 		switch {
 		case !there:
-			w.objects[c.name] = w.made(c)
+			w.objects[c.name], w.ever[c.name] = w.made(c), true
 		case !bytes.Equal(have.data, c.data):
 			c.result.err = fmt.Errorf("put new %s: %w", c.name, backend.ErrExists)
 		}
@@ -256,9 +301,17 @@ func (w *World) effect(c *call) {
 		delete(w.objects, c.name)
 	case opSync:
 		for name, v := range w.volatile {
-			if v.by == c.client {
+			if slices.Contains(v.by, c.client) {
 				delete(w.volatile, name)
 			}
+		}
+	case opPersist:
+		if v, loose := w.volatile[c.name]; loose && there {
+			v.by = append(v.by, c.client)
+			w.volatile[c.name] = v
+		}
+		if !there {
+			c.result.err = fmt.Errorf("persist %s: %w", c.name, backend.ErrNotFound)
 		}
 	case opStat:
 		c.result = result{info: backend.Info{Name: c.name, Bytes: int64(len(have.data)), Modified: have.modified}}
@@ -285,7 +338,7 @@ func (w *World) change(c *call, have object, there bool) {
 	if !noted {
 		v = unsynced{old: have, was: there}
 	}
-	v.by = c.client
+	v.by = []*Client{c.client}
 	w.volatile[c.name] = v
 }
 
@@ -308,7 +361,7 @@ const staleSteps = 60
 
 // list answers one page of a listing.
 func (w *World) list(c *call) {
-	stale := w.chance(w.opts.Faults.Stale)
+	stale := w.chance(c.client.stale)
 	for _, name := range w.names(c.name) {
 		o := w.objects[name]
 		if name <= c.after && c.after != "" {

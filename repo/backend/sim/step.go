@@ -20,72 +20,90 @@ func (w *World) Run() error {
 	for {
 		w.opts.Quiet()
 		w.mu.Lock()
-		over := w.running == 0
-		w.mu.Unlock()
-		if over {
-			w.dropGone()
+		w.dropGone()
+		if w.running == 0 {
+			w.mu.Unlock()
 			return w.stuck
 		}
-		w.step()
+		pause, ok := w.step()
+		w.mu.Unlock()
+		if !ok {
+			w.wait()
+		}
+		time.Sleep(pause)
 	}
 }
 
-// step picks one call and makes it, or waits until there is one.
-func (w *World) step() {
-	w.dropGone()
+// step picks one call and makes it. It says for how long the world then sleeps;
+// false if there was nothing to do. What it calls needs mu, which it holds: the
+// goroutines that an answer wakes find the world as the step leaves it.
+func (w *World) step() (pause time.Duration, ok bool) {
 	if w.stats.Steps++; w.stats.Steps > w.opts.MaxSteps && w.stuck == nil {
 		w.stuck = fmt.Errorf("after %d calls: %w", w.opts.MaxSteps, ErrStuck)
 		for _, c := range w.clients {
 			w.kill(c)
 		}
-		return
+		return 0, true
 	}
-	if w.events() {
-		return
+	if pause, ok := w.events(); ok {
+		return pause, true
 	}
 	if w.haunt() {
-		return
+		return 0, true
 	}
 	c := w.pick()
 	if c == nil {
-		w.wait()
-		return
+		return 0, false
 	}
 	w.last = c.client
-	if c.done {
+	switch {
+	case c.done:
 		w.reply(c, "answered")
-	} else {
+	case c.op == opPutIfAbsent && !c.slept && c.client.mortal && w.chance(w.opts.Faults.Stall):
+		c.slept = true // what was read before is old when this is decided
+		w.freeze(c.client)
+	default:
 		w.make(c)
 	}
-	time.Sleep(time.Duration(1+w.rng.IntN(50)) * time.Millisecond)
+	return time.Duration(1+w.rng.IntN(50)) * time.Millisecond, true
 }
 
-// wait lets time pass until somebody calls. If all that wait are frozen, one goes on.
+// thawAfter is how long nobody may have called before a frozen client goes on.
+const thawAfter = time.Hour
+
+// wait lets time pass until somebody calls. If nobody does for long, and those
+// that wait are frozen, one of them goes on.
 func (w *World) wait() {
-	for _, c := range w.pending {
-		if c.client.frozenUntil > 0 {
-			c.client.frozenUntil = 0
-			w.trace.event(w.stats.Steps, c.client.name, "thaws")
-			return
-		}
+	w.mu.Lock()
+	idle := len(w.pending) == 0
+	w.mu.Unlock()
+	if idle {
+		<-w.arrived
+		return
 	}
-	<-w.arrived
-}
-
-// sortPending brings the calls that wait into an order that does not depend on
-// the order in which they came.
-func (w *World) sortPending() {
+	timer := time.NewTimer(thawAfter)
+	defer timer.Stop()
+	select {
+	case <-w.arrived:
+		return
+	case <-timer.C:
+	}
+	w.opts.Quiet() // others may have woken at the same moment
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	slices.SortStableFunc(w.pending, (*call).compare)
+	w.dropGone()
+	if len(w.pending) > 0 {
+		c := w.pending[0].client
+		c.frozenUntil = 0
+		w.trace.event(w.stats.Steps, c.name, "thaws")
+	}
 }
 
 // dropGone takes out calls that nobody waits for: a request whose client hung up
-// may still be done.
+// may still be done. The others it brings into an order that does not depend on
+// the order in which they came.
 func (w *World) dropGone() {
-	w.sortPending()
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	slices.SortStableFunc(w.pending, (*call).compare)
 	w.pending = slices.DeleteFunc(w.pending, func(c *call) bool {
 		if !c.gone {
 			return false
@@ -234,20 +252,15 @@ func (w *World) spoil(c *call) {
 // reply gives the answer to whoever waits for it.
 func (w *World) reply(c *call, note string) {
 	w.trace.add(w.stats.Steps, c, note)
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.pending = slices.DeleteFunc(w.pending, func(k *call) bool { return k == c })
 	if !c.gone {
 		c.answer <- c.result
 	}
 }
 
-// Kill ends a process: nothing of it reaches the store any more but, perhaps,
+// kill ends a process: nothing of it reaches the store any more but, perhaps,
 // what is under way.
 func (w *World) kill(c *Client) {
-	w.sortPending()
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	c.dead.Store(true)
 	w.stats.Kills++
 	w.trace.event(w.stats.Steps, c.name, "is killed")

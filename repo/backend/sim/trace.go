@@ -7,9 +7,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// traceLines is how much of the end of a run is kept for reading.
-const traceLines = 60
-
 type line struct {
 	step         int
 	client       string
@@ -33,12 +30,13 @@ func (l line) String() string {
 
 // trace hashes all that happens and keeps the end of it.
 type trace struct {
+	most int // lines kept
 	hash *xxhash.Digest
 	ring []line
 	at   int
 }
 
-func newTrace() trace { return trace{hash: xxhash.New()} }
+func newTrace(most int) trace { return trace{most: most, hash: xxhash.New()} }
 
 func sumOf(data []byte) uint64 {
 	if len(data) == 0 {
@@ -72,12 +70,12 @@ func (t *trace) keep(l line) {
 	for _, part := range [][]byte{head[:], []byte(l.client), []byte(l.name), []byte(l.note), {0}} {
 		_, _ = t.hash.Write(part) // never fails
 	}
-	if len(t.ring) < traceLines {
+	if len(t.ring) < t.most {
 		t.ring = append(t.ring, l)
 		return
 	}
 	t.ring[t.at] = l
-	t.at = (t.at + 1) % traceLines
+	t.at = (t.at + 1) % t.most
 }
 
 func (t *trace) sum() uint64 { return t.hash.Sum64() }

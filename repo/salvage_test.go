@@ -1,0 +1,68 @@
+package repo_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"holdfast/repo"
+	"holdfast/repo/backend/fault"
+	"holdfast/repo/backend/mem"
+	"holdfast/repo/ledger"
+)
+
+// TestRepairPacksBesideARotationTouchesNothingHealthy: packs that another process
+// has sealed with a newer key are not damaged.
+func TestRepairPacksBesideARotationTouchesNothingHealthy(t *testing.T) {
+	store, secret := mem.New(), keyFile(t)
+	initAt(t, store, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, options())
+	old := openAt(t, store, secret)
+	makePoint(t, old, "image/a", noise(1, 3*testChunk))
+	other := openAt(t, store, secret)
+	if _, err := other.RotateKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	data := noise(2, 3*testChunk)
+	p := makePoint(t, other, "image/b", data)
+	rep, err := old.RepairPacks(t.Context(), false, nil)
+	if err != nil || len(rep.Damaged) != 0 {
+		t.Errorf("repair beside a rotation: %+v %v", rep, err)
+	}
+	fresh := openAt(t, store, secret)
+	wantContent(t, fresh, p, data)
+	wantVerdict(t, check(t, fresh), nil)
+	wantVerdict(t, check(t, old), nil)
+}
+
+// TestPruneBesideARepairOfPacksKeepsWhatWasSaved: the repair is still putting the
+// damaged pack aside; its copy must not be taken for superfluous meanwhile.
+func TestPruneBesideARepairOfPacksKeepsWhatWasSaved(t *testing.T) {
+	for source := range 6 { // whose names sort before and after the repair's
+		store, secret := mem.New(), keyFile(t)
+		initAt(t, store, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, options())
+		name := "image/" + string(rune('a'+source))
+		makePoint(t, openAt(t, store, secret), name, noise(1, 40*testChunk))
+		for _, pack := range names(t, store, ledger.Data) {
+			damage(t, store, pack, func(b []byte) []byte { clear(b[len(b)/3 : len(b)*2/3]); return b })
+		}
+		be, pruned := &hooked{Backend: store}, sync.Once{}
+		be.before = func(op fault.Op, object string) {
+			if op == fault.Put && strings.HasPrefix(object, ledger.Quarantine) {
+				pruned.Do(func() {
+					if _, err := openAt(t, store, secret).Prune(t.Context(), repo.PruneOptions{}); err != nil {
+						t.Errorf("prune: %v", err)
+					}
+				})
+			}
+		}
+		rep, err := openAt(t, be, secret).RepairPacks(t.Context(), false, nil)
+		if err != nil || rep.ChunksSalvaged == 0 {
+			t.Fatalf("repair: %+v %v", rep, err)
+		}
+		again := makePoint(t, openAt(t, store, secret), name, noise(1, 40*testChunk))
+		if int(again.ChunksNew) > rep.ChunksLost {
+			t.Errorf("%s: %d chunks had to be stored again, %d were said to be lost", name, again.ChunksNew, rep.ChunksLost)
+		}
+		wantVerdict(t, check(t, openAt(t, store, secret)), nil)
+	}
+}
