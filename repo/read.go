@@ -103,6 +103,9 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 // none may be gone. (That the newest is gone only a client can tell that saw it.)
 func (r *Repository) missing(ctx context.Context, entries []Entry) ([]check.Unreadable, error) {
 	forgotten, err := r.store.List(ctx, ledger.Forgets)
+	if err == nil {
+		err = r.catalog.LookLedger(ctx) // a prune beside us removes tombstones once it holds
+	}
 	if err != nil || len(forgotten) > 0 || r.catalog.View().Entry.Horizon > 0 {
 		return nil, err
 	}

@@ -99,7 +99,10 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret, opts Opti
 	if err := r.apply(*config); err != nil {
 		return nil, err
 	}
-	return r, r.openCatalog(ctx)
+	if err := r.openCatalog(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func newRepository(be backend.Backend, ring *seal.Ring, id string, opts Options) *Repository {

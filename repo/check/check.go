@@ -286,9 +286,21 @@ func (c *checker) missing(ctx context.Context, p index.Pack) error {
 	if !errors.Is(err, backend.ErrNotFound) {
 		return fmt.Errorf("check %s: %w", name, err)
 	}
-	c.lost[name] = true
+	return c.gone(ctx, p)
+}
+
+// gone reports a pack that is not there, unless a prune that runs beside the check,
+// or ran before it, may have taken it.
+func (c *checker) gone(ctx context.Context, p index.Pack) error {
+	c.lost[p.Name()] = true
+	if c.r.MayBeGone(p) {
+		return nil
+	}
+	if err := c.r.Refresh(ctx); err != nil {
+		return err
+	}
 	if !c.r.MayBeGone(p) {
-		c.rep.Add(scrub.Finding{Object: name, What: "missing", Lost: true})
+		c.rep.Add(scrub.Finding{Object: p.Name(), What: "missing", Lost: true})
 	}
 	return nil
 }
@@ -339,9 +351,7 @@ func (c *checker) data(ctx context.Context) error {
 func (c *checker) readPack(ctx context.Context, name string) error {
 	object, err := backend.Whole(ctx, c.r.Backend, name)
 	if errors.Is(err, backend.ErrNotFound) {
-		c.lost[name] = true
-		c.rep.Add(scrub.Finding{Object: name, What: "missing", Lost: true})
-		return nil
+		return c.gone(ctx, c.known[name])
 	}
 	if err := c.noAnswer(ctx, name, err); err != nil {
 		return err

@@ -105,7 +105,7 @@ func FuzzContentRange(f *testing.F) {
 // FuzzCredentialsFile: a file of the SDKs that a person has edited. Errors tell
 // nothing of it.
 func FuzzCredentialsFile(f *testing.F) {
-	f.Add([]byte("[default]\naws_access_key_id = a\naws_secret_access_key = " + secretKey + "\n"), "")
+	f.Add([]byte("[default]\naws_access_key_id = a\naws_secret_access_key = "+secretKey+"\n"), "")
 	f.Add([]byte("[one]\naws_session_token=x\n[two\n"), "one")
 	f.Add([]byte("aws_secret_access_key"), "default")
 	f.Fuzz(func(t *testing.T, text []byte, profile string) {
