@@ -417,9 +417,10 @@ func (n *needs) note(r *http.Request) {
 
 // watch is a proxy before a server that notes what each request needs.
 func (n *needs) watch(t *testing.T, address string) string {
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
-	direct := proxy.Director
-	proxy.Director = func(r *http.Request) { host := r.Host; direct(r); r.Host = host } // what was signed
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: address})
+		r.Out.Host = r.In.Host // what was signed
+	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.note(r)
 		proxy.ServeHTTP(w, r)

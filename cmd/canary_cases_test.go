@@ -143,9 +143,9 @@ func (w *canaryWorld) troubles() []trouble {
 	bucket := []string{"HOLDFAST_REPOSITORY=s3:" + w.bucket.URL + "/bucket"}
 	return []trouble{
 		{"a wrong password", []string{"HOLDFAST_PASSWORD=" + w.wrong, "HOLDFAST_KEY_FILE="}, opens, "wrong password"},
-		{"a bucket that echoes", bucket, func(c canaryCase) bool { return c.repo || c.new }, "s3"},
+		{"a bucket that echoes", bucket, func(c canaryCase) bool { return c.repo || c.new }, "you sent ***"},
 		{"a bucket that echoes, credentials in a file", append(bucket, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=",
-			"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(w.dir, "aws")), func(c canaryCase) bool { return c.repo || c.new }, "s3"},
+			"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(w.dir, "aws")), func(c canaryCase) bool { return c.repo || c.new }, "you sent ***"},
 		{"a refused login", []string{"HOLDFAST_VCENTER_URL=" + wrong.String()}, logs, "refused the login"},
 		{"a login that is echoed", []string{"HOLDFAST_VCENTER_URL=" + echo.String(), "HOLDFAST_VCENTER_THUMBPRINT=", "HOLDFAST_VCENTER_INSECURE=true"}, logs, "cannot parse"},
 		{"nobody there", []string{"HOLDFAST_VCENTER_URL=https://u:" + string(newCanary("", []byte(w.wrong)).cores[0]) + "@127.0.0.1:1"}, logs, "127.0.0.1:1"},

@@ -118,11 +118,16 @@ func (w *canaryWorld) startMonitor(t *testing.T) {
 // vCenter that repeats the request of a login.
 func (w *canaryWorld) startLiars(t *testing.T) {
 	w.bucket = httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead { // whose answer has no body to repeat anything in
+			out.Header().Set("Last-Modified", "Sun, 01 Mar 2026 12:00:00 GMT")
+			out.Header().Set("Content-Length", "20480")
+			return
+		}
 		heard, _ := httputil.DumpRequest(r, false)
 		out.Header().Set("Content-Type", "application/xml")
 		out.WriteHeader(http.StatusForbidden)
-		fmt.Fprint(out, "<Error><Code>AccessDenied</Code><Message>")
-		_ = xml.EscapeText(out, heard)
+		fmt.Fprint(out, "<Error><Code>AccessDenied</Code><Message>you sent ")
+		_ = xml.EscapeText(out, []byte(r.Header.Get("X-Amz-Security-Token")+" in "+string(heard)))
 		fmt.Fprint(out, "</Message></Error>")
 	}))
 	honest := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: w.lab.URL().Host})
@@ -362,11 +367,21 @@ func (r *canaryRun) run(args ...string) outcome {
 	if r.serves && r.signals == nil {
 		return r.serve(args)
 	}
-	std := Std{Environ: r.env}
+	// As to a process's own, several goroutines may write to these streams.
+	var out, errs watched
+	std := Std{Environ: r.env, Out: &out, Err: &errs}
 	if r.signals != nil {
 		std.Signals = r.signals
 	}
-	r.got = try(std, r.extra, args...)
+	code := run(args, std, func(a *app) []*cobra.Command {
+		if r.extra == nil {
+			return commands(a)
+		}
+		return append(commands(a), r.extra(a))
+	})
+	r.got.code = code
+	r.got.out, _ = out.state()
+	r.got.err, _ = errs.state()
 	return r.got
 }
 

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 
 	"holdfast/repo/blob"
@@ -92,8 +93,10 @@ func (l *Local) Close() error {
 	return errors.Join(errs...)
 }
 
-// Lookup returns every place known for id; ok is false if there is none. One
-// page is read in each part. A damaged part is an error (ErrCorrupt), not a
+// Lookup returns every place known for id, that in the pack of the youngest
+// session first; ok is false if there is none. That is the one which prune keeps
+// (FORMAT.md §9): after a repack the others are soon gone, though segments go on
+// to list them. One page is read in each part. A damaged part is an error (ErrCorrupt), not a
 // miss; the next Refresh fetches anew what it held.
 func (l *Local) Lookup(id blob.ID) (places []Location, ok bool, err error) {
 	err = l.find(id, func(at Location) bool {
@@ -106,6 +109,7 @@ func (l *Local) Lookup(id blob.ID) (places []Location, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	slices.SortStableFunc(places, func(a, b Location) int { return strings.Compare(b.Pack.SID, a.Pack.SID) })
 	return places, len(places) > 0, nil
 }
 

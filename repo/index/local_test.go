@@ -393,3 +393,28 @@ func TestClosedLocal(t *testing.T) {
 		}
 	}
 }
+
+// TestPlaceInTheYoungestSessionComesFirst: what a repack has copied is read where
+// prune keeps it, not in the pack that it is about to remove, or has.
+func TestPlaceInTheYoungestSessionComesFirst(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	id := randomID(r)
+	tables := make([]table, 3)
+	for n, sid := range []string{"00000001-00000000000000aa-0000000000000001", "0000000a-0000000000000001-0000000000000001", "00000002-ffffffffffffffff-0000000000000001"} {
+		tables[n] = testPack(n, 1, func(int) blob.ID { return id })
+		tables[n].pack.SID = sid
+		tables[n] = lawful(tables[n])
+	}
+	l := openLocal(t, "")
+	rem := &remote{objects: map[string][]byte{"index/a/00000000": segmentBytes(t, tables[:2]...), "index/b/00000000": segmentBytes(t, tables[2])}}
+	refresh(t, l, rem)
+	places, ok, err := l.Lookup(id)
+	if !ok || err != nil || len(places) != 3 {
+		t.Fatalf("%v, %v, %v", places, ok, err)
+	}
+	for i, n := range []int{1, 2, 0} {
+		if places[i].Pack.SID != tables[n].pack.SID {
+			t.Errorf("place %d is of session %s, want %s", i, places[i].Pack.SID, tables[n].pack.SID)
+		}
+	}
+}

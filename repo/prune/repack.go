@@ -31,7 +31,6 @@ type candidate struct {
 	name   string
 	live   int64
 	unused int64
-	why    int // 0: it wastes space; 1: it is small; 2: an older key sealed it
 }
 
 // unusedOf estimates what of a pack nobody needs, by the share of its chunks.

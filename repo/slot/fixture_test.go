@@ -14,7 +14,6 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
-	"holdfast/repo/pack"
 	"holdfast/repo/seal"
 )
 
@@ -110,16 +109,6 @@ func plant(t testing.TB, be backend.Backend, name string, data []byte) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// payload is what lies in a slot, a box, a decision or a claim.
-func payload(t testing.TB, be backend.Backend, name string) []byte {
-	t.Helper()
-	p, err := pack.DecodeSlot(object(t, be, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // wantTidy demands that no box of an undecided rotation, of a slot that is gone
