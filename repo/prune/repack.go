@@ -62,7 +62,7 @@ func (r *round) chooseRepack() choice {
 		}
 		c := candidate{name: name, live: use.Bytes, unused: r.unusedOf(name, use)}
 		live, unused = live+c.live, unused+c.unused
-		if p.Bytes < smallBytes {
+		if isSmall(p) {
 			small[p.Kind]++
 		}
 		all = append(all, c)
@@ -75,7 +75,7 @@ func (r *round) chooseRepack() choice {
 	for _, c := range all {
 		p := r.packs[c.name]
 		wasteful := c.unused > 0 && float64(unused) > allowed*float64(live+unused)
-		many := p.Bytes < smallBytes && small[p.Kind] >= smallMany
+		many := isSmall(p) && small[p.Kind] >= smallMany
 		old := r.opts.Reencrypt && p.Epoch < r.c.Ring.Current()
 		if !wasteful && !many && !old || r.opts.MaxRepack > 0 && out.copy+c.live > r.opts.MaxRepack {
 			continue
@@ -86,6 +86,11 @@ func (r *round) chooseRepack() choice {
 	}
 	return out
 }
+
+// isSmall reports whether a pack could hold much more than it does. One of very
+// short chunks is full by their number long before it is long: to put such packs
+// together would only make as many again, at every prune.
+func isSmall(p index.Pack) bool { return p.Bytes < smallBytes && p.Count < index.MaxPackEntries/2 }
 
 // repack copies the live chunks of the chosen packs into packs of a session of
 // the pruner's own. It removes nothing: the next round finds the copies, which
