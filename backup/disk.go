@@ -44,8 +44,10 @@ func (r *run) disk(ctx context.Context, item Item) (saved, error) {
 	}
 	defer reader.Close()
 	plan := r.plan(d, r.parent.Item(item.Name), &out.item)
+	var compared int64 // read to be compared with the parent alone
 	if plan.parent != nil && r.opts.VerifyUnchanged > 0 {
-		same, err := r.verifyUnchanged(ctx, reader, plan)
+		same, n, err := r.verifyUnchanged(ctx, reader, plan)
+		compared = n
 		if err != nil {
 			return saved{}, fmt.Errorf("verify %s: %w", item.Name, err)
 		}
@@ -60,7 +62,7 @@ func (r *run) disk(ctx context.Context, item Item) (saved, error) {
 	if err != nil {
 		return saved{}, fmt.Errorf("back up %s: %w", item.Name, err)
 	}
-	out.item.Disk, out.bytesRead, out.incremental = &m, n, plan.parent != nil
+	out.item.Disk, out.bytesRead, out.incremental = &m, n+compared, plan.parent != nil
 	return out, nil
 }
 
@@ -259,8 +261,8 @@ func isZero(p []byte) bool {
 }
 
 // verifyUnchanged reads a share of the chunks that will be taken from the
-// parent and compares them with it.
-func (r *run) verifyUnchanged(ctx context.Context, reader DiskReader, plan diskPlan) (bool, error) {
+// parent and compares them with it. read is how many bytes that took.
+func (r *run) verifyUnchanged(ctx context.Context, reader DiskReader, plan diskPlan) (same bool, read int64, err error) {
 	changed := plan.read
 	inChanged := func(off int64) bool {
 		for len(changed) > 0 && changed[0].Start+changed[0].Length <= off {
@@ -269,7 +271,7 @@ func (r *run) verifyUnchanged(ctx context.Context, reader DiskReader, plan diskP
 		return len(changed) > 0 && changed[0].Start <= off
 	}
 	buf := make([]byte, plan.chunkBytes)
-	same := true
+	same = true
 	next := int64(0)
 	check := func(chunk int64, want blob.ID) error {
 		off := chunk * plan.chunkBytes
@@ -280,6 +282,7 @@ func (r *run) verifyUnchanged(ctx context.Context, reader DiskReader, plan diskP
 		if err := reader.ReadAt(ctx, buf[:n], off); err != nil {
 			return err
 		}
+		read += n
 		clear(buf[n:])
 		var got blob.ID
 		if !isZero(buf) {
@@ -299,7 +302,7 @@ func (r *run) verifyUnchanged(ctx context.Context, reader DiskReader, plan diskP
 		}
 		return nil
 	}
-	err := image.Walk(ctx, r.repo, *plan.parent, 0, plan.parent.Chunks(), func(chunk int64, id blob.ID) error {
+	err = image.Walk(ctx, r.repo, *plan.parent, 0, plan.parent.Chunks(), func(chunk int64, id blob.ID) error {
 		if err := upTo(chunk); err != nil {
 			return err
 		}
@@ -312,7 +315,7 @@ func (r *run) verifyUnchanged(ctx context.Context, reader DiskReader, plan diskP
 	if errors.Is(err, errDiffers) {
 		err = nil
 	}
-	return same, err
+	return same, read, err
 }
 
 var errDiffers = errors.New("chunk differs")

@@ -150,7 +150,7 @@ func (p *pruner) run(ctx context.Context) error {
 			if !errors.Is(err, backend.ErrNoSpace) {
 				return fmt.Errorf("repack: %w", err)
 			}
-			p.rep.Warnings = append(p.rep.Warnings, "there is no room to repack: only whole packs were removed; with some space free, prune again")
+			p.rep.Warnings = append(p.rep.Warnings, "there is no room to repack: only whole packs were removed; with some space free, or with --max-repack below it, prune again")
 		}
 		r.close()
 		r = nil // what it has listed makes room for what the next one lists

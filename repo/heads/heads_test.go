@@ -1,0 +1,70 @@
+package heads
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"holdfast/repo/ledger"
+)
+
+func sid(src, rand byte) ledger.SID {
+	hex := func(b byte) string { return string([]byte{b, b, b, b, b, b, b, b, b, b, b, b, b, b, b, b}) }
+	return ledger.SID{Gen: 1, Src: hex(src), Rand: hex(rand)}
+}
+
+func never(ledger.SID) bool { return false }
+
+func TestNewestOfEachSourceIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	h := Open(dir)
+	for _, s := range []ledger.SID{sid('a', '1'), sid('b', '2'), sid('a', '3')} {
+		if err := h.Saw(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h = Open(dir)
+	if gone := h.Gone("", never, never); len(gone) != 2 {
+		t.Errorf("gone: %v", gone)
+	}
+	if gone := h.Gone(sid('a', '0').Src, never, never); len(gone) != 1 || gone[0] != sid('a', '3') {
+		t.Errorf("gone of a: %v", gone)
+	}
+	is := func(s ledger.SID) bool { return s == sid('a', '3') }
+	if gone := h.Gone("", is, never); len(gone) != 1 {
+		t.Errorf("one is there: %v", gone)
+	}
+	if gone := h.Gone("", never, is); len(gone) != 1 {
+		t.Errorf("one was dropped: %v", gone)
+	}
+	none := Open("")
+	if err := none.Saw(sid('a', '1')); err != nil || len(none.Gone("", never, never)) != 0 {
+		t.Errorf("without a folder: %v", err)
+	}
+}
+
+// FuzzHeads: a file that anybody may have written is begun anew or believed, and
+// never more.
+func FuzzHeads(f *testing.F) {
+	f.Add([]byte(`{"aaaaaaaaaaaaaaaa":"00000001-aaaaaaaaaaaaaaaa-1111111111111111"}`))
+	f.Add([]byte(`null`))
+	f.Add([]byte(`{"x":"y"`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, fileName), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h := Open(dir)
+		for _, s := range h.Gone("", never, never) {
+			if _, err := ledger.ParseSID(s.String()); err != nil {
+				t.Errorf("%v: %v", s, err)
+			}
+		}
+		if err := h.Saw(sid('a', '1')); err != nil {
+			t.Fatal(err)
+		}
+		if gone := Open(dir).Gone(sid('a', '1').Src, never, never); len(gone) != 1 {
+			t.Errorf("after a new one: %v", gone)
+		}
+	})
+}
