@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Heal     bool                              // write healed bytes back
 	Progress func(doneBytes, totalBytes int64) // may be nil
-	Found    func(name string, what string)    // told of each damaged object; may be nil
+	Found    func(name string, what string)    // told of each damaged object, one at a time; may be nil
 }
 
 // Finding is one thing that is wrong.
@@ -242,9 +242,9 @@ func (s *scrubber) intact(ctx context.Context, name string) ([]byte, bool) {
 }
 
 func (s *scrubber) found(f Finding) {
-	s.mu.Lock()
+	s.mu.Lock() // for the caller's function, too: it is told of one at a time
+	defer s.mu.Unlock()
 	s.rep.Add(f)
-	s.mu.Unlock()
 	if s.opts.Found != nil {
 		s.opts.Found(f.Object, f.What)
 	}
