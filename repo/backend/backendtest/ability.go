@@ -9,13 +9,34 @@ import (
 	"holdfast/repo/backend"
 )
 
+// abilities are what not every backend has, by the test that belongs to them.
+var abilities = map[string]func(backend.Backend) bool{
+	"ReserveIsNoObject": func(b backend.Backend) bool {
+		_, ok := backend.As[backend.Reserver](b)
+		return ok
+	},
+	"VersionsOldestFirst": func(b backend.Backend) bool {
+		_, ok := backend.As[backend.Versioned](b)
+		return ok
+	},
+}
+
+// claims asks a backend that open makes.
+func claims(t *testing.T, open Open, able func(backend.Backend) bool) bool {
+	t.Helper()
+	b := open(t)
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
+	return able(b)
+}
+
 // reserve: where there is one, using and refilling it, in any order, touches no
 // object, and it is none itself.
 func reserve(t *testing.T, b backend.Backend) {
-	r, ok := backend.As[backend.Reserver](b)
-	if !ok {
-		t.Skip("this backend keeps no reserve")
-	}
+	r, _ := backend.As[backend.Reserver](b)
 	refill := func() {
 		t.Helper()
 		if missing, err := r.Refill(t.Context()); missing != 0 || err != nil {
@@ -61,10 +82,7 @@ func reserve(t *testing.T, b backend.Backend) {
 // versions: where a place may keep them, an object that was put once has one,
 // or one that is the oldest and holds its bytes.
 func versions(t *testing.T, b backend.Backend) {
-	v, ok := backend.As[backend.Versioned](b)
-	if !ok {
-		t.Skip("this backend keeps no versions")
-	}
+	v, _ := backend.As[backend.Versioned](b)
 	data := Bytes(2, 1000)
 	put(t, b, "a/b", data)
 	put(t, b, "a/b-c", Bytes(3, 10)) // its name begins like the other's

@@ -28,7 +28,8 @@ type Open func(t *testing.T) backend.Backend
 const LargeBytes = 40 << 20
 
 // Run tests a backend against the contract; with words in only, just the tests
-// whose names contain one of them, for variants that differ in little.
+// whose names contain one of them, for variants that differ in little. The tests
+// of an ability run where the backend claims it.
 func Run(t *testing.T, open Open, only ...string) {
 	ran := 0
 	for _, c := range []struct {
@@ -63,6 +64,9 @@ func Run(t *testing.T, open Open, only ...string) {
 		{"ReserveIsNoObject", reserve},
 		{"VersionsOldestFirst", versions},
 	} {
+		if able := abilities[c.name]; able != nil && !claims(t, open, able) {
+			continue
+		}
 		if len(only) > 0 && !slices.ContainsFunc(only, func(word string) bool { return strings.Contains(c.name, word) }) {
 			continue
 		}
