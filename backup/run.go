@@ -220,6 +220,9 @@ func (r *run) point(src Source, state State, results []saved) *recovery.Point {
 	if p.ReadMode == "" {
 		p.ReadMode = recovery.ReadStream
 	}
+	if state.Rule != "" {
+		p.Parent, p.Reason, p.Rule = state.Parent, state.Reason, state.Rule
+	}
 	return p
 }
 
@@ -256,7 +259,11 @@ func (r *run) stream(ctx context.Context, item Item, inline *int) (saved, error)
 		}
 		in = rest
 	}
-	s, err := stream.Write(ctx, r.session, chunk.New(in, r.repo.CDCKey(), chunk.Files()), stream.Options{})
+	cut := chunk.Files()
+	if item.Stream.Fine {
+		cut = chunk.SQL()
+	}
+	s, err := stream.Write(ctx, r.session, chunk.New(in, r.repo.CDCKey(), cut), stream.Options{})
 	if err != nil {
 		return saved{}, fmt.Errorf("store %s: %w", item.Name, err)
 	}

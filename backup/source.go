@@ -57,6 +57,10 @@ type State struct {
 	Downgraded  bool      // something protected was left out or less than asked: exit 3
 	Warnings    []string
 	Attrs       json.RawMessage // kept in the point
+	// Parent is the id of the point that this one cannot be restored without, and
+	// Reason and Rule say why it is what it is, where the source decides them itself
+	// (a differential, a log backup); "" leaves them to the items.
+	Parent, Reason, Rule string
 }
 
 // Item is one part of a frozen source: exactly one of Disk and Stream is set.
@@ -102,6 +106,9 @@ type Stream struct {
 	Open  func(ctx context.Context) (io.ReadCloser, error)
 	// Inline asks to keep it in the manifest if it is small enough (≤ 32 KiB in all).
 	Inline bool
+	// Fine cuts it into smaller chunks, for data that changes in many small places:
+	// a database's pages.
+	Fine bool
 }
 
 // Progress is told what a run does. Methods are called from many goroutines.

@@ -17,13 +17,15 @@ import (
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/record"
+	"holdfast/repo/seal"
 	"holdfast/repo/slot"
 	"holdfast/repo/stream"
 )
 
 // keep holds what is found against what was promised: every point that was
 // reported restores to the byte, what else is listed holds a content that some
-// source had, and a check that reads all data is clean. tolerate says of a
+// source had, none is back that was reported as forgotten, and a check that reads
+// all data is clean. tolerate says of a
 // verdict that it is what the script had done to the repository itself; blind, that restores may miss chunks then.
 func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool, blind bool) error {
 	r, err := p.open(ctx)
@@ -34,6 +36,9 @@ func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool, bl
 		return fmt.Errorf("open: %w", err)
 	}
 	defer r.Close()
+	if err := p.locksOut(ctx); err != nil {
+		return err
+	}
 	rep, err := r.Check(ctx, repo.CheckOptions{ReadData: true})
 	if err != nil {
 		return fmt.Errorf("check: %w", err)
@@ -52,6 +57,9 @@ func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool, bl
 		if p.pinned[e.ID] && !e.Pinned {
 			return fmt.Errorf("point %s was pinned and is not", e.ID)
 		}
+		if p.gone[e.ID] {
+			return fmt.Errorf("point %s was forgotten and is back", e.ID)
+		}
 		got, err := readBack(ctx, r, e.Point)
 		if tolerated && blind && errors.Is(err, repo.ErrMissing) {
 			continue // until the index is repaired
@@ -69,6 +77,16 @@ func (p *process) keep(ctx context.Context, tolerate func(*repo.Report) bool, bl
 	for id := range p.made {
 		if !found[id] {
 			return fmt.Errorf("point %s was committed and is gone", id)
+		}
+	}
+	return nil
+}
+
+// locksOut: no secret that was reported as taken out of use opens the repository.
+func (p *process) locksOut(ctx context.Context) error {
+	for _, secret := range p.barred {
+		if _, err := repo.Open(ctx, p.be, secret, p.options()); !errors.Is(err, seal.ErrWrongKey) {
+			return fmt.Errorf("open with a key that was removed: %v", err)
 		}
 	}
 	return nil

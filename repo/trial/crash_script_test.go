@@ -8,7 +8,6 @@ import (
 
 	"holdfast/repo"
 	"holdfast/repo/backend"
-	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
 )
@@ -26,7 +25,7 @@ type script struct {
 	// beside: a session on another machine is open all the time; it leans on
 	// the point that notes call old, and commits after the crash.
 	beside bool
-	// every: an ordinary run strikes each so many operations; 0: all of them.
+	// every: an ordinary run over a sick place tries each so many operations; 0: all of them.
 	every int
 	// resumes: act stores content. What it had published before it was
 	// interrupted is not stored a second time.
@@ -211,7 +210,7 @@ func moving() []script {
 			before: then(founded(1), noted("old"), backedUp(vmB, other), hung, pruned, dropped("old")), act: pruned,
 		},
 		{name: "prune beside an open session", before: then(founded(1), noted("old"), backedUp(vmB, other), dropped("old")), act: pruned, beside: true},
-		{name: "a day", every: 9, before: then(founded(1), pruned, noted("old"), backedUp(vmA, dayTwo), elsewhere), act: then(
+		{name: "a day", every: 3, before: then(founded(1), pruned, noted("old"), backedUp(vmA, dayTwo), elsewhere), act: then(
 			backedUp(vmB, other), labelled, dropped("old"), pruned, backedUp(vmA, dayThree), dropped(vmB), keyAdded, rotated, pruned, repaired, copied, resealed, scrubbed)},
 	}
 }
@@ -240,11 +239,11 @@ func initAgain(ctx context.Context, p *process) error {
 			}
 		}
 	}
-	p.notes["tried"] = "yes"
+	p.promise(func() { p.notes["tried"] = "yes" })
 	if err := p.init(ctx); err != nil {
 		return err
 	}
-	p.notes["founded"] = "yes"
+	p.promise(func() { p.notes["founded"] = "yes" })
 	return nil
 }
 
@@ -297,7 +296,7 @@ func labelled(ctx context.Context, p *process) error {
 			if err := r.SetLabel(ctx, e, func(l *ledger.Label) { l.Pinned = true; l.Tags = append(l.Tags, "gold") }); err != nil {
 				return err
 			}
-			p.pinned[e.ID] = true
+			p.promise(func() { p.pinned[e.ID] = true })
 		}
 		return nil
 	})
@@ -315,18 +314,22 @@ func keyAdded(ctx context.Context, p *process) error {
 		again.site = again.fork(p.store, 0)
 		again.secrets = again.secrets[:0]
 		again.secrets = append(again.secrets, secret)
-		p.notes["key"] = id
+		p.promise(func() { p.notes["key"], p.added = id, secret })
 		return again.with(ctx, func(*repo.Repository) error { return nil })
 	})
 }
 
 func keyRemoved(ctx context.Context, p *process) error {
 	return p.with(ctx, func(r *repo.Repository) error {
+		tried := p.notes["removing"] != ""
+		p.promise(func() { p.notes["removing"] = "yes" })
 		_, err := r.RemoveKey(ctx, p.notes["key"])
-		if errors.Is(err, repo.ErrKeyUnknown) && p.notes["removing"] != "" {
+		if tried && errors.Is(err, repo.ErrKeyUnknown) {
 			err = nil
 		}
-		p.notes["removing"] = "yes"
+		if err == nil {
+			p.promise(func() { p.barred = append(p.barred, p.added) })
+		}
 		return err
 	})
 }
@@ -335,21 +338,28 @@ func keyRemoved(ctx context.Context, p *process) error {
 func keyReplaced(ctx context.Context, p *process) error {
 	return p.with(ctx, func(r *repo.Repository) error {
 		secret := newSecret(p.random)
-		p.secrets = append(p.secrets, secret)
+		p.promise(func() { p.secrets = append(p.secrets, secret) })
 		_, err := r.ReplaceKey(ctx, repo.NewKey{Secret: secret})
 		if err == nil {
-			p.secrets = p.secrets[len(p.secrets)-1:] // from now on no other does
+			p.promise(func() { // from now on no other does
+				p.barred, p.secrets = append(p.barred, p.secrets[0]), p.secrets[len(p.secrets)-1:]
+			})
 		}
 		return err
 	})
 }
 
+// damageable is a store whose objects can be changed behind everybody's back.
+type damageable interface {
+	Damage(name string, change func([]byte) []byte) error
+}
+
 // scratched flips bits of one object of each kind, within its parity, and takes
 // one of two copies away.
 func scratched(ctx context.Context, p *process) error {
-	store, ok := backend.As[*mem.Backend](p.be)
+	store, ok := backend.As[damageable](p.be)
 	if !ok {
-		return errors.New("only a store in memory can be scratched")
+		return errors.New("the store cannot be scratched")
 	}
 	for _, prefix := range []string{ledger.Data, ledger.Commits, ledger.Indexes, ledger.Ledgers, ledger.Spares} {
 		names, err := objects(ctx, p.be, prefix)
@@ -377,9 +387,9 @@ func frail(_ context.Context, p *process) error {
 // read any more, its chunks can.
 func torn(prefix string) func(ctx context.Context, p *process) error {
 	return func(ctx context.Context, p *process) error {
-		store, ok := backend.As[*mem.Backend](p.be)
+		store, ok := backend.As[damageable](p.be)
 		if !ok {
-			return errors.New("only a store in memory can be torn")
+			return errors.New("the store cannot be torn")
 		}
 		names, err := objects(ctx, p.be, prefix)
 		if err != nil {
@@ -430,12 +440,12 @@ func copied(ctx context.Context, p *process) error {
 			c := here.CopierFrom(there, nil)
 			for _, e := range points {
 				data := p.aside.made[e.ID]
-				p.known = append(p.known, data)
+				p.promise(func() { p.known = append(p.known, data) })
 				made, err := c.Copy(ctx, e)
 				if err != nil {
 					return err
 				}
-				p.made[made.ID] = data
+				p.promise(func() { p.made[made.ID] = data })
 			}
 			return nil
 		})

@@ -8,6 +8,8 @@ import (
 	"hash/maphash"
 	mrand "math/rand/v2"
 	"os"
+	"strconv"
+	"sync"
 	"testing"
 
 	"holdfast/repo"
@@ -136,15 +138,24 @@ func newTrial(ctx context.Context, s script, seed uint64) (*trial, error) {
 	return &trial{script: s, base: base, from: store, seed: seed, digest: maphash.MakeSeed(), seen: map[uint64]bool{}}, nil
 }
 
-// stride is the step from one operation that is struck to the next.
+// stride is the step from one operation to the next of those that an ordinary
+// run over a sick place, or a short run, tries.
 func (tr *trial) stride() int {
 	if long() {
 		return 1
 	}
 	if testing.Short() {
-		return max(12, 3*tr.every)
+		return max(12, 9*tr.every)
 	}
 	return max(1, tr.every)
+}
+
+// step is the same for those at which it crashes: one, but in a short run.
+func (tr *trial) step() int {
+	if testing.Short() {
+		return tr.stride()
+	}
+	return 1
 }
 
 // stage is a fresh copy of what before has made.
@@ -174,28 +185,44 @@ func (tr *trial) calls(ctx context.Context) ([]fault.Call, error) {
 // was not synced: no promise is broken, the same command then does its work,
 // the repository goes on, and two prunes leave nothing behind.
 func TestCrashAtEveryOperation(t *testing.T) {
-	seeds := uint64(1)
-	if long() {
-		seeds = 10
-	}
+	var mu sync.Mutex
 	points, runs, states := 0, 0, 0
+	t.Cleanup(func() {
+		t.Logf("%d scripts, %d operations, %d crashes, %d different states examined", len(scripts()), points, runs, states)
+	})
 	for _, s := range scripts() {
 		t.Run(s.name, func(t *testing.T) {
-			for seed := range seeds {
+			t.Parallel()
+			for seed := range crashSeeds(t) {
 				tr, err := newTrial(t.Context(), s, seed)
 				must(t, err)
 				calls, err := tr.calls(t.Context())
 				must(t, err)
-				for at := 0; at < len(calls); at += tr.stride() {
+				for at := 0; at < len(calls); at += tr.step() {
 					for _, b := range blows(at + 1) {
 						tr.strike(t, b, calls[at])
 					}
 				}
+				mu.Lock()
 				points, runs, states = points+len(calls), runs+tr.runs, states+len(tr.seen)
+				mu.Unlock()
+				t.Logf("%d operations, %d crashes, %d different states examined", len(calls), tr.runs, len(tr.seen))
 			}
 		})
 	}
-	t.Logf("%d scripts, %d operations, %d crashes, %d different states examined", len(scripts()), points, runs, states)
+}
+
+// crashSeeds is how many histories of each script are crashed.
+func crashSeeds(t *testing.T) uint64 {
+	switch text := os.Getenv("HOLDFAST_CRASH_SEEDS"); {
+	case text != "":
+		seeds, err := strconv.ParseUint(text, 10, 32)
+		must(t, err)
+		return seeds
+	case long():
+		return 10
+	}
+	return 1
 }
 
 // neighbour is a machine with an open session, over whatever the store is by now.
@@ -308,7 +335,7 @@ func (tr *trial) state(ctx context.Context, s *site, store backend.Backend, cach
 		_, _ = h.WriteString(name)
 		_, _ = h.Write(object)
 	}
-	fmt.Fprint(&h, len(s.made), len(s.secrets), s.pinned, s.notes, cache != "")
+	fmt.Fprint(&h, len(s.made), len(s.secrets), len(s.barred), len(s.gone), s.pinned, s.notes, cache != "")
 	return h.Sum64()
 }
 

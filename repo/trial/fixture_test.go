@@ -9,6 +9,8 @@ import (
 	"io"
 	"maps"
 	mrand "math/rand/v2"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +31,18 @@ import (
 )
 
 const siteChunk = 64 << 10
+
+// shortText cuts the streams of these tests, which are some letters long: a
+// splitter for files would take 8 MiB for each.
+var shortText = chunk.Params{Min: 256, Avg: 1 << 10, Max: 4 << 10}
+
+// TestMain lets the heap grow to several times what lives: a test here makes a
+// small repository and throws it away, thousands of times, and would spend a
+// quarter of its time collecting.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 // dice is a source of randomness that repeats by its seed.
 type dice struct {
@@ -63,14 +77,26 @@ func (w *watch) Now() time.Time {
 	return w.now
 }
 
+// fork is another clock that shows the same time: what one history does must not
+// change what another one writes, or no two of them would ever look alike.
+func (w *watch) fork() *watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &watch{now: w.now}
+}
+
 // site is a place of storage, the one machine whose processes work there, and
 // everything that they were told is done: the promises.
 type site struct {
 	store   backend.Backend
+	mu      *sync.Mutex       // held where a command changes a promise, and by fork
 	secrets []seal.Secret     // one of them opens the repository
+	added   seal.Secret       // of the key added last
+	barred  []seal.Secret     // reported as taken out of use: none of them opens it
 	made    map[string][]byte // point id → content: reported as committed, and nobody tried to drop it since
 	known   [][]byte          // contents that a point may hold
 	pinned  map[string]bool   // points reported as pinned
+	gone    map[string]bool   // points reported as forgotten
 	notes   map[string]string // of the script: ids by name
 	aside   *site             // another repository, to copy from; nobody writes to it
 	locks   *lockTable
@@ -81,7 +107,7 @@ type site struct {
 func newSite(store backend.Backend, seed uint64) *site {
 	random := newDice(seed)
 	return &site{
-		store: store, secrets: []seal.Secret{newSecret(random)}, made: map[string][]byte{}, pinned: map[string]bool{},
+		store: store, mu: &sync.Mutex{}, secrets: []seal.Secret{newSecret(random)}, made: map[string][]byte{}, pinned: map[string]bool{}, gone: map[string]bool{},
 		notes: map[string]string{}, locks: &lockTable{held: map[string]*process{}}, random: random, clock: newWatch(),
 	}
 }
@@ -100,11 +126,21 @@ func newSecret(random io.Reader) seal.Secret {
 
 // fork is the same site over a copy of its store.
 func (s *site) fork(store backend.Backend, seed uint64) *site {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	c := *s
-	c.store, c.random, c.locks = store, newDice(seed), s.locks.fork()
-	c.secrets, c.known = slices.Clone(s.secrets), slices.Clone(s.known)
-	c.made, c.pinned, c.notes = maps.Clone(s.made), maps.Clone(s.pinned), maps.Clone(s.notes)
+	c.store, c.mu, c.random, c.locks, c.clock = store, &sync.Mutex{}, newDice(seed), s.locks.fork(), s.clock.fork()
+	c.secrets, c.barred, c.known = slices.Clone(s.secrets), slices.Clone(s.barred), slices.Clone(s.known)
+	c.made, c.pinned, c.gone, c.notes = maps.Clone(s.made), maps.Clone(s.pinned), maps.Clone(s.gone), maps.Clone(s.notes)
 	return &c
+}
+
+// promise changes what the site was told; at any moment somebody may want to
+// know what that is.
+func (s *site) promise(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
 // lockTable is the run locks of one machine.
@@ -250,7 +286,7 @@ func (p *process) backup(ctx context.Context, source string, data []byte) error 
 
 // upload begins a session and gives it all content of a point.
 func (p *process) upload(ctx context.Context, r *repo.Repository, source string, data []byte) (*repo.Session, *recovery.Point, error) {
-	p.known = append(p.known, data)
+	p.promise(func() { p.known = append(p.known, data) })
 	s, err := r.Begin(ctx, source, source)
 	if err != nil {
 		return nil, nil, err
@@ -269,7 +305,7 @@ func (p *process) commit(ctx context.Context, s *repo.Session, point *recovery.P
 		s.Abort()
 		return err
 	}
-	p.made[point.ID], p.notes[point.Source] = data, point.ID
+	p.promise(func() { p.made[point.ID], p.notes[point.Source] = data, point.ID })
 	return nil
 }
 
@@ -292,7 +328,7 @@ func fill(ctx context.Context, r *repo.Repository, s *repo.Session, source strin
 	if err != nil {
 		return nil, err
 	}
-	st, err := stream.Write(ctx, s, chunk.New(strings.NewReader(source), r.CDCKey(), chunk.Files()), stream.Options{})
+	st, err := stream.Write(ctx, s, chunk.New(strings.NewReader(source), r.CDCKey(), shortText), stream.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -334,9 +370,15 @@ func (p *process) drop(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		delete(p.made, id)
-		delete(p.pinned, id)
-		return r.Forget(ctx, e, "trial")
+		p.promise(func() {
+			delete(p.made, id)
+			delete(p.pinned, id)
+		})
+		if err := r.Forget(ctx, e, "trial"); err != nil {
+			return err
+		}
+		p.promise(func() { p.gone[id] = true })
+		return nil
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/localtest"
 )
 
 // testReserve is the reserve on the strict file system, bytes.
@@ -133,11 +134,11 @@ func (m *model) end(s step, err error) {
 }
 
 // check compares a store with what is acceptable.
-func check(disk *strictFS, states map[string][]string, torn map[string]bool) error {
+func check(disk *localtest.FS, states map[string][]string, torn map[string]bool) error {
 	for name, ok := range states {
 		state := absent
-		if n, err := disk.find(name); err == nil {
-			state = string(n.data)
+		if n, err := disk.Find(name); err == nil {
+			state = string(n.Data)
 		}
 		whole := slices.ContainsFunc(ok, func(want string) bool {
 			return state == want || want != absent && state == string(bulk(want))
@@ -150,30 +151,30 @@ func check(disk *strictFS, states map[string][]string, torn map[string]bool) err
 }
 
 // prepare makes a store that holds before, durably, with its backend closed.
-func prepare(t *testing.T) *strictFS {
+func prepare(t *testing.T) *localtest.FS {
 	t.Helper()
-	disk := newStrictFS()
-	b := newBackend(disk, "strict", Options{Random: strings.NewReader("12345678"), ReserveBytes: testReserve})
+	disk := localtest.New()
+	b := Over(disk, "strict", Options{Random: strings.NewReader("12345678"), ReserveBytes: testReserve})
 	for name, state := range before {
 		must(t, b.PutIfAbsent(t.Context(), name, bulk(state)))
 	}
 	must(t, b.Close())
-	disk.calls = nil
+	disk.Calls = nil
 	return disk
 }
 
 // run plays the scenario on disk, going on after errors, and checks at each
 // call of the file system what a reader sees, and what power cuts leave after
 // each step.
-func run(t *testing.T, disk *strictFS, method method, seed uint64) {
+func run(t *testing.T, disk *localtest.FS, method method, seed uint64) {
 	t.Helper()
 	m := newModel()
-	disk.after = func(s *strictFS) {
+	disk.After = func(s *localtest.FS) {
 		if err := check(s, m.seen, nil); err != nil {
-			t.Errorf("fault at %q: a reader sees after %q: %v", s.hit, s.calls[len(s.calls)-1], err)
+			t.Errorf("fault at %q: a reader sees after %q: %v", s.Hit, s.Calls[len(s.Calls)-1], err)
 		}
 	}
-	b := newBackend(disk, "strict", Options{UnsyncedFiles: 2, SyncParallel: 1, Random: strings.NewReader("abcdefghijklmnop"), ReserveBytes: testReserve})
+	b := Over(disk, "strict", Options{UnsyncedFiles: 2, SyncParallel: 1, Random: strings.NewReader("abcdefghijklmnop"), ReserveBytes: testReserve})
 	if work, err := b.workspace(); err == nil {
 		work.method = method
 	}
@@ -182,46 +183,46 @@ func run(t *testing.T, disk *strictFS, method method, seed uint64) {
 		m.begin(s)
 		err := s.call(t.Context(), b)
 		m.end(s, err)
-		if err != nil && errors.Is(disk.fault.err, syscall.ENOSPC) && strings.HasPrefix(disk.hit, "write") && !errors.Is(err, backend.ErrNoSpace) && s.name != "" && !errors.Is(err, backend.ErrExists) {
-			t.Errorf("fault at %q: %v does not say that the disk is full", disk.hit, err)
+		if err != nil && errors.Is(disk.Fault.Err, syscall.ENOSPC) && strings.HasPrefix(disk.Hit, "write") && !errors.Is(err, backend.ErrNoSpace) && s.name != "" && !errors.Is(err, backend.ErrExists) {
+			t.Errorf("fault at %q: %v does not say that the disk is full", disk.Hit, err)
 		}
-		if kids := temps(disk); len(kids) > 1 && !strings.HasPrefix(disk.hit, "remove") {
-			t.Errorf("fault at %q: temporary files stay after step %d: %q", disk.hit, i, kids)
+		if kids := temps(disk); len(kids) > 1 && !strings.HasPrefix(disk.Hit, "remove") {
+			t.Errorf("fault at %q: temporary files stay after step %d: %q", disk.Hit, i, kids)
 		}
 		for range 4 {
-			if cerr := check(disk.crash(r), m.cut, m.torn); cerr != nil {
-				t.Errorf("fault at %q, answer %v: a power cut after step %d leaves: %v", disk.hit, err, i, cerr)
+			if cerr := check(disk.Crash(r), m.cut, m.torn); cerr != nil {
+				t.Errorf("fault at %q, answer %v: a power cut after step %d leaves: %v", disk.Hit, err, i, cerr)
 			}
 		}
 	}
-	disk.after = nil
+	disk.After = nil
 	if err := b.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	op, _, _ := strings.Cut(disk.hit, " ")
+	op, _, _ := strings.Cut(disk.Hit, " ")
 	if left := litter(disk); len(left) > 0 && !slices.Contains([]string{"remove", "readdir", "lock", "mkdir"}, op) {
-		t.Errorf("fault at %q: temporary folders left", disk.hit)
+		t.Errorf("fault at %q: temporary folders left", disk.Hit)
 	}
-	if !strings.Contains(disk.hit, "syncdir") && !strings.HasPrefix(disk.hit, "sync ") { // a disk whose fsync fails stays suspect
+	if !strings.Contains(disk.Hit, "syncdir") && !strings.HasPrefix(disk.Hit, "sync ") { // a disk whose fsync fails stays suspect
 		recovers(t, disk)
 	}
 }
 
 // temps lists the temporary folder of the backend that run makes.
-func temps(disk *strictFS) []string {
-	n, err := disk.find(tempName + "/6162636465666768")
+func temps(disk *localtest.FS) []string {
+	n, err := disk.Find(tempName + "/6162636465666768")
 	if err != nil {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(n.kids))
+	return slices.Sorted(maps.Keys(n.Kids))
 }
 
 // recovers: the next process finds a store that works, and clears up.
-func recovers(t *testing.T, disk *strictFS) {
+func recovers(t *testing.T, disk *localtest.FS) {
 	t.Helper()
-	hit := disk.hit
-	disk.fault = fsFault{}
-	b := newBackend(disk, "strict", Options{Random: strings.NewReader("ABCDEFGHIJKLMNOP"), ReserveBytes: testReserve})
+	hit := disk.Hit
+	disk.Fault = localtest.Fault{}
+	b := Over(disk, "strict", Options{Random: strings.NewReader("ABCDEFGHIJKLMNOP"), ReserveBytes: testReserve})
 	for _, s := range scenario() {
 		if s.name != "" && s.old == absent && s.durable { // a writer whose answer was lost asks again
 			if err := s.call(t.Context(), b); err != nil {
@@ -235,18 +236,18 @@ func recovers(t *testing.T, disk *strictFS) {
 	if left := litter(disk); len(left) > 0 {
 		t.Errorf("fault at %q: temporary folders left by the next process: %v", hit, left)
 	}
-	if n, err := disk.find(reserveName); err != nil || len(n.data) != testReserve {
+	if n, err := disk.Find(reserveName); err != nil || len(n.Data) != testReserve {
 		t.Errorf("fault at %q: the next process has no reserve: %v", hit, err)
 	}
 }
 
 // litter is what lies in the temporary folder beside the reserve.
-func litter(disk *strictFS) []string {
-	n, err := disk.find(tempName)
+func litter(disk *localtest.FS) []string {
+	n, err := disk.Find(tempName)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(n.kids)), func(name string) bool {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(n.Kids)), func(name string) bool {
 		return tempName+"/"+name == reserveName || tempName+"/"+name == reserveLockName
 	})
 }
@@ -255,19 +256,19 @@ func litter(disk *strictFS) []string {
 // however, each object is old or new, whole, for readers at every moment; what
 // was promised durable survives power cuts.
 func TestEachCallFailsOnceInEachWay(t *testing.T) {
-	faults := map[string]fsFault{
-		"EIO":              {err: syscall.EIO},
-		"ENOSPC":           {err: syscall.ENOSPC},
-		"EROFS":            {err: syscall.EROFS},
-		"EIO, done":        {err: syscall.EIO, done: true},
-		"ENOSPC, partly":   {err: syscall.ENOSPC, part: true},
-		"short, silently":  {err: errShort, part: true},
-		"EIO, partly done": {err: syscall.EIO, part: true},
+	faults := map[string]localtest.Fault{
+		"EIO":              {Err: syscall.EIO},
+		"ENOSPC":           {Err: syscall.ENOSPC},
+		"EROFS":            {Err: syscall.EROFS},
+		"EIO, done":        {Err: syscall.EIO, Done: true},
+		"ENOSPC, partly":   {Err: syscall.ENOSPC, Part: true},
+		"short, silently":  {Err: localtest.ErrShort, Part: true},
+		"EIO, partly done": {Err: syscall.EIO, Part: true},
 	}
 	for name, m := range map[string]method{"link": byLink, "rename": byRename, "lock": underLock} {
 		disk := prepare(t)
 		run(t, disk, m, 1)
-		dry := disk.calls
+		dry := disk.Calls
 		total := len(dry)
 		if total < 120 {
 			t.Fatalf("scenario makes only %d calls", total)
@@ -279,8 +280,8 @@ func TestEachCallFailsOnceInEachWay(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				for at := 1; at <= total; at++ {
 					disk := prepare(t)
-					fault.at = at
-					disk.fault = fault
+					fault.At = at
+					disk.Fault = fault
 					if kind == "short, silently" && !strings.HasPrefix(dry[at-1], "write") {
 						continue
 					}
@@ -295,7 +296,7 @@ func TestEachCallFailsOnceInEachWay(t *testing.T) {
 // object whose fsync failed keeps every Sync failing until it is written anew.
 func TestFailedFsyncIsNeverTriedAgain(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
+	b := Over(disk, "strict", Options{ReserveBytes: testReserve})
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	failNext(disk, "sync", func() { wantErr(t, "sync", b.Sync(t.Context()), backend.ErrDurability) })
 	syncs := countCalls(disk, "sync ")
@@ -306,7 +307,7 @@ func TestFailedFsyncIsNeverTriedAgain(t *testing.T) {
 	}
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	must(t, b.Sync(t.Context()))
-	if err := check(disk.crash(rand.New(rand.NewPCG(1, 1))), map[string][]string{"data/new/p": {"p"}}, nil); err != nil {
+	if err := check(disk.Crash(rand.New(rand.NewPCG(1, 1))), map[string][]string{"data/new/p": {"p"}}, nil); err != nil {
 		t.Errorf("after writing it anew: %v", err)
 	}
 }
@@ -315,7 +316,7 @@ func TestFailedFsyncIsNeverTriedAgain(t *testing.T) {
 // finds its bytes in place.
 func TestFailedFsyncOfForeignObjectIsNeverTriedAgain(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
+	b := Over(disk, "strict", Options{ReserveBytes: testReserve})
 	failNext(disk, "sync", func() {
 		wantErr(t, "put new", b.PutIfAbsent(t.Context(), "config", bulk("cfg")), backend.ErrDurability)
 	})
@@ -327,7 +328,7 @@ func TestFailedFsyncOfForeignObjectIsNeverTriedAgain(t *testing.T) {
 
 func TestFailedFolderSyncIsFinal(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
+	b := Over(disk, "strict", Options{ReserveBytes: testReserve})
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	failNext(disk, "syncdir", func() { wantErr(t, "sync", b.Sync(t.Context()), backend.ErrDurability) })
 	wantErr(t, "sync again", b.Sync(t.Context()), backend.ErrDurability)
@@ -336,43 +337,43 @@ func TestFailedFolderSyncIsFinal(t *testing.T) {
 // TestSyncThatWasCancelledForgetsNothing: the next one does its work.
 func TestSyncThatWasCancelledForgetsNothing(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{SyncParallel: 1, ReserveBytes: testReserve})
+	b := Over(disk, "strict", Options{SyncParallel: 1, ReserveBytes: testReserve})
 	must(t, b.Put(t.Context(), "data/new/p", bulk("p")))
 	must(t, b.Put(t.Context(), "data/new/q", bulk("q")))
 	ctx, cancel := context.WithCancel(t.Context())
-	disk.after = func(s *strictFS) {
-		if strings.HasPrefix(s.calls[len(s.calls)-1], "sync ") {
+	disk.After = func(s *localtest.FS) {
+		if strings.HasPrefix(s.Calls[len(s.Calls)-1], "sync ") {
 			cancel()
 		}
 	}
 	wantErr(t, "sync", b.Sync(ctx), context.Canceled)
-	disk.after = nil
+	disk.After = nil
 	must(t, b.Sync(t.Context()))
 	for seed := range uint64(20) {
 		want := map[string][]string{"data/new/p": {"p"}, "data/new/q": {"q"}}
-		if err := check(disk.crash(rand.New(rand.NewPCG(seed, 1))), want, nil); err != nil {
+		if err := check(disk.Crash(rand.New(rand.NewPCG(seed, 1))), want, nil); err != nil {
 			t.Fatalf("after the second sync: %v", err)
 		}
 	}
 }
 
 // failNext makes the next call of one kind fail with EIO while do runs.
-func failNext(disk *strictFS, op string, do func()) {
-	disk.after = func(s *strictFS) { s.fault = fsFault{} }
+func failNext(disk *localtest.FS, op string, do func()) {
+	disk.After = func(s *localtest.FS) { s.Fault = localtest.Fault{} }
 	armed := false
-	disk.arm = func(call string) {
+	disk.Arm = func(call string) {
 		if !armed && strings.HasPrefix(call, op+" ") {
 			armed = true
-			disk.fault = fsFault{at: len(disk.calls), err: syscall.EIO}
+			disk.Fault = localtest.Fault{At: len(disk.Calls), Err: syscall.EIO}
 		}
 	}
 	do()
-	disk.after, disk.arm = nil, nil
+	disk.After, disk.Arm = nil, nil
 }
 
-func countCalls(disk *strictFS, prefix string) int {
+func countCalls(disk *localtest.FS, prefix string) int {
 	n := 0
-	for _, c := range disk.calls {
+	for _, c := range disk.Calls {
 		if strings.HasPrefix(c, prefix) {
 			n++
 		}

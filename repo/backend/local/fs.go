@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/folder"
 )
 
 // Modes of what is made. The bytes are sealed, but names and sizes are
@@ -20,51 +21,20 @@ const (
 	fileMode = 0o600
 )
 
-// fileSystem is the little that the backend asks of a directory tree. It is
-// narrow so that a test can stand in for it, count and fail each single call,
-// and throw away what was not synced. Names are slash-separated, relative;
-// "." is the top. Errors match fs.ErrExist and fs.ErrNotExist as in package os.
-type fileSystem interface {
-	Create(name string) (file, error)           // a new file, for writing
-	Open(name string) (file, error)             // an existing one, for reading and Sync
-	Lstat(name string) (fs.FileInfo, error)     // does not follow a link at the end
-	ReadDir(name string) ([]fs.FileInfo, error) // unordered
-	Mkdir(name string) error                    //
-	Rename(from, to string) error               // replaces atomically
-	RenameNew(from, to string) error            // atomically fails if to exists
-	Link(from, to string) error                 // atomically fails if to exists
-	Remove(name string) error                   // a file or an empty folder
-	SyncDir(name string) error                  // makes a folder's entries durable
-	Lock(name string) (io.Closer, error)        // OS lock on a file, made if missing; ErrLocked at once
-	Close() error
-}
-
-// file is an open file.
-type file interface {
-	io.Writer
-	io.ReaderAt
-	io.Closer
-	Stat() (fs.FileInfo, error)
-	Sync() error
-	// Allocate gives an empty file so many bytes of real blocks; false if the
-	// file system does not do that.
-	Allocate(bytes int64) (granted bool, err error)
-}
-
 // diskFile is a file of the real one.
 type diskFile struct{ *os.File }
 
 // rootFS is the real one.
 type rootFS struct{ root *os.Root }
 
-func (r *rootFS) Create(name string) (file, error) {
+func (r *rootFS) Create(name string) (folder.File, error) {
 	return opened(r.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode))
 }
 
-func (r *rootFS) Open(name string) (file, error) { return opened(r.root.Open(name)) }
+func (r *rootFS) Open(name string) (folder.File, error) { return opened(r.root.Open(name)) }
 
-// opened keeps a nil *os.File from becoming a non-nil file.
-func opened(f *os.File, err error) (file, error) {
+// opened keeps a nil *os.File from becoming a non-nil folder.File.
+func opened(f *os.File, err error) (folder.File, error) {
 	if err != nil {
 		return nil, err
 	}

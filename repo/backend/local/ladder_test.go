@@ -11,12 +11,13 @@ import (
 	"testing"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/localtest"
 )
 
 // oddFS is a strict file system whose ways of taking a name are not what they
 // say. nil is honest.
 type oddFS struct {
-	*strictFS
+	*localtest.FS
 	link, renameNew func(from, to string) error
 }
 
@@ -24,14 +25,14 @@ func (o oddFS) Link(from, to string) error {
 	if o.link != nil {
 		return o.link(from, to)
 	}
-	return o.strictFS.Link(from, to)
+	return o.FS.Link(from, to)
 }
 
 func (o oddFS) RenameNew(from, to string) error {
 	if o.renameNew != nil {
 		return o.renameNew(from, to)
 	}
-	return o.strictFS.RenameNew(from, to)
+	return o.FS.RenameNew(from, to)
 }
 
 // TestLadderOfTakingANameIsProvedNotBelieved: the first method that takes a
@@ -49,21 +50,21 @@ func TestLadderOfTakingANameIsProvedNotBelieved(t *testing.T) {
 		{"all work", func(*oddFS) {}, byLink},
 		{"links are not supported", func(o *oddFS) { o.link = never(syscall.ENOTSUP) }, byRename},
 		{"links are forbidden", func(o *oddFS) { o.link = never(syscall.EPERM) }, byRename},
-		{"a link replaces", func(o *oddFS) { o.link = o.strictFS.Rename }, byRename},
+		{"a link replaces", func(o *oddFS) { o.link = o.FS.Rename }, byRename},
 		{"a link says taken of everything", func(o *oddFS) { o.link = never(syscall.EEXIST) }, byRename},
-		{"the flag is ignored", func(o *oddFS) { o.link, o.renameNew = never(syscall.ENOTSUP), o.strictFS.Rename }, underLock},
+		{"the flag is ignored", func(o *oddFS) { o.link, o.renameNew = never(syscall.ENOTSUP), o.FS.Rename }, underLock},
 		{"the flag is refused", func(o *oddFS) { o.link, o.renameNew = never(syscall.EPERM), never(syscall.EINVAL) }, underLock},
 		{"a refused rename loses the file", func(o *oddFS) {
 			o.link = never(syscall.EMLINK)
 			o.renameNew = func(from, to string) error {
-				return errors.Join(o.strictFS.Remove(from), syscall.EEXIST)
+				return errors.Join(o.FS.Remove(from), syscall.EEXIST)
 			}
 		}, underLock},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			disk := oddFS{strictFS: newStrictFS()}
+			disk := oddFS{FS: localtest.New()}
 			c.odd(&disk)
-			b := newBackend(disk, "odd", Options{ReserveBytes: testReserve})
+			b := Over(disk, "odd", Options{ReserveBytes: testReserve})
 			defer b.Close()
 			work, err := b.workspace()
 			must(t, err)
@@ -73,7 +74,7 @@ func TestLadderOfTakingANameIsProvedNotBelieved(t *testing.T) {
 			must(t, b.PutIfAbsent(t.Context(), "ledger/0", []byte("mine")))
 			must(t, b.PutIfAbsent(t.Context(), "ledger/0", []byte("mine")))
 			wantErr(t, "put new over it", b.PutIfAbsent(t.Context(), "ledger/0", []byte("other")), backend.ErrExists)
-			if n, err := disk.find("ledger/0"); err != nil || string(n.data) != "mine" {
+			if n, err := disk.Find("ledger/0"); err != nil || string(n.Data) != "mine" {
 				t.Errorf("ledger/0: %v, %v", n, err)
 			}
 		})
@@ -82,17 +83,17 @@ func TestLadderOfTakingANameIsProvedNotBelieved(t *testing.T) {
 
 // TestProbeOnASickDiskDecidesNothing: an error of another kind is no answer.
 func TestProbeOnASickDiskDecidesNothing(t *testing.T) {
-	disk := newStrictFS()
-	b := newBackend(disk, "sick", Options{ReserveBytes: testReserve})
-	disk.arm = func(call string) {
+	disk := localtest.New()
+	b := Over(disk, "sick", Options{ReserveBytes: testReserve})
+	disk.Arm = func(call string) {
 		if strings.HasPrefix(call, "create ") {
-			disk.fault = fsFault{at: len(disk.calls), err: syscall.EROFS}
+			disk.Fault = localtest.Fault{At: len(disk.Calls), Err: syscall.EROFS}
 		}
 	}
 	if _, err := b.workspace(); !errors.Is(err, syscall.EROFS) || b.work != nil {
 		t.Errorf("workspace: %v", err)
 	}
-	disk.arm = nil
+	disk.Arm = nil
 	must(t, b.PutIfAbsent(t.Context(), "config", nil))
 	must(t, b.Close())
 	if left := litter(disk); len(left) > 0 {
@@ -103,9 +104,9 @@ func TestProbeOnASickDiskDecidesNothing(t *testing.T) {
 // TestWritersLockExcludes: also a put-if-absent by somebody who does not hold
 // it, where names are taken under it.
 func TestWritersLockExcludes(t *testing.T) {
-	disk := newStrictFS()
+	disk := localtest.New()
 	open := func() *Backend {
-		b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
+		b := Over(disk, "strict", Options{ReserveBytes: testReserve})
 		work, err := b.workspace()
 		must(t, err)
 		work.method = underLock
@@ -126,26 +127,26 @@ func TestWritersLockExcludes(t *testing.T) {
 // is right and whole or an error that says what the disk said.
 func TestEachReadFailsOnce(t *testing.T) {
 	names := slices.Sorted(maps.Keys(before))
-	play := func(t *testing.T, disk *strictFS) (failed int) {
-		b := newBackend(disk, "strict", Options{})
+	play := func(t *testing.T, disk *localtest.FS) (failed int) {
+		b := Over(disk, "strict", Options{})
 		told := func(what string, err error) bool {
 			if err == nil {
 				return true
 			}
 			failed++
 			if !errors.Is(err, syscall.EIO) || errors.Is(err, backend.ErrNotFound) {
-				t.Errorf("fault at %q: %s: %v", disk.hit, what, err)
+				t.Errorf("fault at %q: %s: %v", disk.Hit, what, err)
 			}
 			return false
 		}
 		for _, name := range names {
 			data, err := b.Get(t.Context(), name, 0, -1)
 			if told("get", err) && string(data) != string(bulk(before[name])) {
-				t.Errorf("fault at %q: get %s: %q", disk.hit, name, data)
+				t.Errorf("fault at %q: get %s: %q", disk.Hit, name, data)
 			}
 			info, err := b.Stat(t.Context(), name)
 			if told("stat", err) && info.Bytes != int64(len(bulk(before[name]))) {
-				t.Errorf("fault at %q: stat %s: %d bytes", disk.hit, name, info.Bytes)
+				t.Errorf("fault at %q: stat %s: %d bytes", disk.Hit, name, info.Bytes)
 			}
 		}
 		var got []string
@@ -154,17 +155,17 @@ func TestEachReadFailsOnce(t *testing.T) {
 			return nil
 		})
 		if told("list", err) && !slices.Equal(got, names) || !slices.Equal(got, names[:len(got)]) {
-			t.Errorf("fault at %q: list: %q, %v", disk.hit, got, err)
+			t.Errorf("fault at %q: list: %q, %v", disk.Hit, got, err)
 		}
 		return failed
 	}
 	dry := prepare(t)
-	if n := play(t, dry); n > 0 || len(dry.calls) < 4*len(names) {
-		t.Fatalf("%d calls failed of %d", n, len(dry.calls))
+	if n := play(t, dry); n > 0 || len(dry.Calls) < 4*len(names) {
+		t.Fatalf("%d calls failed of %d", n, len(dry.Calls))
 	}
-	for at, call := range dry.calls {
+	for at, call := range dry.Calls {
 		disk := prepare(t)
-		disk.fault = fsFault{at: at + 1, err: syscall.EIO}
+		disk.Fault = localtest.Fault{At: at + 1, Err: syscall.EIO}
 		if n := play(t, disk); n != 1 && !strings.HasPrefix(call, "close ") {
 			t.Errorf("fault at %q: %d answers are errors", call, n)
 		}
@@ -174,10 +175,10 @@ func TestEachReadFailsOnce(t *testing.T) {
 // TestShortReadIsAnError: a file that shrinks under a reader.
 func TestShortReadIsAnError(t *testing.T) {
 	disk := prepare(t)
-	b := newBackend(disk, "strict", Options{})
-	disk.arm = func(call string) {
-		if n, err := disk.find("config"); err == nil && call == "read config" {
-			n.data = n.data[:3]
+	b := Over(disk, "strict", Options{})
+	disk.Arm = func(call string) {
+		if n, err := disk.Find("config"); err == nil && call == "read config" {
+			n.Data = n.Data[:3]
 		}
 	}
 	if data, err := b.Get(t.Context(), "config", 0, -1); err == nil || data != nil {
@@ -187,10 +188,10 @@ func TestShortReadIsAnError(t *testing.T) {
 
 // TestWritesWithoutRoomForAReserveGoOn: and say so.
 func TestWritesWithoutRoomForAReserveGoOn(t *testing.T) {
-	disk := newStrictFS()
-	disk.room = 300
+	disk := localtest.New()
+	disk.Room = 300
 	log, heard := listen()
-	b := newBackend(disk, "strict", Options{ReserveBytes: 1000, Log: log})
+	b := Over(disk, "strict", Options{ReserveBytes: 1000, Log: log})
 	must(t, b.Put(t.Context(), "data/s/1", []byte("x")))
 	must(t, b.PutIfAbsent(t.Context(), "ledger/0", []byte("x")))
 	if !strings.Contains(heard(), "no room is kept back") || !strings.Contains(heard(), fmt.Sprint(1000)) {

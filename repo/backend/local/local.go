@@ -37,6 +37,7 @@ import (
 	"sync"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/folder"
 	"holdfast/repo/backend/local/mount"
 )
 
@@ -45,7 +46,7 @@ import (
 var ErrNotEmpty = errors.New("directory not empty")
 
 // ErrLocked: another process holds the writers' lock.
-var ErrLocked = errors.New("locked by another process")
+var ErrLocked = folder.ErrLocked
 
 // ErrName: the name cannot name an object here: it breaks backend.ValidName, or
 // is one that this store keeps for itself ("lock", "tmp" and all below it).
@@ -78,7 +79,7 @@ type Options struct {
 
 // Backend is a directory of objects; it implements backend.Backend.
 type Backend struct {
-	disk    fileSystem
+	disk    folder.Tree
 	dir     string // absolute
 	network string // why one writer only, by the kind of file system
 	opts    Options
@@ -182,13 +183,15 @@ func Open(ctx context.Context, dir string, opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, explain("open", dir, err)
 	}
-	b := newBackend(&rootFS{root: root}, abs, opts)
+	b := Over(&rootFS{root: root}, abs, opts)
 	b.network = mount.Network(abs)
 	return b, nil
 }
 
-// newBackend joins the parts; tests give it a file system of their own.
-func newBackend(disk fileSystem, dir string, opts Options) *Backend {
+// Over is a backend over a directory tree that stands already, called dir. It
+// is how a test brings a file system of its own; Open is for all others. Close
+// closes the tree.
+func Over(disk folder.Tree, dir string, opts Options) *Backend {
 	opts.UnsyncedFiles = cmp.Or(opts.UnsyncedFiles, 256)
 	opts.SyncParallel = cmp.Or(opts.SyncParallel, 8)
 	opts.ReserveBytes = cmp.Or(opts.ReserveBytes, reserveDefault)

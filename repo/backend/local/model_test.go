@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/localtest"
 	"holdfast/repo/backend/mem"
 )
 
@@ -25,12 +26,12 @@ var modelNames = []string{"a/x", "a/y", "a/b/x", "a/b/y", "c/d/e/f", "g", "ledge
 func TestRandomCallsAgreeWithMemoryAndSurvivePowerCuts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ctx := context.Background()
-		disk := newStrictFS()
+		disk := localtest.New()
 		opts := Options{
 			UnsyncedFiles: rapid.IntRange(1, 5).Draw(t, "unsynced files"),
 			Random:        strings.NewReader("01234567"), ReserveBytes: testReserve,
 		}
-		b, m := newBackend(disk, "strict", opts), mem.New()
+		b, m := Over(disk, "strict", opts), mem.New()
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 3))
 		for range rapid.IntRange(1, 30).Draw(t, "calls") {
 			name := rapid.SampledFrom(modelNames).Draw(t, "name")
@@ -43,7 +44,7 @@ func TestRandomCallsAgreeWithMemoryAndSurvivePowerCuts(t *testing.T) {
 			if got, want := contents(t, b), contents(t, m); !maps.Equal(got, want) {
 				t.Fatalf("after %s %s: %q, memory holds %q", call, name, got, want)
 			}
-			cut := newBackend(disk.crash(r), "strict", Options{Random: strings.NewReader("abcdefgh"), ReserveBytes: testReserve})
+			cut := Over(disk.Crash(r), "strict", Options{Random: strings.NewReader("abcdefgh"), ReserveBytes: testReserve})
 			switch {
 			case call == "sync":
 				if got, want := contents(t, cut), contents(t, m); !maps.Equal(got, want) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/folder"
 )
 
 // The reserve is a file of real blocks that holds nothing. A full disk can
@@ -158,7 +159,7 @@ func (b *Backend) fillReserve(name string) error {
 
 // writeNoise writes bytes that no file system can compress or share, from the
 // start of the file, and sees to it that they have their blocks.
-func writeNoise(f file, seed string, length int64) error {
+func writeNoise(f folder.File, seed string, length int64) error {
 	noise := rand.NewChaCha8(sha256.Sum256([]byte(seed)))
 	piece := make([]byte, min(length, 1<<20))
 	for done := int64(0); done < length; {

@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/localtest"
 )
 
 // fullDisk is a strict file system of so many bytes with a backend that has
 // filled it with small packs.
-func fullDisk(t *testing.T, room int64) (*strictFS, *Backend, int) {
+func fullDisk(t *testing.T, room int64) (*localtest.FS, *Backend, int) {
 	t.Helper()
-	disk := newStrictFS()
-	disk.room = room
-	b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	disk := localtest.New()
+	disk.Room = room
+	b := Over(disk, "strict", Options{ReserveBytes: 300})
 	return disk, b, fill(t, b)
 }
 
@@ -71,17 +72,17 @@ func TestOrdinaryWritesNeverUseTheReserve(t *testing.T) {
 func TestFullDiskIsPrunedWithTheReserve(t *testing.T) {
 	for _, hollow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("written=%v", hollow), func(t *testing.T) {
-			disk := newStrictFS()
-			disk.room, disk.hollow = 1200, hollow
-			dead := newBackend(disk, "strict", Options{ReserveBytes: 300})
+			disk := localtest.New()
+			disk.Room, disk.Hollow = 1200, hollow
+			dead := Over(disk, "strict", Options{ReserveBytes: 300})
 			packs := fill(t, dead)
 			must(t, dead.Delete(t.Context(), "data/s/0"))
 			if _, _, err := dead.writeTemp(t.Context(), make([]byte, 40)); err != nil {
 				t.Fatal(err)
 			}
-			disk.kill()
+			disk.Kill()
 
-			b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+			b := Over(disk, "strict", Options{ReserveBytes: 300})
 			must(t, b.UseReserve(t.Context()))
 			must(t, b.UseReserve(t.Context())) // twice is no error
 			must(t, prune(t, b, packs))
@@ -107,14 +108,14 @@ func TestRefillWithoutRoomIsAWarning(t *testing.T) {
 	if missing, err := b.Refill(t.Context()); missing != 300 || err != nil {
 		t.Errorf("refill: %d missing, %v", missing, err)
 	}
-	if n, err := disk.find(b.work.dir); err != nil || len(n.kids) != 1 { // its lock
+	if n, err := disk.Find(b.work.dir); err != nil || len(n.Kids) != 1 { // its lock
 		t.Errorf("a reserve that did not fit holds room: %v, %v", n, err)
 	}
 	must(t, b.Close())
 	if left := litter(disk); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
-	next := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	next := Over(disk, "strict", Options{ReserveBytes: 300})
 	for i := range more {
 		must(t, next.Delete(t.Context(), fmt.Sprintf("data/s/%d", i)))
 	}
@@ -126,16 +127,16 @@ func TestRefillWithoutRoomIsAWarning(t *testing.T) {
 
 // TestReserveThatStandsCostsOneLook: no rewriting in each run.
 func TestReserveThatStandsCostsOneLook(t *testing.T) {
-	disk := newStrictFS()
-	must(t, newBackend(disk, "strict", Options{ReserveBytes: 300}).Put(t.Context(), "a", nil))
-	disk.calls = nil
-	b := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	disk := localtest.New()
+	must(t, Over(disk, "strict", Options{ReserveBytes: 300}).Put(t.Context(), "a", nil))
+	disk.Calls = nil
+	b := Over(disk, "strict", Options{ReserveBytes: 300})
 	must(t, b.Put(t.Context(), "b", nil))
 	if missing, err := b.Refill(t.Context()); missing != 0 || err != nil {
 		t.Errorf("refill: %d missing, %v", missing, err)
 	}
 	var touched []string
-	for _, c := range disk.calls {
+	for _, c := range disk.Calls {
 		if strings.Contains(c, "reserve") || strings.HasPrefix(c, "allocate") {
 			touched = append(touched, c)
 		}
@@ -153,17 +154,17 @@ func TestReserveThatStandsCostsOneLook(t *testing.T) {
 // TestReserveInUseIsNotTakenBackByAnother: a backup that starts during a prune
 // of a full disk leaves the room to it, and the next one after it does not.
 func TestReserveInUseIsNotTakenBackByAnother(t *testing.T) {
-	disk := newStrictFS()
-	pruner := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	disk := localtest.New()
+	pruner := Over(disk, "strict", Options{ReserveBytes: 300})
 	must(t, pruner.Put(t.Context(), "a", nil))
 	must(t, pruner.UseReserve(t.Context()))
-	other := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	other := Over(disk, "strict", Options{ReserveBytes: 300})
 	must(t, other.Put(t.Context(), "b", nil))
 	if missing, err := other.Refill(t.Context()); missing != 0 || err != nil || other.reserveStands() {
 		t.Errorf("refill by another: %d missing, %v, stands %v", missing, err, other.reserveStands())
 	}
 	must(t, pruner.Close()) // without Refill: it failed, say
-	after := newBackend(disk, "strict", Options{ReserveBytes: 300})
+	after := Over(disk, "strict", Options{ReserveBytes: 300})
 	must(t, after.Put(t.Context(), "c", nil))
 	if !after.reserveStands() {
 		t.Error("the next process does not make the reserve")
@@ -172,17 +173,17 @@ func TestReserveInUseIsNotTakenBackByAnother(t *testing.T) {
 
 // TestReserveInUseStaysFreeWithoutItsLock: where there was no room for that.
 func TestReserveInUseStaysFreeWithoutItsLock(t *testing.T) {
-	disk := newStrictFS()
-	must(t, newBackend(disk, "strict", Options{ReserveBytes: 300}).Put(t.Context(), "a", nil))
-	disk.kill()
-	b := newBackend(disk, "strict", Options{ReserveBytes: 300})
-	disk.arm = func(call string) {
+	disk := localtest.New()
+	must(t, Over(disk, "strict", Options{ReserveBytes: 300}).Put(t.Context(), "a", nil))
+	disk.Kill()
+	b := Over(disk, "strict", Options{ReserveBytes: 300})
+	disk.Arm = func(call string) {
 		if call == "lock "+reserveLockName {
-			disk.fault = fsFault{at: len(disk.calls), err: syscall.ENOSPC}
+			disk.Fault = localtest.Fault{At: len(disk.Calls), Err: syscall.ENOSPC}
 		}
 	}
 	must(t, b.UseReserve(t.Context()))
-	disk.arm = nil
+	disk.Arm = nil
 	must(t, b.Put(t.Context(), "b", nil))
 	if b.reserveStands() {
 		t.Error("the process that uses the reserve has taken it back")
@@ -192,30 +193,30 @@ func TestReserveInUseStaysFreeWithoutItsLock(t *testing.T) {
 // TestUseReserveClearsUpAfterWhoDiedSince: a process that has its folder
 // already looks again.
 func TestUseReserveClearsUpAfterWhoDiedSince(t *testing.T) {
-	disk := newStrictFS()
-	dead := newBackend(disk, "strict", Options{ReserveBytes: -1})
+	disk := localtest.New()
+	dead := Over(disk, "strict", Options{ReserveBytes: -1})
 	temp, _, err := dead.writeTemp(t.Context(), make([]byte, 400))
 	must(t, err)
-	b := newBackend(disk, "strict", Options{ReserveBytes: -1})
+	b := Over(disk, "strict", Options{ReserveBytes: -1})
 	must(t, b.Put(t.Context(), "a", nil))
-	if _, err := disk.find(temp); err != nil {
+	if _, err := disk.Find(temp); err != nil {
 		t.Fatalf("the living one's file: %v", err)
 	}
 	must(t, dead.work.lock.Close()) // its death
 	must(t, b.UseReserve(t.Context()))
-	if _, err := disk.find(temp); err == nil {
+	if _, err := disk.Find(temp); err == nil {
 		t.Error("the dead one's unfinished write still takes room")
 	}
 }
 
 // TestReserveOfNoBytes: who wants none has none.
 func TestReserveOfNoBytes(t *testing.T) {
-	disk := newStrictFS()
-	b := newBackend(disk, "strict", Options{ReserveBytes: -1})
+	disk := localtest.New()
+	b := Over(disk, "strict", Options{ReserveBytes: -1})
 	must(t, b.Put(t.Context(), "a", nil))
 	must(t, b.UseReserve(t.Context()))
 	missing, err := b.Refill(t.Context())
-	if _, found := disk.find(reserveName); missing != 0 || err != nil || found == nil {
+	if _, found := disk.Find(reserveName); missing != 0 || err != nil || found == nil {
 		t.Errorf("refill: %d missing, %v; reserve found: %v", missing, err, found == nil)
 	}
 	must(t, b.Close())
@@ -230,8 +231,8 @@ func TestReserveOfNoBytes(t *testing.T) {
 // but what the failing call itself left, and the next process makes it good.
 func TestReserveSurvivesEachFault(t *testing.T) {
 	kept := map[string][]string{"config": {"cfg"}, "ledger/0": {"l0"}}
-	play := func(disk *strictFS) (missing int64, err error) {
-		b := newBackend(disk, "strict", Options{ReserveBytes: testReserve})
+	play := func(disk *localtest.FS) (missing int64, err error) {
+		b := Over(disk, "strict", Options{ReserveBytes: testReserve})
 		err = b.UseReserve(t.Context())
 		err = errors.Join(err, b.PutIfAbsent(t.Context(), "ledger/1", bulk("l1")), b.Delete(t.Context(), "data/old/a"), b.Sync(t.Context()))
 		missing, rerr := b.Refill(t.Context())
@@ -239,27 +240,27 @@ func TestReserveSurvivesEachFault(t *testing.T) {
 	}
 	for _, hollow := range []bool{false, true} {
 		dry := prepare(t)
-		dry.hollow = hollow
+		dry.Hollow = hollow
 		if missing, err := play(dry); missing != 0 || err != nil {
 			t.Fatalf("without a fault: %d missing, %v", missing, err)
 		}
 		if n := countCalls(dry, "remove "+reserveName); n < 2 { // the file and its lock
-			t.Fatalf("the reserve was not used: %q", dry.calls)
+			t.Fatalf("the reserve was not used: %q", dry.Calls)
 		}
-		for _, fault := range []fsFault{{err: syscall.EIO}, {err: syscall.EIO, done: true}, {err: syscall.ENOSPC}, {err: syscall.EROFS}, {err: errShort, part: true}} {
-			for at := range dry.calls {
+		for _, fault := range []localtest.Fault{{Err: syscall.EIO}, {Err: syscall.EIO, Done: true}, {Err: syscall.ENOSPC}, {Err: syscall.EROFS}, {Err: localtest.ErrShort, Part: true}} {
+			for at := range dry.Calls {
 				disk := prepare(t)
-				disk.hollow = hollow
-				disk.fault = fault
-				disk.fault.at = at + 1
+				disk.Hollow = hollow
+				disk.Fault = fault
+				disk.Fault.At = at + 1
 				missing, err := play(disk)
 				if missing != 0 && missing != testReserve {
-					t.Errorf("fault at %q: %d bytes missing, %v", disk.hit, missing, err)
+					t.Errorf("fault at %q: %d bytes missing, %v", disk.Hit, missing, err)
 				}
 				if err := check(disk, kept, nil); err != nil {
-					t.Errorf("fault at %q: %v", disk.hit, err)
+					t.Errorf("fault at %q: %v", disk.Hit, err)
 				}
-				disk.kill()
+				disk.Kill()
 				recovers(t, disk)
 			}
 		}

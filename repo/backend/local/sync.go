@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/folder"
 )
 
 // syncNew syncs a file that has no name of an object yet, so that a failure
 // costs nothing: "no space" (network file systems say it only now) stays what
 // it is, anything else is ErrDurability.
-func syncNew(f file) error {
+func syncNew(f folder.File) error {
 	err := f.Sync()
 	if err == nil || noSpace(err) {
 		return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/repo/backend"
+	"holdfast/repo/backend/local/folder"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 // open: an error of writing back is only sure to reach the descriptor that
 // wrote. failed is set when the fsync failed; it is not tried again.
 type waiting struct {
-	file   file // nil when another process put the object
+	file   folder.File // nil when another process put the object
 	failed error
 }
 
@@ -80,7 +81,7 @@ func (b *Backend) PutIfAbsent(ctx context.Context, name string, data []byte) err
 
 // writeTemp writes data to a new temporary file and returns it open. On error
 // nothing is left behind.
-func (b *Backend) writeTemp(ctx context.Context, data []byte) (string, file, error) {
+func (b *Backend) writeTemp(ctx context.Context, data []byte) (string, folder.File, error) {
 	work, err := b.workspace()
 	if err != nil {
 		return "", nil, err
@@ -99,7 +100,7 @@ func (b *Backend) writeTemp(ctx context.Context, data []byte) (string, file, err
 	return temp, f, nil
 }
 
-func writeAll(ctx context.Context, f file, data []byte) error {
+func writeAll(ctx context.Context, f folder.File, data []byte) error {
 	for len(data) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -120,7 +121,7 @@ func writeAll(ctx context.Context, f file, data []byte) error {
 // replace gives temp its name. The look at the name, the rename and the note
 // for Sync are one step under the lock: of two Puts of one name the note must
 // be that of the file that stayed. kept tells that f now belongs to the note.
-func (b *Backend) replace(temp, name string, f file) (kept bool, err error) {
+func (b *Backend) replace(temp, name string, f folder.File) (kept bool, err error) {
 	durable := false
 	for range takeTries {
 		if !durable && b.mustSyncFirst(name) {
@@ -156,7 +157,7 @@ func (b *Backend) mustSyncFirst(name string) bool {
 
 // tryReplace is one attempt under the lock; done is false when it is worth
 // another: the name got taken meanwhile, or a folder is missing.
-func (b *Backend) tryReplace(temp, name string, f file, durable bool) (done, kept bool, err error) {
+func (b *Backend) tryReplace(temp, name string, f folder.File, durable bool) (done, kept bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
