@@ -223,6 +223,37 @@ func TestLockedObjectsStayAndGoLater(t *testing.T) {
 	b.must(0, "check", "--read-data")
 }
 
+// TestKeysOfALockedBucketAreRemovedAsFarAsTheLockAllows: 3 with the time until which
+// the bucket keeps the slot; 16 when asked again; a rotation keeps the key out at once.
+func TestKeysOfALockedBucketAreRemovedAsFarAsTheLockAllows(t *testing.T) {
+	g := newGate(t)
+	g.makeBucket(t, "keys", true)
+	b := newBench(t, "s3:http://"+g.address+"/keys/site")
+	b.env("AWS_ACCESS_KEY_ID="+gateKey, "AWS_SECRET_ACCESS_KEY="+gateSecret)
+	b.init("--object-lock", "governance", "--lock-days", "30")
+	second := filepath.Join(b.dir, "second")
+	added := last[keyChange](t, b.must(0, "key", "add", "--new-key-file", second, "--json").out)
+	until := " until " + time.Now().AddDate(0, 0, 30).UTC().Format("2006-01-02")
+	got := b.must(3, "key", "remove", added.ID)
+	if !strings.Contains(got.err, until) || !strings.Contains(got.err, "hint: holdfast key rotate") || !strings.Contains(got.out, "removed key "+added.ID) {
+		t.Errorf("remove: %s%s", got.out, got.err)
+	}
+	if got := b.must(16, "key", "remove", added.ID); !strings.Contains(got.err, until) {
+		t.Errorf("remove again: %s", got.err)
+	}
+	b.must(0, "points", "--key-file", second) // as yet
+	b.must(0, "key", "rotate")
+	b.must(12, "points", "--key-file", second)
+	b.must(0, "backup", "image", b.image("a.raw", 300_000, 1))
+	b.must(0, "check")
+	g.unlock(t, "keys")
+	b.must(0, "key", "rotate")
+	if got := b.must(0, "key", "list", "--json"); strings.Contains(got.out, added.ID) {
+		t.Errorf("keys: %s", got.out)
+	}
+	b.must(1, "key", "remove", added.ID)
+}
+
 // each calls fn for every version of every object.
 func (g *gate) each(t *testing.T, bucket string, fn func(minio.ObjectInfo)) {
 	t.Helper()
@@ -339,12 +370,13 @@ func TestServerThatCannotDecideBetweenWritersIsSaid(t *testing.T) {
 			}
 			for _, args := range [][]string{
 				{"backup", "image", b.image("a.raw", 300_000, 1), "-q"}, {"tag", "latest", "--add", "x", "--json"}, {"forget", "--keep-last", "1", "--prune"}, {"prune"}, {"repair", "index"},
+				{"key", "add", "--new-key-file", filepath.Join(b.dir, "second")}, {"key", "rotate"}, {"scrub", "--heal"},
 			} {
 				if got := b.must(0, args...); said(got) != c.alone {
 					t.Errorf("%v: %+v", args, got)
 				}
 			}
-			for _, args := range [][]string{{"points"}, {"check"}, {"prune", "--dry-run"}} {
+			for _, args := range [][]string{{"points"}, {"check"}, {"scrub"}, {"key", "list"}, {"prune", "--dry-run"}} {
 				if got := b.must(0, args...); said(got) {
 					t.Errorf("%v writes nothing: %+v", args, got)
 				}

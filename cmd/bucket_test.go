@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,7 +47,9 @@ func TestRepositoryInABucket(t *testing.T) {
 	std.Environ = append(std.Environ, "HOLDFAST_KEY_FILE=")
 	must(0, "init", "--new-key-file", filepath.Join(dir, "key"))
 	std.Environ = append(std.Environ, "HOLDFAST_KEY_FILE="+filepath.Join(dir, "key"))
-	must(1, "init")
+	if got := must(16, "init"); !strings.Contains(got.err, "there is a repository already") || !strings.Contains(got.err, "hint: use it as it is") {
+		t.Errorf("init again: %s", got.err)
+	}
 	must(0, "backup", "image", image)
 	must(0, "backup", "image", image)
 	if got := must(0, "points", "--json"); strings.Count(got.out, `"source":"image/a"`) != 2 {
@@ -63,4 +66,29 @@ func TestRepositoryInABucket(t *testing.T) {
 	must(10, "points")
 	server.Close()
 	must(14, "points")
+}
+
+// TestMissingBucketIsNamed: a mistyped bucket is neither a repository nor a place for
+// one, and both say which it is. Nothing is made, no key either.
+func TestMissingBucketIsNamed(t *testing.T) {
+	server := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
+	defer server.Close()
+	servers := map[string]string{"gofakes3": server.URL}
+	if _, err := exec.LookPath("versitygw"); err == nil || os.Getenv("HOLDFAST_DEMAND_PARTS") == "1" {
+		servers["versitygw"] = "http://" + newGate(t).address
+	}
+	for name, url := range servers {
+		b := newBench(t, "s3:"+url+"/nobody-made-this/site")
+		b.env("AWS_ACCESS_KEY_ID="+gateKey, "AWS_SECRET_ACCESS_KEY="+gateSecret)
+		key := filepath.Join(b.dir, "key")
+		for _, args := range [][]string{{"points"}, {"init", "--new-key-file", key}, {"scrub"}, {"init", "--new-key-file", key, "--object-lock", "governance", "--lock-days", "3"}} {
+			got := b.must(10, args...)
+			if !strings.Contains(got.err, "nobody-made-this") || !strings.Contains(got.err, "the bucket does not exist") || !strings.Contains(got.err, "hint: make the bucket") {
+				t.Errorf("%s, %v: %s", name, args, got.err)
+			}
+		}
+		if _, err := os.Stat(key); err == nil {
+			t.Errorf("%s: a key was made", name)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func runCheck(ctx context.Context, opts checkOptions, a *app, r *repo.Repository
 		return err
 	}
 	sources := map[string]string{}
-	if rep.Errors > 0 {
+	if rep.Damaged > 0 {
 		entries, _, err := r.Points(ctx) // what cannot be listed is among the findings
 		if err != nil {
 			a.log.Warn("list points", "error", err)
@@ -101,9 +101,22 @@ machine that holds the disks.`,
 		Example: "holdfast -r /srv/backup scrub --heal",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withPlace(c.Context(), func(be *place.Place) error { return runScrub(c.Context(), opts, a, be) })
+			return a.withPlace(c.Context(), func(be *place.Place) error {
+				if !opts.heal {
+					return runScrub(c.Context(), opts, a, be)
+				}
+				if err := repo.Exists(c.Context(), be); err != nil {
+					return err
+				}
+				unlock, err := a.alone(c.Context(), be)
+				if err != nil {
+					return err
+				}
+				defer unlock()
+				return runScrub(c.Context(), opts, a, be)
+			})
 		},
-	}, exitIncomplete, exitNoRepository, exitDamaged, exitUnreachable)
+	}, exitIncomplete, exitNoRepository, exitBusy, exitDamaged, exitUnreachable)
 	c.Flags().BoolVar(&opts.heal, "heal", false, "write healed objects back")
 	return c
 }

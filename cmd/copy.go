@@ -136,7 +136,7 @@ func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from
 	for _, e := range wanted { // the oldest first
 		if err := run.one(ctx, e, len(words) == 0 || chosen[e.ID]); err != nil {
 			run.progress.Done()
-			return errors.Join(append(run.failed, err)...)
+			return verdict.Told(err.Error(), append(run.failed, err)...)
 		}
 	}
 	run.progress.Done()
@@ -216,14 +216,13 @@ func (c *copyRun) end() error {
 	if !c.dryRun {
 		c.a.ui.Say("%d points are here\n", c.done)
 	}
-	if c.done == 0 {
-		return errors.Join(c.failed...)
+	switch {
+	case len(c.failed) == 0:
+		return nil
+	case c.done == 0:
+		return verdict.Told(fmt.Sprintf("none of %d points could be copied", len(c.failed)), c.failed...)
 	}
-	var reasons []string
-	for _, err := range c.failed {
-		reasons = append(reasons, err.Error())
-	}
-	return verdict.Incomplete(reasons...)
+	return verdict.Incomplete(fmt.Sprintf("%d of %d points could not be copied", len(c.failed), c.done+len(c.failed)))
 }
 
 // byOrigin are the points of a repository by where they were made, be that another

@@ -13,6 +13,7 @@ import (
 	"holdfast/repo/backend/local"
 	"holdfast/repo/backend/s3"
 	"holdfast/repo/image"
+	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
@@ -82,21 +83,26 @@ var exitTable = []exitRow{
 	{errInterrupted, exitInterrupted, "run it again when you like: what is already stored is not sent twice"},
 	{errCrashed, exitCrashed, "this is a bug; please report it with the lines above"},
 	{settings.ErrRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
+	{s3.ErrNoBucket, exitNoRepository, "make the bucket, or check its name and the server in the repository's URL; holdfast makes none"},
+	{repo.ErrNotEmpty, exitRefused, "choose an empty or new place"},
 	{repo.ErrNoRepository, exitNoRepository, "make one with holdfast init, or check the path"},
 	{slot.ErrMissed, exitWrongKey, "open it with another key; holdfast key remove and key add make a new one of this secret, holdfast scrub --heal may bring a damaged one back"},
 	{slot.ErrRemoved, exitWrongKey, "use another key"},
 	{slot.ErrUncertain, exitFailed, "holdfast key list shows whether the new key is there; holdfast key remove takes it away"},
 	{slot.ErrBusy, exitFailed, "run it again"},
+	{slot.ErrStillHeld, exitRefused, "holdfast key rotate keeps it from what is written from then on; try again once the lock has ended"},
 	{seal.ErrForged, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy"},
 	{seal.ErrUnknownEpoch, exitDamaged, "the place has lost, or withholds, what belongs to a key rotation: bring the objects below epochs/ and spare/epochs/ back from a copy"},
 	{seal.ErrNotVouched, exitRefused, "holdfast key passwd, or key add, makes a key that a rotation can reach"},
 	{seal.ErrRingFull, exitRefused, "holdfast copy to a new repository begins anew"},
 	{pack.ErrTampered, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy; holdfast check --read-data names the points that are hit"},
 	{pack.ErrDamaged, exitDamaged, "holdfast check --read-data names the points and items that are hit; all others restore"},
-	{repo.ErrUnlisted, exitIncomplete, "holdfast repair index lists again whatever packs there are; then check tells what is really lost"},
+	{repo.ErrUnlisted, exitIncomplete, "holdfast repair index makes the index anew from the packs; check then tells whether anything is lost"},
 	{repo.ErrMissing, exitDamaged, "holdfast repair index lists packs that the index does not know; holdfast check names the points that are hit"},
-	{repo.ErrPruneBlocked, exitDamaged, "holdfast check names what is damaged; holdfast repair index brings back a lost index; a point that cannot be saved can be forgotten"},
+	{repo.ErrIndexLost, exitRefused, "holdfast repair index makes the index anew from the packs; then prune again"},
+	{repo.ErrPruneBlocked, exitDamaged, "holdfast check names what is damaged; a point that cannot be saved can be forgotten"},
 	{repo.ErrPruneContended, exitFailed, "other prunes run at the same time: run it again"},
+	{ledger.ErrFull, exitRefused, "holdfast forget --keep-last N makes room; backups and restores go on meanwhile"},
 	{repo.ErrNoLock, exitRefused, "objects are locked in S3 buckets that were made with Object Lock; without --object-lock the repository can be made here"},
 	{errPinned, exitRefused, "holdfast unpin lets it go"},
 	{recovery.ErrNeeded, exitRefused, "name both, or let both be"},

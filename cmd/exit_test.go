@@ -10,6 +10,7 @@ import (
 
 	"holdfast/cmd/verdict"
 	"holdfast/repo/backend"
+	"holdfast/repo/ledger"
 	"holdfast/repo/seal"
 )
 
@@ -41,6 +42,7 @@ func TestExitCodePrecedence(t *testing.T) {
 		{"interruption beats incomplete", errors.Join(verdict.Incomplete("x"), errInterrupted), 130},
 		{"interruption keeps its code with a cause", interruption(fmt.Errorf("remove snapshot: %w", backend.ErrUnreachable)), 130},
 		{"cancelled within, not by a signal", context.Canceled, 1},
+		{"more points than a ledger entry names", fmt.Errorf("prune: %w", (&ledger.Entry{Points: make(ledger.Pile, 800_000)}).CheckSize()), 16},
 	} {
 		if code, _ := classify(c.err); code != c.code {
 			t.Errorf("%s: code %d, want %d", c.name, code, c.code)
@@ -90,5 +92,18 @@ func TestEachExitCodeHasAMeaningAndEachRowACode(t *testing.T) {
 			t.Errorf("row %v: the hint is empty or ends with a full stop: %q", row.Is, row.Hint)
 		}
 		seen[row.Is] = true
+	}
+}
+
+// TestToldFailuresDecideAndAreNotRepeated: what was shown when it happened still
+// gives the run its code and hint.
+func TestToldFailuresDecideAndAreNotRepeated(t *testing.T) {
+	err := verdict.Told("none of 2 could be copied", errors.New("first"), fmt.Errorf("second: %w", backend.ErrUnreachable))
+	code, hint := classify(err)
+	if code != exitUnreachable || hint == "" || err.Error() != "none of 2 could be copied" {
+		t.Errorf("%v: code %d, hint %q", err, code, hint)
+	}
+	if verdict.Told("nothing") != nil {
+		t.Error("no failure, and still an error")
 	}
 }

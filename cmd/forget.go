@@ -106,85 +106,102 @@ type forgetPlan struct {
 	a *app
 	r *repo.Repository
 
-	judged  []recovery.Judged
-	entries map[string]repo.Entry
-	lost    map[string]*repo.PointError // were named, and cannot be read
+	judged []recovery.Judged
+	lost   map[string]*repo.PointError // were named, and cannot be read
+}
+
+// session is the session of a point.
+func (f *forgetPlan) session(p *repo.Brief) (ledger.SID, error) {
+	if lost := f.lost[p.ID()]; lost != nil {
+		return lost.Session()
+	}
+	return ledger.ParseSID(p.SID())
 }
 
 // going are the sessions of the points that go, oldest first.
-func (f *forgetPlan) going() (points []*recovery.Point, sessions []ledger.SID) {
+func (f *forgetPlan) going() (sessions []ledger.SID) {
 	for _, j := range f.judged {
 		if j.Keep {
 			continue
 		}
-		points = append(points, j.Point)
-		if lost := f.lost[j.Point.ID]; lost != nil {
-			sid, _ := lost.Session() // byName has looked
+		if sid, err := f.session(j.Point); err == nil { // byName has looked, and the others were read
 			sessions = append(sessions, sid)
-			continue
 		}
-		sessions = append(sessions, f.entries[j.Point.ID].Session())
 	}
-	return points, sessions
+	return sessions
 }
 
-// forget drops one point.
-func (f *forgetPlan) forget(ctx context.Context, p *recovery.Point) error {
+// forget drops the points that go, and counts them. In a dry run it only counts.
+func (f *forgetPlan) forget(ctx context.Context, dryRun bool) (gone int, err error) {
 	const reason = "forgotten by an operator or a policy"
-	if lost := f.lost[p.ID]; lost != nil {
-		return f.r.ForgetLost(ctx, lost, reason)
+	for _, j := range slices.Backward(f.judged) { // what stands on another goes first
+		if j.Keep {
+			continue
+		}
+		gone++
+		if dryRun {
+			continue
+		}
+		if lost := f.lost[j.Point.ID()]; lost != nil {
+			err = f.r.ForgetLost(ctx, lost, reason)
+		} else {
+			err = f.r.ForgetBrief(ctx, *j.Point, reason)
+		}
+		if err != nil {
+			return gone, err
+		}
 	}
-	return f.r.Forget(ctx, f.entries[p.ID], reason)
+	return gone, nil
 }
 
 // runForget does what the plan says, and shows it.
 func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error {
 	a := plan.a
-	going, sessions := plan.going()
-	verb := "would forget"
-	if !opts.dryRun {
-		verb = "forgot"
-		for _, p := range slices.Backward(going) { // what stands on another goes first
-			if err := plan.forget(ctx, p); err != nil {
-				return err
-			}
-		}
+	gone, err := plan.forget(ctx, opts.dryRun)
+	if err != nil {
+		return err
 	}
-	rows := plan.rows()
 	if !a.json {
 		t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Source"), ui.Left("Action"), ui.Left("Reasons"))
-		for _, row := range rows {
-			t.Row(row.ID, row.Time.Format("2006-01-02 15:04:05 -07:00"), row.Source, row.Action, strings.Join(row.Reasons, ", "))
-		}
+		t.Rows(len(plan.judged), func(i int) []string {
+			row := rowOf(plan.judged[i])
+			return []string{row.ID, row.Time.Format("2006-01-02 15:04:05 -07:00"), row.Source, row.Action, strings.Join(row.Reasons, ", ")}
+		})
 		a.ui.Table(t)
-		a.ui.Say("%s %d of %d points\n", verb, len(going), len(rows))
+		verb := "forgot"
+		if opts.dryRun {
+			verb = "would forget"
+		}
+		a.ui.Say("%s %d of %d points\n", verb, gone, len(plan.judged))
 	}
-	if err := a.ui.Result(rows); err != nil || !opts.prune {
+	err = a.ui.List(len(plan.judged), func(i int) any { return rowOf(plan.judged[i]) })
+	if err != nil || !opts.prune {
 		return err
 	}
 	prune := repo.PruneOptions{DryRun: opts.dryRun}
 	if opts.dryRun {
-		prune.Without = sessions
+		prune.Without = plan.going()
 	}
+	plan.judged = nil // prune holds enough of its own
 	return runPrune(ctx, prune, false, a, plan.r)
 }
 
-func (f *forgetPlan) rows() []judgement {
-	rows := []judgement{}
-	for _, j := range f.judged {
-		row := judgement{ID: j.Point.ID, Source: j.Point.Source, Time: j.Point.Time, Action: "keep", Reasons: j.Reasons}
-		if !j.Keep {
-			row.Action = "forget"
-		}
-		rows = append(rows, row)
+func rowOf(j recovery.Judged) judgement {
+	row := judgement{ID: j.Point.ID(), Source: j.Point.Source(), Time: j.Point.Time(), Action: "keep", Reasons: j.Reasons}
+	if !j.Keep {
+		row.Action = "forget"
 	}
-	return rows
+	return row
 }
 
 // byName plans to drop the points that were named, those that cannot be read
 // among them: while one stays, prune decides nothing.
 func (f *forgetPlan) byName(ctx context.Context, words []string) error {
-	f.entries, f.lost = map[string]repo.Entry{}, map[string]*repo.PointError{}
+	f.lost = map[string]*repo.PointError{}
+	named := map[string]bool{}
+	plan := func(p *recovery.Point, reasons ...string) {
+		f.judged = append(f.judged, recovery.Judged{Point: &recovery.BriefsOf([]*recovery.Point{p})[0], Reasons: reasons})
+	}
 	for _, word := range words {
 		e, err := f.a.find(ctx, f.r, word)
 		lost, unreadable := errors.AsType[*repo.PointError](err)
@@ -194,7 +211,7 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 				return lost // its label: unpin and tag write a new one
 			}
 			if f.lost[lost.ID] == nil {
-				f.judged = append(f.judged, recovery.Judged{Point: &recovery.Point{ID: lost.ID}, Reasons: []string{"named", "cannot be read"}})
+				plan(&recovery.Point{ID: lost.ID}, "named", "cannot be read")
 			}
 			f.lost[lost.ID] = lost
 			continue
@@ -203,50 +220,36 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 		case e.Pinned:
 			return fmt.Errorf("forget %s: %w", e.ID, errPinned)
 		}
-		if _, twice := f.entries[e.ID]; !twice {
-			f.judged = append(f.judged, recovery.Judged{Point: e.Point, Reasons: []string{"named"}})
+		if !named[e.ID] {
+			plan(e.Point, "named")
 		}
-		f.entries[e.ID] = e
+		named[e.ID] = true
 	}
-	entries, _, err := f.r.Points(ctx) // of those that cannot be read nobody knows what they stand on
+	points, _, err := f.r.Briefs(ctx) // of those that cannot be read nobody knows what they stand on
 	if err != nil {
 		return err
 	}
-	return recovery.NeededBy(pointsOf(entries), func(id string) bool { _, named := f.entries[id]; return named })
+	return recovery.NeededBy(points, func(id string) bool { return named[id] })
 }
 
 // byPolicy judges every point that the filters let through.
 func (f *forgetPlan) byPolicy(ctx context.Context, policy recovery.Policy, now time.Time, opts forgetOptions) error {
-	all, problems, err := f.r.Points(ctx)
+	points, problems, err := f.r.Briefs(ctx)
 	if err != nil {
 		return err
 	}
 	if err := view.Unreadable(problems); err != nil {
 		return err // a policy that does not see all points judges wrong
 	}
-	points := pointsOf(all)
-	entries, err := view.Filter{Kind: opts.kind, Source: opts.source}.Select(all)
+	asked, err := view.Filter{Kind: opts.kind, Source: opts.source}.Asks(points)
 	if err != nil {
 		return err
 	}
-	f.entries = map[string]repo.Entry{}
-	for _, e := range entries {
-		f.entries[e.ID] = e
+	if f.judged, err = policy.Judge(points, asked); err != nil {
+		return err
 	}
-	if opts.now == "" && !opts.allowStale {
-		if err := recovery.CheckClock(pointsOf(entries), now); err != nil {
-			return err
-		}
+	if len(f.judged) == 0 || opts.now != "" || opts.allowStale {
+		return nil
 	}
-	asked := func(p *recovery.Point) bool { _, chosen := f.entries[p.ID]; return chosen }
-	f.judged, err = policy.Judge(points, asked, func(p *recovery.Point) bool { return f.entries[p.ID].Pinned })
-	return err
-}
-
-func pointsOf(entries []repo.Entry) []*recovery.Point {
-	points := make([]*recovery.Point, len(entries))
-	for i, e := range entries {
-		points[i] = e.Point
-	}
-	return points
+	return recovery.CheckClock(f.judged[len(f.judged)-1].Point, now)
 }

@@ -58,7 +58,7 @@ holdfast -r s3:bucket/site init --print-policy backup`,
 			}
 			return runInit(c.Context(), opts, lock, a)
 		},
-	}, exitUnreachable, exitWrongKey, exitRefused)
+	}, exitNoRepository, exitBusy, exitUnreachable, exitWrongKey, exitRefused)
 	f := c.Flags()
 	f.StringVar(&opts.parity, "parity", "standard", "`LEVEL`: how much damage heals: off, standard (6.5 %) or strong (20 %)")
 	f.StringVar(&opts.diskChunk, "disk-chunk", "128K", "`SIZE` of disk chunks, a power of two from 64K to 4M")
@@ -151,6 +151,9 @@ func runInit(ctx context.Context, opts initOptions, lock *repo.ObjectLock, a *ap
 		return err
 	}
 	defer be.Close()
+	if err := place.Vacant(ctx, be); err != nil {
+		return err // before a key is made
+	}
 	if err := repo.CheckLock(ctx, be, lock); err != nil {
 		return fmt.Errorf("init %s with locked objects: %w", be.Location(), err) // before a key is made
 	}

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/seal"
 	"holdfast/repo/slot"
@@ -86,9 +87,9 @@ func newKeyAddCommand(a *app) *cobra.Command {
 			if err := exclusive(c, "new-password-file", "new-key-file"); err != nil {
 				return err
 			}
-			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runKeyAdd(c.Context(), opts, a, r) })
+			return a.withWriter(c.Context(), func(r *repo.Repository) error { return runKeyAdd(c.Context(), opts, a, r) })
 		},
-	}, repositoryCodes...)
+	}, writerCodes...)
 	f := c.Flags()
 	f.StringVar(&opts.passwordFile, "new-password-file", "", "the new password is in `FILE`")
 	f.StringVar(&opts.keyFile, "new-key-file", "", "make a new key in `FILE` (0600)")
@@ -149,16 +150,25 @@ func newKeyRemoveCommand(a *app) *cobra.Command {
 		Example: "holdfast -r /srv/backup key remove 3f21a7",
 		Args:    args("ID"),
 		RunE: func(c *cobra.Command, ids []string) error {
-			return a.withRepository(c.Context(), func(r *repo.Repository) error {
-				removed, err := r.RemoveKey(c.Context(), ids[0])
-				if err != nil {
-					return err
+			return a.withWriter(c.Context(), func(r *repo.Repository) error {
+				removed, held := r.RemoveKey(c.Context(), ids[0])
+				if held != nil && !errors.Is(held, slot.ErrHeld) {
+					return held
 				}
 				a.ui.Say("removed key %s\n", removed)
-				return a.ui.Result(keyChange{Removed: removed})
+				return errors.Join(a.ui.Result(keyChange{Removed: removed}), whileHeld(held))
 			})
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitIncomplete, exitRefused}, writerCodes...)...)
+}
+
+// whileHeld makes of slot.ErrHeld what it comes to: the key is removed, and the
+// bucket's lock keeps its slot for a time. nil of nil.
+func whileHeld(held error) error {
+	if held == nil {
+		return nil
+	}
+	return verdict.Advise(verdict.Incomplete(held.Error()), "holdfast key rotate keeps it from what is written from then on; once the lock has ended holdfast key remove, or a rotation, deletes it")
 }
 
 func newKeyPasswdCommand(a *app) *cobra.Command {
@@ -170,21 +180,21 @@ func newKeyPasswdCommand(a *app) *cobra.Command {
 		Example: "holdfast -r /srv/backup key passwd",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withRepository(c.Context(), func(r *repo.Repository) error {
+			return a.withWriter(c.Context(), func(r *repo.Repository) error {
 				key, err := a.additionalKey(c.Context(), opts)
 				if err != nil {
 					return err
 				}
 				old := r.Slot()
-				id, err := r.ReplaceKey(c.Context(), key)
-				if err != nil {
-					return err
+				id, held := r.ReplaceKey(c.Context(), key)
+				if held != nil && !errors.Is(held, slot.ErrHeld) {
+					return held
 				}
 				a.ui.Say("key %s replaces %s\n", id, old)
-				return a.ui.Result(keyChange{ID: id, Removed: old})
+				return errors.Join(a.ui.Result(keyChange{ID: id, Removed: old}), whileHeld(held))
 			})
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitIncomplete}, writerCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.passwordFile, "new-password-file", "", "the new password is in `FILE`")
 	f.StringVar(&opts.kdf, "kdf", "standard", "`COST`: how costly each guess at the password is: standard or strong")

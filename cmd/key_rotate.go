@@ -23,7 +23,7 @@ that rotate prints. A backup that is running ends under the old key.`,
 		Example: "holdfast -r /srv/backup key rotate",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withRepository(c.Context(), func(r *repo.Repository) error {
+			return a.withWriter(c.Context(), func(r *repo.Repository) error {
 				done, err := r.RotateKeys(c.Context())
 				if err != nil {
 					return err
@@ -42,5 +42,5 @@ that rotate prints. A backup that is running ends under the old key.`,
 				return verdict.Incomplete(reasons...)
 			})
 		},
-	}, append(repositoryCodes, exitIncomplete, exitRefused)...)
+	}, append([]exitCode{exitIncomplete, exitRefused}, writerCodes...)...)
 }

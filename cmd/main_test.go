@@ -287,3 +287,20 @@ func TestClockOfARunComesFromOutside(t *testing.T) {
 		t.Errorf("%+v %v\n%s", got, err, data)
 	}
 }
+
+// TestHelpOfWhatWritesSaysThatThePlaceMayBeTaken: where one may write at a time each
+// command that writes may end with 11.
+func TestHelpOfWhatWritesSaysThatThePlaceMayBeTaken(t *testing.T) {
+	for _, command := range []string{
+		"init", "backup image", "backup vm", "copy", "forget", "prune", "tag", "pin", "unpin", "scrub",
+		"key add", "key remove", "key passwd", "key rotate", "repair index", "repair packs", "restore disk",
+	} {
+		got := try(Std{}, nil, append(strings.Fields(command), "--help")...)
+		if got.code != 0 || !strings.Contains(got.out, "\n   11  something alive holds") {
+			t.Errorf("%s --help ends with %d and says nothing of 11", command, got.code)
+		}
+	}
+	if got := try(Std{}, nil, "points", "--help"); strings.Contains(got.out, "\n   11  ") {
+		t.Error("points writes nothing")
+	}
+}

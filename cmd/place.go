@@ -3,12 +3,16 @@ package cmd
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"holdfast/cmd/place"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/secret"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/session"
 )
@@ -43,14 +47,40 @@ func (a *app) noteHealed(name string) {
 	}
 }
 
-// noteUnlisted tells the operator that the index is incomplete.
+// noteUnlisted tells the operator, once, that the index is incomplete.
 func (a *app) noteUnlisted(packs int) {
-	a.ui.Warn("the index does not list %d packs; what they hold was read from them. Mend it with: holdfast repair index", packs)
+	a.unlisted.Do(func() {
+		a.ui.Warn("%d packs are in no index: what they hold is read from the packs themselves, and backups store it again. Mend it with: holdfast repair index", packs)
+	})
 }
 
 // noteVanished tells the operator that a point is gone that was there.
 func (a *app) noteVanished(point string) {
 	a.ui.Warn("point %s was the newest of its source; it is gone, and nobody has forgotten it: somebody or something has removed it from the repository's place", point)
+	a.vanished.add(point)
+}
+
+// missed are points that a run has missed. It may be told from many goroutines.
+type missed struct {
+	mu     sync.Mutex
+	points []string
+}
+
+func (m *missed) add(point string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.points = append(m.points, point)
+}
+
+// verdict is the error of a run that ended with err: a point that is missed makes
+// it incomplete, for once the next one is made nothing else will tell.
+func (m *missed) verdict(err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.points) == 0 {
+		return err
+	}
+	return errors.Join(err, verdict.Incomplete("of points that were here before these are gone: "+strings.Join(m.points, ", ")))
 }
 
 // openPlace opens the store behind a repository's URL, or makes it.
@@ -98,14 +128,14 @@ func (a *app) open(ctx context.Context, write bool, fn func(r *repo.Repository) 
 		}
 		defer r.Close()
 		if !write {
-			return fn(r)
+			return a.vanished.verdict(fn(r))
 		}
 		unlock, err := a.alone(ctx, be)
 		if err != nil {
 			return err
 		}
 		defer unlock()
-		return fn(r)
+		return a.vanished.verdict(fn(r))
 	})
 }
 

@@ -48,35 +48,39 @@ func runPoints(ctx context.Context, opts pointsOptions, a *app, r *repo.Reposito
 	if opts.latest < 0 {
 		return usagef("a number from 1, or leave it away for all", "--latest %d is no number of points", opts.latest)
 	}
-	entries, problems, err := r.Points(ctx)
+	points, problems, err := r.Briefs(ctx)
 	if err != nil {
 		return err
 	}
-	entries, err = view.Filter{Kind: opts.kind, Source: opts.source, Latest: opts.latest}.Select(entries)
+	points, err = view.Filter{Kind: opts.kind, Source: opts.source, Latest: opts.latest}.Select(points)
 	if err != nil {
 		return err
 	}
-	rows := []view.Row{}
-	t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Kind"), ui.Left("Source"), ui.Left("Read"), ui.Left("Consistency"), ui.Right("Size"), ui.Right("Added"), ui.Left("Tags"))
-	for _, e := range entries {
-		rows = append(rows, view.RowOf(e))
-		tags := strings.Join(e.Tags, ",")
-		if e.Pinned {
-			tags = strings.TrimSuffix("pinned,"+tags, ",")
-		}
-		t.Row(e.ID, e.Time.Format("2006-01-02 15:04:05 -07:00"), string(e.Kind), e.Source, e.ReadMode, e.Consistency, ui.Bytes(e.BytesTotal), ui.Bytes(e.BytesAdded), tags)
+	switch {
+	case a.json:
+	case len(points) == 0:
+		a.ui.Note("no recovery points")
+	default:
+		t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Kind"), ui.Left("Source"), ui.Left("Read"), ui.Left("Consistency"), ui.Right("Size"), ui.Right("Added"), ui.Left("Tags"))
+		t.Rows(len(points), func(i int) []string { return cellsOf(&points[i]) })
+		a.ui.Table(t)
 	}
-	if !a.json {
-		if t.Len() > 0 {
-			a.ui.Table(t)
-		} else {
-			a.ui.Note("no recovery points")
-		}
-	}
-	if err := a.ui.Result(rows); err != nil {
+	if err := a.ui.List(len(points), func(i int) any { return view.RowOfBrief(&points[i]) }); err != nil {
 		return err
 	}
 	return view.Unreadable(problems)
+}
+
+// cellsOf are the cells of a point in the table.
+func cellsOf(p *repo.Brief) []string {
+	tags := strings.Join(p.Tags(), ",")
+	if p.Pinned {
+		tags = strings.TrimSuffix("pinned,"+tags, ",")
+	}
+	return []string{
+		p.ID(), p.Time().Format("2006-01-02 15:04:05 -07:00"), string(p.Kind()), p.Source(), p.ReadMode(), p.Consistency(),
+		ui.Bytes(p.BytesTotal), ui.Bytes(p.BytesAdded), tags,
+	}
 }
 
 // find resolves the POINT that an operator typed.

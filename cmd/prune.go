@@ -44,7 +44,7 @@ has been silent for --dead-after and two prunes have seen it so.`,
 			}
 			return open(c.Context(), func(r *repo.Repository) error { return runPrune(c.Context(), prune, true, a, r) })
 		},
-	}, writerCodes...)
+	}, append([]exitCode{exitIncomplete, exitRefused}, writerCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.maxUnused, "max-unused", "5%", "leave this `SHARE` of unused data alone: 5%, or unlimited")
 	f.StringVar(&opts.maxRepack, "max-repack", "", "copy at most this `SIZE` when repacking")
@@ -59,6 +59,7 @@ func (o pruneOptions) read() (repo.PruneOptions, error) {
 	share := 1.0
 	if o.maxUnused != "unlimited" {
 		percent, ok := strings.CutSuffix(o.maxUnused, "%")
+		ok = ok || percent == "0" // nothing is nothing, in whatever unit
 		v, err := strconv.ParseFloat(percent, 64)
 		if !ok || err != nil || !(v >= 0 && v <= 100) {
 			return prune, usagef("a share like 5%, or unlimited", "--max-unused %q is no share", o.maxUnused)

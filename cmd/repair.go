@@ -13,8 +13,11 @@ import (
 func newRepairCommand(a *app) *cobra.Command {
 	return newGroup("repair", "rebuild what can be rebuilt", "Repair rebuilds parts of a repository from others. It never removes data.",
 		documented(&cobra.Command{
-			Use:     "index",
-			Short:   "rebuild the index from the packs",
+			Use:   "index",
+			Short: "rebuild the index from the packs",
+			Long: `Repair index lists every pack that no segment of the index lists, as the packs themselves
+say what they hold. Packs that were there before the last prune are reused by backups
+only after the next one has judged them: run holdfast prune after it.`,
 			Example: "holdfast -r /srv/backup repair index",
 			Args:    args(),
 			RunE: func(c *cobra.Command, _ []string) error {
@@ -83,6 +86,9 @@ func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
 		return err
 	}
 	a.ui.Say("listed %d packs in %d new segments; removed %d old segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
+	if rep.UntilPrune > 0 {
+		a.ui.Say("of these, %d are not reused, and backups store again what they hold, until the next holdfast prune: run it now\n", rep.UntilPrune)
+	}
 	for _, name := range rep.Unreadable {
 		a.ui.Warn("%s cannot be read; check tells which points need it", name)
 	}

@@ -67,8 +67,10 @@ type app struct {
 	// replaces it.
 	screen atomic.Pointer[ui.Terminal]
 
-	healed   sync.Map // objects of which the operator was told that reading healed them
-	stdinFor string   // what standard input was given to, "" while it is free
+	healed   sync.Map  // objects of which the operator was told that reading healed them
+	unlisted sync.Once // the operator is told that the index is incomplete
+	vanished missed    // points that this machine has seen and that are gone
+	stdinFor string    // what standard input was given to, "" while it is free
 	closeLog func() error
 }
 

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 //	exits CODE COMMAND …             run it and compare the exit code
 //	json, let                        fields of JSON output (script_json_test.go)
 //	make, alter, damage, same, part  files (script_files_test.go)
-//	tree                             all files of a directory (script_tree_test.go)
+//	tree, cptree, lose               the files of a directory (script_tree_test.go)
 //	start, await, signal, ended, into, killrounds, uselab           processes in the background (script_process_test.go)
 //	lab …                            a vCenter in this process (script_lab_test.go)
 func TestScripts(t *testing.T) {
@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "json": scriptJSON, "let": scriptLet,
 			"make": makeFile, "alter": alterFile, "damage": damageFile, "same": sameFiles, "part": samePart, "sparse": sparseFile, "mode": fileMode, "only": onlyFiles, "prefix": prefixOf,
 			"start": startProcess, "signal": signalProcess, "ended": endedProcess, "await": awaitOutput, "into": runInto, "uselab": useLab, "killrounds": killRounds,
-			"lab": labCommand, "tree": listTree,
+			"lab": labCommand, "tree": listTree, "cptree": copyTree, "lose": loseFiles,
 		},
 	})
 }

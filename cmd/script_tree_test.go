@@ -35,3 +35,30 @@ func listTree(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(lines.String()), 0o600))
 }
+
+// copyTree copies a directory with all below it: cptree FROM TO.
+func copyTree(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cptree FROM TO")
+	}
+	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(ts.MkAbs(args[0]))))
+}
+
+// loseFiles removes the files below a directory that have PART in their path, at
+// least one: lose DIR PART.
+func loseFiles(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 || args[1] == "" {
+		ts.Fatalf("usage: lose DIR PART")
+	}
+	lost := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.Contains(path, args[1]) {
+			return err
+		}
+		lost++
+		return os.Remove(path)
+	}))
+	if lost == 0 {
+		ts.Fatalf("there is nothing with %s in its name below %s", args[1], args[0])
+	}
+}

@@ -55,7 +55,7 @@ func newMuseum(t testing.TB, profile string) *museum {
 	}
 	m.pieces = map[string]string{
 		"config": "config", "spare config": "spare/config", "key": names(t, m.be, "keys/")[0], "spare key": names(t, m.be, "spare/keys/")[0],
-		"session": ledger.SessionName(sid, 0), "commit": ledger.CommitName(sid), "label": ledger.LabelName(sid, 0), "ledger": "ledger/00000000",
+		"session": ledger.RollName(0), "commit": ledger.CommitName(sid), "label": ledger.LabelName(sid, 0), "ledger": "ledger/00000000",
 		"index": ledger.IndexName(sid, 0), "data": names(t, m.be, "data/"+m.point.SID)[0], "meta": names(t, m.be, "meta/"+m.point.SID)[0],
 		"forget": names(t, m.be, "forget/")[0], "confirm": names(t, m.be, "confirm/")[0],
 	}

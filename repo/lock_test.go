@@ -15,6 +15,7 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
+	"holdfast/repo/slot"
 )
 
 // vault is a place that locks objects, with a clock of its own.
@@ -123,7 +124,7 @@ func TestLocksOfTheConfigBindWhoeverOpensTheRepository(t *testing.T) {
 	if err == nil {
 		_, err = r.RemoveKey(t.Context(), spare)
 	}
-	if !errors.Is(err, backend.ErrRefused) { // it is removed when its lock has ended
+	if !errors.Is(err, slot.ErrHeld) { // it goes when its lock has ended
 		t.Errorf("remove a locked key: %v", err)
 	}
 	data := noise(2, 20*testChunk)

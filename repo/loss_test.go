@@ -350,6 +350,42 @@ func TestDeletedManifestIsMissed(t *testing.T) {
 	}
 }
 
+// TestPointThatOnlyTheLedgerNamesIsMissed: a prune has gone over it, so that the links
+// between manifests tell nothing; prune refuses, and check says why.
+func TestPointThatOnlyTheLedgerNamesIsMissed(t *testing.T) {
+	r, be, secret := newRepo(t)
+	for day := range uint64(3) {
+		makePoint(t, r, "image/a", noise(day, 200_000))
+	}
+	prune(t, r, repo.PruneOptions{})
+	wantVerdict(t, check(t, r), nil)
+	points, _, err := r.Points(t.Context())
+	if err != nil || len(points) != 3 {
+		t.Fatal(points, err)
+	}
+	name := names(t, be, "commit/")[slices.IndexFunc(names(t, be, "commit/"), func(n string) bool { return strings.HasSuffix(n, points[1].ID) })]
+	damage(t, be, name, remove)
+	r = openAt(t, be, secret)
+	if _, err := r.Prune(t.Context(), repo.PruneOptions{}); !errors.Is(err, repo.ErrPruneBlocked) || errors.Is(err, repo.ErrIndexLost) {
+		t.Errorf("prune: %v", err)
+	}
+	rep := check(t, r)
+	wantVerdict(t, rep, pack.ErrDamaged)
+	if len(rep.Findings) != 1 || rep.Findings[0].Object != name || !slices.Equal(rep.Findings[0].Hits, []string{points[1].ID}) {
+		t.Errorf("findings: %+v", rep.Findings)
+	}
+	_, err = r.Find(t.Context(), points[1].ID[:8])
+	lost, ok := errors.AsType[*repo.PointError](err)
+	if !ok || lost.ID != points[1].ID {
+		t.Fatalf("find: %v", err)
+	}
+	if err := r.ForgetLost(t.Context(), lost, "gone"); err != nil { // the way out
+		t.Fatal(err)
+	}
+	prune(t, r, repo.PruneOptions{})
+	wantVerdict(t, check(t, r), nil)
+}
+
 // TestOnlyWhatCameBackIsCalledHealed: a read that fails must not say that parity
 // brought the bytes back, and a pack that is gone is damage beyond repair.
 func TestOnlyWhatCameBackIsCalledHealed(t *testing.T) {

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"holdfast/repo/ledger"
@@ -29,8 +30,14 @@ var (
 )
 
 // Forget drops a point: from now on it is not listed, and a prune may remove what
-// only it needs. There is no way back.
+// only it needs. There is no way back. A point that turns out to be pinned, though e
+// says that it is not, is ErrPinned.
 func (r *Repository) Forget(ctx context.Context, e Entry, reason string) error {
+	if !e.Pinned {
+		if err := r.notPinned(ctx, e.Session()); err != nil {
+			return err
+		}
+	}
 	return points.Forget(ctx, r.catalog, e, reason)
 }
 
@@ -57,11 +64,18 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 		}
 	}
 	rep, err := prune.Run(ctx, r.catalog, opts)
+	if errors.Is(err, ErrPruneBlocked) {
+		return rep, r.blamesIndex(ctx, rep, err)
+	}
 	if err != nil {
 		return rep, err
 	}
 	gone, err := r.vanished(ctx, "")
 	for _, sid := range gone {
+		if r.opts.Vanished != nil {
+			r.opts.Vanished(sid.Rand)
+			continue
+		}
 		rep.Warnings = append(rep.Warnings, fmt.Sprintf("point %s was here when this machine last looked; it is gone, and nobody has forgotten it", sid.Rand))
 	}
 	return rep, err

@@ -35,18 +35,6 @@ func maintain(t testing.TB, r *repo.Repository, g uint32, e ledger.Entry) {
 	}
 }
 
-// openSID is the sid of the one session that has no slot.
-func openSID(t testing.TB, be backend.Backend, s *repo.Session) ledger.SID {
-	t.Helper()
-	for _, name := range names(t, be, "sessions/") {
-		if sid, _, err := ledger.ParseNumbered(name); err == nil && sid.Rand == s.ID() {
-			return sid
-		}
-	}
-	t.Fatal("the session has no record")
-	return ledger.SID{}
-}
-
 // stored begins a session and stores a point's content, all but the commit.
 func stored(t testing.TB, r *repo.Repository, source string, data []byte) (*repo.Session, *recovery.Point) {
 	t.Helper()
@@ -69,7 +57,11 @@ func TestSessionBelowTheHorizonIsLost(t *testing.T) {
 	data := faint(1, testChunk)
 	kept := makePoint(t, r, "image/kept", data)
 	s, p := stored(t, r, "image/late", data)
-	maintain(t, openAt(t, be, secret), 1, ledger.Entry{Horizon: 1, Points: []string{kept.SID}})
+	keptSID, err := ledger.ParseSID(kept.SID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maintain(t, openAt(t, be, secret), 1, ledger.Entry{Horizon: 1, Points: ledger.PileOf(keptSID)})
 	if err := s.Commit(t.Context(), p); !errors.Is(err, repo.ErrSessionLost) {
 		t.Fatalf("commit below the horizon: %v", err)
 	}
@@ -106,7 +98,7 @@ func TestRevokedSessionNeverReportsSuccess(t *testing.T) {
 	r, be, secret := newRepo(t)
 	s, p := stored(t, r, "image/a", faint(1, testChunk))
 	slot := ledger.Slot{Version: ledger.Version, Revoked: &ledger.Revocation{By: "prune"}}
-	if err := openAt(t, be, secret).WriteRecord(t.Context(), ledger.CommitName(openSID(t, be, s)), parity.Commit, slot); err != nil {
+	if err := openAt(t, be, secret).WriteRecord(t.Context(), ledger.CommitName(s.SID()), parity.Commit, slot); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Commit(t.Context(), p); !errors.Is(err, repo.ErrSessionLost) {

@@ -2,7 +2,9 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
@@ -30,6 +32,8 @@ type (
 	Finding = scrub.Finding
 	// Entry is a point with what was said of it later.
 	Entry = points.Entry
+	// Brief is a point without what only a restore needs.
+	Brief = recovery.Brief
 	// PointError is a point that exists but whose manifest, or label, cannot be
 	// read.
 	PointError = points.Unreadable
@@ -83,6 +87,11 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 	for _, p := range problems {
 		unreadable = append(unreadable, check.Unreadable{ID: p.ID, Object: p.Object, Err: p.Err})
 	}
+	named, err := r.namedAndGone(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	unreadable = append(unreadable, named...)
 	if len(problems) > 0 {
 		return found, unreadable, nil // the links below cannot be followed then
 	}
@@ -92,6 +101,9 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 	}
 	gone, err := r.vanished(ctx, "")
 	for _, sid := range gone {
+		if slices.ContainsFunc(unreadable, func(u check.Unreadable) bool { return u.ID == sid.Rand }) {
+			continue // the ledger names it, too
+		}
 		why := fmt.Errorf("this machine has seen the point; it is gone, and nobody has forgotten it: %w", pack.ErrDamaged)
 		missing = append(missing, check.Unreadable{ID: sid.Rand, Object: ledger.CommitName(sid), Err: why})
 	}
@@ -139,9 +151,39 @@ func (r *Repository) Points(ctx context.Context) ([]Entry, []*PointError, error)
 	return points.All(ctx, r.catalog)
 }
 
+// Briefs is Points without what only a restore needs: of many points a small
+// fraction of the memory.
+func (r *Repository) Briefs(ctx context.Context) ([]Brief, []*PointError, error) {
+	return points.Briefs(ctx, r.catalog)
+}
+
+// Whole reads a point of which a brief tells; recovery.ErrUnknown, or
+// backend.ErrNotFound, if it was forgotten since.
+func (r *Repository) Whole(ctx context.Context, b Brief) (Entry, error) {
+	return points.Whole(ctx, r.catalog, b)
+}
+
+// ForgetBrief is Forget for a point of which there is a brief alone.
+func (r *Repository) ForgetBrief(ctx context.Context, b Brief, reason string) error {
+	if !b.Pinned {
+		sid, err := ledger.ParseSID(b.SID())
+		if err == nil {
+			err = r.notPinned(ctx, sid)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return points.ForgetBrief(ctx, r.catalog, b, reason)
+}
+
 // Find resolves what an operator typed (recovery.Find) among all points.
 func (r *Repository) Find(ctx context.Context, spec string) (Entry, error) {
-	return points.Find(ctx, r.catalog, spec)
+	e, err := points.Find(ctx, r.catalog, spec)
+	if errors.Is(err, recovery.ErrUnknown) {
+		return e, r.unlessNamed(ctx, spec, err)
+	}
+	return e, err
 }
 
 // SetLabel changes tags and pin of a point. If another writer was faster, the

@@ -49,7 +49,7 @@ type Options struct {
 	VerifyFull bool                                  // decode and re-hash every chunk before it leaves memory, not one in ten
 	Healed     func(name string)                     // told each time a read had to heal an object; may be nil
 	Vanished   func(point string)                    // told when a point that this machine has seen is gone and nobody forgot it; may be nil
-	Unlisted   func(packs int)                       // told when a read had to find packs that the index does not list; may be nil
+	Unlisted   func(packs int)                       // told when packs are found that the index does not list, by a read that needs one or as a session begins; may be nil
 	Locks      func(repository string) session.Locks // tell prune which sessions of this host are dead; may be nil
 }
 
@@ -148,15 +148,18 @@ func Exists(ctx context.Context, be backend.Backend) error {
 	if errors.Is(err, errStop) {
 		return fmt.Errorf("%s holds recovery points, but config and its copy are gone: %w", be.Location(), pack.ErrDamaged)
 	}
-	if err != nil && !errors.Is(err, backend.ErrNotFound) {
-		return fmt.Errorf("look for a repository: %w", err)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s: %w", be.Location(), ErrNoRepository)
+	case errors.Is(err, backend.ErrNotFound): // the place itself is missing, and its kind of store says more of it
+		return fmt.Errorf("%s: %w: %w", be.Location(), ErrNoRepository, err)
 	}
-	return fmt.Errorf("%s: %w", be.Location(), ErrNoRepository)
+	return fmt.Errorf("look for a repository: %w", err)
 }
 
 func (r *Repository) openCatalog(ctx context.Context) (err error) {
 	dir := catalog.Dir(r.opts.CacheDir, r.config.ID)
-	r.heads = heads.Open(dir)
+	r.heads = heads.Open(dir, r.be.Location())
 	r.catalog, err = catalog.Open(ctx, r.store, dir)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast/repo/blob"
 	"holdfast/repo/ledger"
@@ -46,7 +47,11 @@ func (r *Repository) Begin(ctx context.Context, name, identity string) (*Session
 	if taken > 0 {
 		r.log.Info("found what an interrupted run of this source had stored", "packs", taken)
 	}
-	if err := s.findParent(ctx, src); err != nil {
+	err = s.findParent(ctx, src)
+	if err == nil {
+		err = r.tellUnlisted(ctx, s.parent)
+	}
+	if err != nil {
 		s.Revoke(ctx, "it could not begin")
 		return nil, err
 	}
@@ -74,8 +79,16 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		}
 		s.r.log.Warn("manifest cannot be read", "point", p.ID, "error", p.Err)
 	}
-	if newest := points.LastMade(known); newest != nil {
-		s.parent, s.previous = newest.Point, newest.Hash()
+	for newest := points.LastMade(known); newest != nil; newest = points.LastMade(known) {
+		stands, err := s.stands(ctx, newest.Session())
+		if err != nil {
+			return err
+		}
+		if stands {
+			s.parent, s.previous = newest.Point, newest.Hash()
+			break
+		}
+		known = slices.DeleteFunc(known, func(e points.Entry) bool { return e.Session() == newest.Session() })
 	}
 	gone, err := s.r.vanished(ctx, src)
 	if err != nil {
@@ -88,6 +101,21 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		}
 	}
 	return nil
+}
+
+// stands reports whether a point that was listed exists now: its tombstone, which a
+// listing may hide, is asked for by name, and then the ledger, since a tombstone goes
+// once its point is void. Only after this may a session lean on the point's map.
+func (s *Session) stands(ctx context.Context, sid ledger.SID) (bool, error) {
+	forgotten, err := s.r.catalog.Has(ctx, ledger.ForgetName(sid))
+	if err != nil || forgotten {
+		return false, err
+	}
+	view, err := s.r.catalog.ReadLedger(ctx)
+	if err != nil {
+		return false, err
+	}
+	return !view.IsVoid(sid), nil
 }
 
 // vanished are points that this machine has seen as the newest of their source and
@@ -106,9 +134,18 @@ func (r *Repository) vanished(ctx context.Context, src string) ([]ledger.SID, er
 		return nil, err
 	}
 	view := r.catalog.View()
-	there := func(sid ledger.SID) bool { return slots[sid] }
-	dropped := func(sid ledger.SID) bool { return forgotten[sid] || view.IsVoid(sid) }
-	return r.heads.Gone(src, there, dropped), nil
+	// What a listing does not show is asked for by name: there is one a source.
+	has := func(name string) bool {
+		there, failed := r.catalog.Has(ctx, name)
+		err = errors.Join(err, failed)
+		return there
+	}
+	there := func(sid ledger.SID) bool { return slots[sid] || has(ledger.CommitName(sid)) }
+	dropped := func(sid ledger.SID) bool {
+		return forgotten[sid] || view.IsVoid(sid) || has(ledger.ForgetName(sid))
+	}
+	gone := r.heads.Gone(src, there, dropped)
+	return gone, err
 }
 
 // Parent is the newest point of the source when the session began, or nil.
@@ -152,9 +189,10 @@ func (s *Session) Expect(ctx context.Context, p *recovery.Point) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range known {
-		if e.ID == p.ID {
-			return nil
+	if slices.ContainsFunc(known, func(e points.Entry) bool { return e.ID == p.ID }) {
+		stands, err := s.stands(ctx, sid)
+		if err != nil || stands {
+			return err
 		}
 	}
 	for _, problem := range problems {

@@ -4,7 +4,6 @@
 package health
 
 import (
-	"slices"
 	"strings"
 
 	"holdfast/cmd/ui"
@@ -20,6 +19,8 @@ func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]str
 		switch {
 		case f.Healed:
 			state = "healed"
+		case f.Rebuild:
+			state = "the index is made anew from the packs by: holdfast repair index"
 		case f.Lost:
 			state = "beyond repair"
 		}
@@ -47,15 +48,8 @@ func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]str
 		return nil
 	case rep.Errors == 0 && rep.Healed == rep.Damaged:
 		return verdict.Advise(err, "all of it is mended; look at the health of the disks")
-	case rep.Errors > 0 && onlyIndex(rep):
-		return verdict.Advise(err, "nothing is lost: holdfast repair index makes it anew from the packs")
 	case rep.Errors > 0 && what == "check":
 		return verdict.Advise(err, "what is named above cannot be restored whole, all else can; holdfast repair packs saves what is left of damaged packs, and after it the next backup of those sources stores anew what was lost")
 	}
 	return err
-}
-
-// onlyIndex reports whether all that is lost are lists of what stands elsewhere.
-func onlyIndex(rep *repo.Report) bool {
-	return !slices.ContainsFunc(rep.Findings, func(f repo.Finding) bool { return f.Lost && !strings.HasPrefix(f.Object, "index/") })
 }

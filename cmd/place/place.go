@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/cmd/settings"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/limit"
@@ -150,12 +151,46 @@ func notEmpty(ctx context.Context, url string, opts Options) error {
 	be, err := local.Open(ctx, url, local.Options{Log: opts.Log})
 	if err == nil {
 		defer be.Close()
-		if err := repo.Exists(ctx, be); err == nil {
-			return settings.Usagef("use it as it is, or choose another place for a new one", "init %s: there is a repository already", url)
+		if err := taken(ctx, be); err != nil {
+			return err
 		}
 	}
+	refusal := fmt.Errorf("init %s: %w", url, repo.ErrNotEmpty)
 	if ours, err := os.Stat(filepath.Join(url, "spare", "keys")); err == nil && ours.IsDir() {
-		return settings.Usagef("an init was cut off here: remove the directory and try again", "init %s: %v", url, repo.ErrNotEmpty)
+		return verdict.Advise(refusal, "an init was cut off here: remove the directory and try again")
 	}
-	return settings.Usagef("choose an empty or new directory", "init %s: %v", url, repo.ErrNotEmpty)
+	return refusal
 }
+
+// taken is the refusal of a place where a repository is, with advice; nil elsewhere.
+func taken(ctx context.Context, be backend.Backend) error {
+	if repo.Exists(ctx, be) != nil {
+		return nil
+	}
+	err := fmt.Errorf("init %s: there is a repository already: %w", be.Location(), repo.ErrNotEmpty)
+	return verdict.Advise(err, "use it as it is, or choose another place for a new one")
+}
+
+// Vacant refuses, before anything is made, a place that holds any object, and a
+// bucket that does not exist.
+func Vacant(ctx context.Context, be backend.Backend) error {
+	found := ""
+	err := be.List(ctx, "", func(info backend.Info) error {
+		found = info.Name
+		return errFound
+	})
+	switch {
+	case found != "":
+		if err := taken(ctx, be); err != nil {
+			return err
+		}
+		return fmt.Errorf("init %s: it holds %s: %w", be.Location(), found, repo.ErrNotEmpty)
+	case errors.Is(err, s3.ErrNoBucket):
+		return fmt.Errorf("init %s: %w", be.Location(), s3.ErrNoBucket)
+	case err != nil:
+		return fmt.Errorf("init %s: %w", be.Location(), err)
+	}
+	return nil
+}
+
+var errFound = errors.New("found something")

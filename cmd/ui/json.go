@@ -1,11 +1,15 @@
 package ui
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
 )
+
+// writeBytes is how much of a long result is gathered before it is written.
+const writeBytes = 64 << 10
 
 // object is an event: the fields of value behind a message_type.
 type object struct {
@@ -90,6 +94,30 @@ func (t *Terminal) Result(v any) error {
 	defer t.mu.Unlock()
 	_, err := t.writeOut(append(line, '\n'))
 	return err
+}
+
+// List is Result of a list of n, of which one element at a time is made and
+// written: what is printed may be larger than what is held.
+func (t *Terminal) List(n int, element func(i int) any) error {
+	if !t.opt.JSON {
+		return nil
+	}
+	out := bufio.NewWriterSize(t.Out(), writeBytes)
+	_ = out.WriteByte('[') // Flush tells
+	for i := range n {
+		text, err := marshal(element(i))
+		if err != nil {
+			return fmt.Errorf("encode result: %w", err)
+		}
+		if i > 0 {
+			_ = out.WriteByte(',')
+		}
+		if _, err := out.Write(text); err != nil {
+			return err
+		}
+	}
+	_, _ = out.WriteString("]\n")
+	return out.Flush()
 }
 
 // Event writes one line of a long run: value's fields behind message_type kind

@@ -100,6 +100,37 @@ func TestTableAlignsByWidthNotByBytes(t *testing.T) {
 	}
 }
 
+// TestLongListsAreWrittenAsShortOnes: what is made element by element is, to the
+// byte, what would be held whole, longer than any buffer and of any characters.
+func TestLongListsAreWrittenAsShortOnes(t *testing.T) {
+	type row struct {
+		Name string `json:"name"`
+	}
+	for _, n := range []int{0, 1, 2, 5000} {
+		rows := make([]row, n)
+		whole, lazy := NewTable(Left("NAME"), Right("N")), NewTable(Left("NAME"), Right("N"))
+		for i := range rows {
+			rows[i].Name = strings.Repeat("<ü 機>", i%7)
+			whole.Row(rows[i].Name, fmt.Sprint(i*i))
+		}
+		lazy.Rows(n, func(i int) []string { return []string{rows[i].Name, fmt.Sprint(i * i)} })
+		if lazy.String() != whole.String() || lazy.Len() != n {
+			t.Errorf("table of %d, %d rows:\n%.200s\nwant\n%.200s", lazy.Len(), n, lazy, whole)
+		}
+		var got, want bytes.Buffer
+		must(t, New(Options{Out: &got, JSON: true}).List(n, func(i int) any { return rows[i] }))
+		must(t, New(Options{Out: &want, JSON: true}).Result(rows))
+		if got.String() != want.String() {
+			t.Errorf("list of %d:\n%.200s\nwant\n%.200s", n, &got, &want)
+		}
+		got.Reset()
+		must(t, New(Options{Out: &got}).List(n, func(int) any { return nil }))
+		if got.Len() > 0 {
+			t.Errorf("a list in text: %.200s", &got)
+		}
+	}
+}
+
 func TestTableColumnsStartAtOnePlace(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		table := NewTable(Left("A"), Left("B"))
@@ -426,5 +457,12 @@ func TestProgressFromManyGoroutines(t *testing.T) {
 	p.Done()
 	if p.done.Load() != 4000 || len(p.items) != 0 || strings.Count(errs.String(), "\n") != 16 {
 		t.Errorf("done %d, items %v, %q", p.done.Load(), p.items, errs)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -62,6 +62,24 @@ func Incomplete(reasons ...string) error {
 	return &incompleteRun{reasons}
 }
 
+// toldRun ends a run whose failures were shown when they came.
+type toldRun struct {
+	text string
+	errs []error
+}
+
+func (e *toldRun) Error() string   { return e.text }
+func (e *toldRun) Unwrap() []error { return e.errs }
+
+// Told makes the error of a run whose failures were shown one by one: they decide
+// the code and the hint, text alone is shown again. nil when there are none.
+func Told(text string, errs ...error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return &toldRun{text, errs}
+}
+
 // Classify gives the exit code and the hint for what a command returned. Of
 // joined errors the gravest decides: interrupted, then errors in the order of
 // the table, then plain failures, then 3.

@@ -22,22 +22,18 @@ func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format
 	if spec == "latest:" {
 		return repo.Entry{}, settings.Usagef("latest:SOURCE, or latest alone for the newest of all", "%q names no source", spec)
 	}
-	entries, problems, err := r.Points(ctx)
+	briefs, problems, err := r.Briefs(ctx)
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	points := make([]*recovery.Point, len(entries))
-	for i, e := range entries {
-		points[i] = e.Point
-	}
-	p, err := recovery.Find(points, spec)
+	b, err := recovery.Find(briefs, spec)
 	if err != nil {
 		return repo.Entry{}, errors.Join(err, Unreadable(problems))
 	}
 	for _, problem := range problems {
-		warn("point %s cannot be read and may be newer than %s: %v", problem.ID, p.ID, problem.Err)
+		warn("point %s cannot be read and may be newer than %s: %v", problem.ID, b.ID(), problem.Err)
 	}
-	return entries[slices.Index(points, p)], nil
+	return r.Whole(ctx, *b)
 }
 
 // Unreadable is the error of a listing in which points had to be left out.
@@ -55,38 +51,40 @@ type Filter struct {
 	Latest       int    // only so many of each source, the newest; 0 means all
 }
 
-// Select applies the filter; entries are oldest first and stay so.
-func (f Filter) Select(entries []repo.Entry) ([]repo.Entry, error) {
-	if f.Source != "" {
-		points := make([]*recovery.Point, len(entries))
-		for i, e := range entries {
-			points[i] = e.Point
-		}
-		name, err := recovery.MatchSource(points, f.Source)
-		if err != nil {
-			return nil, err
-		}
-		entries = slices.DeleteFunc(entries, func(e repo.Entry) bool { return e.Source != name })
+// Select applies the filter, in place; points are oldest first and stay so.
+func (f Filter) Select(points []repo.Brief) ([]repo.Brief, error) {
+	asked, err := f.Asks(points)
+	if err != nil {
+		return nil, err
 	}
-	if f.Kind != "" {
-		entries = slices.DeleteFunc(entries, func(e repo.Entry) bool { return string(e.Kind) != f.Kind })
-	}
+	points = slices.DeleteFunc(points, func(b repo.Brief) bool { return !asked(&b) })
 	if f.Latest > 0 {
-		seen := map[string]int{}
-		keep := make([]bool, len(entries))
-		for i := len(entries) - 1; i >= 0; i-- {
-			seen[entries[i].Source]++
-			keep[i] = seen[entries[i].Source] <= f.Latest
-		}
-		var out []repo.Entry
-		for i, e := range entries {
-			if keep[i] {
-				out = append(out, e)
+		newer := map[string]int{}
+		from := len(points) // what stays gathers at the end
+		for i := range slices.Backward(points) {
+			source := points[i].Source()
+			if newer[source]++; newer[source] <= f.Latest {
+				from--
+				points[from] = points[i]
 			}
 		}
-		entries = out
+		points = points[from:]
 	}
-	return entries, nil
+	return points, nil
+}
+
+// Asks reports whether Kind and Source mean a point, of those that there are.
+func (f Filter) Asks(points []repo.Brief) (func(*repo.Brief) bool, error) {
+	source := ""
+	if f.Source != "" {
+		var err error
+		if source, err = recovery.MatchSource(points, f.Source); err != nil {
+			return nil, err
+		}
+	}
+	return func(b *repo.Brief) bool {
+		return (f.Source == "" || b.Source() == source) && (f.Kind == "" || string(b.Kind()) == f.Kind)
+	}, nil
 }
 
 // Item finds the item of a point that was named, or the only one.

@@ -38,6 +38,14 @@ func RowOf(e repo.Entry) Row {
 	}
 }
 
+// RowOfBrief is RowOf of a point of which there is a brief alone.
+func RowOfBrief(b *repo.Brief) Row {
+	return Row{
+		ID: b.ID(), Time: b.Time(), Kind: string(b.Kind()), Source: b.Source(), Parent: b.Parent(), Consistency: b.Consistency(),
+		Size: b.BytesTotal, BytesAdded: b.BytesAdded, Tags: ui.OrEmpty(b.Tags()), Pinned: b.Pinned, ReadMode: b.ReadMode(),
+	}
+}
+
 // Detail is the result of show. Fields that a point leaves out when they
 // are empty are always here.
 type Detail struct {
@@ -50,22 +58,14 @@ type Detail struct {
 
 // Ancestors follows the parents of a point as far as they still exist.
 func Ancestors(ctx context.Context, r *repo.Repository, p *recovery.Point) ([]string, error) {
-	chain := []string{}
 	if p.Parent == "" {
-		return chain, nil
+		return []string{}, nil
 	}
-	entries, _, err := r.Points(ctx) // what cannot be read ends the chain, no more
+	briefs, _, err := r.Briefs(ctx) // what cannot be read ends the chain, no more
 	if err != nil {
 		return nil, err
 	}
-	byID := map[string]*recovery.Point{}
-	for _, e := range entries {
-		byID[e.ID] = e.Point
-	}
-	for next := byID[p.Parent]; next != nil && len(chain) < len(entries); next = byID[next.Parent] {
-		chain = append(chain, next.ID)
-	}
-	return chain, nil
+	return p.Ancestors(briefs), nil
 }
 
 // Print shows a point to people; chain is what Ancestors found.

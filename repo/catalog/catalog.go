@@ -14,7 +14,6 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/load"
-	"holdfast/repo/pack"
 	"holdfast/repo/parity"
 	"holdfast/repo/record"
 )
@@ -27,6 +26,7 @@ type Catalog struct {
 
 	mu      sync.Mutex
 	view    *ledger.View
+	roll    uint32   // a number of the roll below which all are known to have been taken
 	unread  bool     // the newest entry is damaged; view is what readers go by
 	listed  []string // segments of the last Refresh
 	damaged error    // what the last Refresh could not take in
@@ -71,7 +71,7 @@ func (c *Catalog) Refresh(ctx context.Context) error {
 	if err := c.LookLedger(ctx); err != nil {
 		return err
 	}
-	names, err := c.List(ctx, ledger.Indexes)
+	names, err := c.segments(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,26 +112,19 @@ func onlySegments(err error) bool {
 	return true
 }
 
-// ReadLedger finds and reads the newest ledger entry.
+// ReadLedger finds and reads the newest ledger entry, whatever listings say.
 func (c *Catalog) ReadLedger(ctx context.Context) (*ledger.View, error) {
-	names, err := c.List(ctx, ledger.Ledgers)
-	if err != nil {
-		return nil, err
-	}
-	newest, found := uint32(0), false
-	for _, name := range names { // sorted; what an operator left beside them is none
-		if g, err := ledger.ParseLedger(name); err == nil {
-			newest, found = g, true
-		}
-	}
-	if !found {
-		return nil, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
-	}
 	c.mu.Lock()
 	known, unread := c.view, c.unread
 	c.mu.Unlock()
-	// A listing that is behind what was seen already is no news.
-	if known != nil && known.Number >= newest && !unread {
+	if unread {
+		known = nil
+	}
+	newest, err := c.newestLedger(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil && known.Number >= newest {
 		return known, nil
 	}
 	entry, err := record.ReadAs[ledger.Entry](ctx, c.Store, ledger.LedgerName(newest), parity.Ledger)

@@ -18,7 +18,6 @@ import (
 
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
-	"holdfast/repo/image"
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/load"
@@ -27,7 +26,6 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/repo/scrub"
 	"holdfast/repo/seal"
-	"holdfast/repo/stream"
 )
 
 // Options steer a check.
@@ -65,6 +63,7 @@ type checker struct {
 	sizes map[string]int64 // every object there is
 	lost  map[string]bool  // packs that are missing or cannot be read whole
 	seen  map[blob.ID]bool // content known to be there, and all below it
+	aside map[blob.ID]bool // the same, but for packs that no segment lists
 	known map[string]index.Pack
 
 	opened map[string]bool     // packs that were read
@@ -80,7 +79,7 @@ type checker struct {
 func Run(ctx context.Context, r Subject, opts Options) (*scrub.Report, error) {
 	c := &checker{
 		r: r, opts: opts, sizes: map[string]int64{}, lost: map[string]bool{},
-		seen: map[blob.ID]bool{}, known: map[string]index.Pack{},
+		seen: map[blob.ID]bool{}, aside: map[blob.ID]bool{}, known: map[string]index.Pack{},
 		opened: map[string]bool{}, saved: map[string]blob.Set{}, broken: map[string]string{},
 	}
 	err := r.Backend.List(ctx, "", func(info backend.Info) error {
@@ -213,8 +212,9 @@ func (c *checker) record(ctx context.Context, name string) error {
 	switch {
 	case err != nil && ledger.HasSpare(ledger.TrueName(name)):
 		c.broken[name] = err.Error()
-	case err != nil:
-		c.rep.Add(scrub.Finding{Object: name, What: err.Error(), Lost: true})
+	case err != nil: // a segment that was altered, and not by chance, is no mere loss
+		rebuild := kind == parity.Index && !slot && !errors.Is(err, pack.ErrTampered)
+		c.rep.Add(scrub.Finding{Object: name, What: err.Error(), Lost: true, Rebuild: rebuild})
 	case !damage.Clean():
 		c.rep.Add(scrub.Finding{Object: name, What: damage.String() + "; parity brings it back"})
 	}
@@ -411,124 +411,4 @@ func (c *checker) openPack(name string, object []byte) (what string, lost bool, 
 		return damage.String() + "; parity brings it back", false, nil
 	}
 	return "", false, nil
-}
-
-// points walks every point and looks for everything it needs.
-func (c *checker) points(ctx context.Context) error {
-	entries, problems, err := c.r.Points(ctx)
-	if err != nil {
-		return err
-	}
-	// Again, for points that were made meanwhile: their segments came before them.
-	if err := c.r.Refresh(ctx); err != nil {
-		return err
-	}
-	for _, p := range problems {
-		c.hit(p.Object, p.Err.Error(), p.ID)
-	}
-	for _, e := range entries {
-		for i := range e.Items {
-			if err := c.item(ctx, e, &e.Items[i]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// errHurt ends the walk of an item at its first loss: one is enough to say
-// that the item is not whole.
-var errHurt = errors.New("item is not whole")
-
-func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item) error {
-	where := ""
-	visit := func(_ blob.Kind, id blob.ID) error {
-		if c.seen[id] {
-			return nil
-		}
-		if where = c.holder(ctx, id); where != "" {
-			return errHurt
-		}
-		c.seen[id] = true
-		return nil
-	}
-	skip := func(id blob.ID) bool { return c.seen[id] }
-	var err error
-	switch {
-	case it.Disk != nil:
-		err = image.Nodes(ctx, c.r, *it.Disk, visit, skip)
-	case it.Stream != nil:
-		err = stream.Nodes(ctx, c.r, *it.Stream, visit, skip)
-	}
-	var damage *load.DamageError
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, errHurt):
-	case errors.As(err, &damage):
-		where = damage.Object
-	case errors.Is(err, load.ErrMissing), errors.Is(err, image.ErrMap), errors.Is(err, stream.ErrStream):
-		where = ledger.Indexes
-	default:
-		return err
-	}
-	clear(c.seen) // a subtree that was entered but not finished must be walked again
-	what := "damaged"
-	switch {
-	case where == ledger.Indexes && !c.unlisted():
-		where, what = ledger.Data, "no pack holds what points need: it is lost"
-	case !errors.Is(err, errHurt):
-		what = err.Error()
-	case where == ledger.Indexes:
-		what = "does not list what points need: repair index may bring it back"
-	}
-	c.hit(where, what, p.ID+"/"+it.Name)
-	return nil
-}
-
-// unlisted reports whether there are packs that the index does not know. If there
-// are none, what it does not list is lost.
-func (c *checker) unlisted() bool {
-	for name := range c.sizes {
-		if _, _, err := ledger.ParsePack(name); err != nil {
-			continue
-		}
-		if _, known := c.known[name]; !known {
-			return true
-		}
-	}
-	return false
-}
-
-// holder says which object is to blame if content is lost, "" if it is there.
-func (c *checker) holder(ctx context.Context, id blob.ID) string {
-	found, err := c.r.Lookup(ctx, id)
-	if err != nil || len(found) == 0 {
-		return ledger.Indexes
-	}
-	for _, at := range found {
-		if name := at.Pack.Name(); !c.lost[name] || c.saved[name].Has(id) {
-			return ""
-		}
-	}
-	return found[0].Pack.Name()
-}
-
-// hit adds a point's item to the finding of an object, or makes one. Of some losses
-// nobody can say whom they hit.
-func (c *checker) hit(object, what, who string) {
-	for i := range c.rep.Findings {
-		f := &c.rep.Findings[i]
-		if f.Object == object && f.Lost && who != "" {
-			f.Hits = append(f.Hits, who)
-			return
-		}
-	}
-	lost := scrub.Finding{Object: object, What: what, Lost: true}
-	if who != "" {
-		lost.Hits = []string{who}
-	}
-	c.rep.Add(lost)
 }

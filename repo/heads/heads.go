@@ -1,10 +1,14 @@
 // Package heads remembers, on this machine, the newest point that was made or seen
 // of each source. A place of storage that hides or loses the newest manifest cannot
 // be told from one that never had it by looking at the place alone; who has seen
-// the point can tell (FORMAT.md §12).
+// the point can tell (FORMAT.md §12). What was seen at one place says nothing of
+// another: a copy of the repository, made as files, has the same id, and is behind
+// the original from the next backup on.
 package heads
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,9 +18,13 @@ import (
 	"holdfast/repo/ledger"
 )
 
-const fileName = "heads.json"
+// fileName is the file of a place, by its location.
+func fileName(place string) string {
+	sum := sha256.Sum256([]byte(place))
+	return "heads-" + hex.EncodeToString(sum[:8]) + ".json"
+}
 
-// Heads is the memory of one repository. The zero value, and one without a folder,
+// Heads is the memory of one repository at one place. The zero value, and one without a folder,
 // remembers nothing. It is a cache: a file that is lost or damaged is begun anew.
 type Heads struct {
 	mu   sync.Mutex
@@ -24,13 +32,14 @@ type Heads struct {
 	seen map[string]string // src → sid
 }
 
-// Open reads what is remembered in dir; "" is no folder.
-func Open(dir string) *Heads {
+// Open reads what is remembered in dir, the folder of one repository, of the place
+// of that location; dir "" is no folder.
+func Open(dir, place string) *Heads {
 	h := &Heads{seen: map[string]string{}}
 	if dir == "" {
 		return h
 	}
-	h.path = filepath.Join(dir, fileName)
+	h.path = filepath.Join(dir, fileName(place))
 	if text, err := os.ReadFile(h.path); err == nil {
 		if json.Unmarshal(text, &h.seen) != nil || h.seen == nil {
 			h.seen = map[string]string{}
@@ -54,7 +63,7 @@ func (h *Heads) Saw(sid ledger.SID) error {
 	if err := os.MkdirAll(filepath.Dir(h.path), 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(h.path), fileName+"-*")
+	temp, err := os.CreateTemp(filepath.Dir(h.path), "heads-*.tmp")
 	if err != nil {
 		return err
 	}

@@ -17,13 +17,13 @@ func never(ledger.SID) bool { return false }
 
 func TestNewestOfEachSourceIsRemembered(t *testing.T) {
 	dir := t.TempDir()
-	h := Open(dir)
+	h := Open(dir, "/srv/backup")
 	for _, s := range []ledger.SID{sid('a', '1'), sid('b', '2'), sid('a', '3')} {
 		if err := h.Saw(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h = Open(dir)
+	h = Open(dir, "/srv/backup")
 	if gone := h.Gone("", never, never); len(gone) != 2 {
 		t.Errorf("gone: %v", gone)
 	}
@@ -37,9 +37,24 @@ func TestNewestOfEachSourceIsRemembered(t *testing.T) {
 	if gone := h.Gone("", never, is); len(gone) != 1 {
 		t.Errorf("one was dropped: %v", gone)
 	}
-	none := Open("")
+	none := Open("", "/srv/backup")
 	if err := none.Saw(sid('a', '1')); err != nil || len(none.Gone("", never, never)) != 0 {
 		t.Errorf("without a folder: %v", err)
+	}
+}
+
+// TestCopyAtAnotherPlaceHasAMemoryOfItsOwn: it is the same repository by its id, and
+// lacks what was made since.
+func TestCopyAtAnotherPlaceHasAMemoryOfItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	if err := Open(dir, "/srv/backup").Saw(sid('a', '1')); err != nil {
+		t.Fatal(err)
+	}
+	if gone := Open(dir, "/mnt/copy").Gone("", never, never); len(gone) != 0 {
+		t.Errorf("the copy is said to have lost %v", gone)
+	}
+	if gone := Open(dir, "/srv/backup").Gone("", never, never); len(gone) != 1 {
+		t.Errorf("gone at the first place: %v", gone)
 	}
 }
 
@@ -51,10 +66,10 @@ func FuzzHeads(f *testing.F) {
 	f.Add([]byte(`{"x":"y"`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, fileName), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fileName("/srv/backup")), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		h := Open(dir)
+		h := Open(dir, "/srv/backup")
 		for _, s := range h.Gone("", never, never) {
 			if _, err := ledger.ParseSID(s.String()); err != nil {
 				t.Errorf("%v: %v", s, err)
@@ -63,7 +78,7 @@ func FuzzHeads(f *testing.F) {
 		if err := h.Saw(sid('a', '1')); err != nil {
 			t.Fatal(err)
 		}
-		if gone := Open(dir).Gone(sid('a', '1').Src, never, never); len(gone) != 1 {
+		if gone := Open(dir, "/srv/backup").Gone(sid('a', '1').Src, never, never); len(gone) != 1 {
 			t.Errorf("after a new one: %v", gone)
 		}
 	})

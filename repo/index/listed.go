@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"holdfast/repo/index/segment"
@@ -21,10 +22,9 @@ type Listed struct {
 
 // Segments tells what each segment lists that the last Refresh named, or
 // AddSegment brought, and that is known: all but Missing. Sorted by name.
-// It waits for a Refresh that is under way.
 func (l *Local) Segments() []Listed {
-	l.refreshing.Lock()
-	defer l.refreshing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	var all []Listed
 	for n, p := range l.known() {
 		packs := make([]Pack, len(n.Packs))
@@ -41,8 +41,8 @@ func (l *Local) Segments() []Listed {
 // whose local file has proved damaged since, sorted. While there are any, no
 // one may conclude from the index that something is not needed.
 func (l *Local) Missing() []string {
-	l.refreshing.Lock()
-	defer l.refreshing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	covered := map[string]bool{}
 	for n := range l.known() {
 		covered[n.Name] = true
@@ -57,10 +57,34 @@ func (l *Local) Missing() []string {
 	return names
 }
 
+// Lacks are those of the named segments that the last Refresh did not find or could
+// not bring, sorted.
+func (l *Local) Lacks(names map[string]bool) []string {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	lacking := maps.Clone(names)
+	for n := range l.known() {
+		delete(lacking, n.Name)
+	}
+	return slices.Sorted(maps.Keys(lacking))
+}
+
+// IsEmpty reports whether nothing is listed at all.
+func (l *Local) IsEmpty() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, p := range l.parts {
+		if slices.Contains(p.live, true) {
+			return false
+		}
+	}
+	return len(l.own) == 0
+}
+
 // known goes through the wanted names that sound parts cover, each once. The
 // list of a name is whole in every part that has it: a merge keeps each pack
 // that a wanted name lists and drops the names that are not wanted, and a name
-// that comes back is fetched again. refreshing is held.
+// that comes back is fetched again. changing is held.
 func (l *Local) known() func(yield func(named, part) bool) {
 	l.mu.RLock()
 	parts := l.parts // never changed
@@ -99,8 +123,8 @@ func keyOf(p Pack) packKey { return packKey{p.SID, p.Kind, p.ID} }
 // known lists nothing: call again after a Refresh that brought more. Memory:
 // about 80 bytes a pack listed.
 func (l *Local) InSegments(names map[string]bool) func(Pack) bool {
-	l.refreshing.Lock()
-	defer l.refreshing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	listed := map[packKey]struct{}{}
 	for n, p := range l.known() {
 		if !names[n.Name] {

@@ -36,8 +36,13 @@ type Local struct {
 	fetches int
 	log     *slog.Logger
 
-	refreshing sync.Mutex      // one change of the list of parts at a time
-	wanted     map[string]bool // segments that exist, guarded by refreshing
+	refreshing chan struct{} // holds a token during a Refresh, which waits for the place of storage
+
+	// What follows is never held while anybody waits for the place of storage.
+	changing sync.Mutex      // one change of the list of parts at a time
+	wanted   map[string]bool // segments that exist, guarded by changing
+	fetching bool            // a Refresh is under way, guarded by changing
+	added    []part          // by AddSegment since it began, guarded by changing
 
 	mu     sync.RWMutex // guards what follows; held for reading during look-ups
 	parts  []part       // largest first; the slice and its parts are never changed
@@ -58,7 +63,7 @@ type part struct {
 // the first Refresh has told which segments exist. Errors are those of the
 // directory.
 func OpenLocal(dir string, opts LocalOptions) (*Local, error) {
-	l := &Local{store: store{dir: dir}, wanted: map[string]bool{}, fetches: max(cmp.Or(opts.Fetches, 4), 1), log: opts.Logger}
+	l := &Local{store: store{dir: dir}, refreshing: make(chan struct{}, 1), wanted: map[string]bool{}, fetches: max(cmp.Or(opts.Fetches, 4), 1), log: opts.Logger}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,10 +84,12 @@ func OpenLocal(dir string, opts LocalOptions) (*Local, error) {
 }
 
 // Close releases the files, except for Marks that are still open. The directory
-// keeps them for the next time.
+// keeps them for the next time. It waits for a Refresh that is under way.
 func (l *Local) Close() error {
-	l.refreshing.Lock()
-	defer l.refreshing.Unlock()
+	l.refreshing <- struct{}{}
+	defer func() { <-l.refreshing }()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
@@ -176,8 +183,8 @@ func (l *Local) Add(pack Pack, entries []Entry) error {
 // name, without fetching it back. It lets go of the memory of those packs that
 // Add brought. A later Refresh must list name, or it counts as gone.
 func (l *Local) AddSegment(name string, content []byte) error {
-	l.refreshing.Lock()
-	defer l.refreshing.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	l.mu.RLock()
 	parts, closed := slices.Clone(l.parts), l.closed
 	l.mu.RUnlock()
@@ -192,8 +199,14 @@ func (l *Local) AddSegment(name string, content []byte) error {
 		return fmt.Errorf("add segment %s to local index: %w", name, err)
 	}
 	l.wanted[name] = true
-	parts = append(parts, part{s, s.liveIn(l.wanted)})
-	parts, retired, err := l.compact(parts)
+	fresh := part{s, s.liveIn(l.wanted)}
+	parts = append(parts, fresh)
+	if l.fetching { // that Refresh holds on to the other parts, and takes this one in
+		l.added = append(l.added, fresh)
+		l.swap(parts, nil)
+		return nil
+	}
+	parts, retired, err := l.compact(parts, l.wanted)
 	l.swap(parts, retired)
 	return err
 }

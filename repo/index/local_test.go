@@ -418,3 +418,71 @@ func TestPlaceInTheYoungestSessionComesFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowStoreHoldsNobodyUp: while a Refresh waits for the place of storage,
+// look-ups, lists and new segments go on, another Refresh waits as long as its
+// context lasts, and what was added meanwhile is kept.
+func TestSlowStoreHoldsNobodyUp(t *testing.T) {
+	for _, dir := range []string{"", t.TempDir()} {
+		r := rand.New(rand.NewPCG(1, 2))
+		var tables []table
+		for n := range 12 {
+			tables = append(tables, testPack(n, 20, func(int) blob.ID { return randomID(r) }))
+		}
+		content := func(n int) []byte { return segmentBytes(t, tables[3*n:3*n+3]...) }
+		l := openLocal(t, dir)
+		far := &remote{objects: map[string][]byte{"index/0": content(0)}}
+		if err := l.Refresh(t.Context(), far.names(), far.fetch); err != nil {
+			t.Fatal(err)
+		}
+		far.objects["index/1"] = content(1)
+		asked, answer, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		go func() {
+			done <- l.Refresh(context.Background(), far.names(), func(ctx context.Context, name string) ([]byte, error) {
+				close(asked)
+				<-answer
+				return far.fetch(ctx, name)
+			})
+		}()
+		<-asked
+		known := func(n int) bool {
+			ok, err := l.Has(tables[3*n].entries[0].ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		if !known(0) || known(1) || len(l.Segments()) != 1 || len(l.Missing()) != 0 {
+			t.Error("what was known before is not what is known while more is fetched")
+		}
+		for n := 2; n < 4; n++ {
+			if err := l.AddSegment(fmt.Sprint("index/", n), content(n)); err != nil || !known(n) {
+				t.Fatalf("segment %d added while more is fetched: %v", n, err)
+			}
+		}
+		if in := l.InSegments(map[string]bool{"index/2": true}); !in(tables[6].pack) || in(tables[0].pack) {
+			t.Error("the lists of segments are wrong while more is fetched")
+		}
+		if lacks := l.Lacks(map[string]bool{"index/0": true, "index/9": true}); !slices.Equal(lacks, []string{"index/9"}) {
+			t.Errorf("it lacks %v", lacks)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := l.Refresh(gone, far.names(), far.fetch); !errors.Is(err, context.Canceled) {
+			t.Errorf("a Refresh that nobody waits for: %v", err)
+		}
+		close(answer)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for n := range 4 {
+			if !known(n) {
+				t.Errorf("segment %d is not known when all has been fetched", n)
+			}
+		}
+		if len(l.Segments()) != 4 || len(l.Missing()) != 0 || l.IsEmpty() {
+			t.Errorf("%d segments, missing %v", len(l.Segments()), l.Missing())
+		}
+		localEquals(t, l, model(tables))
+	}
+}

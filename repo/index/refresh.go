@@ -48,34 +48,67 @@ type Fetch func(ctx context.Context, name string) ([]byte, error)
 // others: all else is in effect, and the error joins one SegmentError for each
 // that is missing. Other errors: ctx's, and ErrConservation when segments
 // contradict each other.
+//
+// While it fetches, everything else goes on with what was known before; only
+// another Refresh waits, as long as its ctx lasts. (It cannot share this one's
+// outcome: its list of names may be younger.)
 func (l *Local) Refresh(ctx context.Context, names []string, fetch Fetch) error {
-	l.refreshing.Lock()
-	defer l.refreshing.Unlock()
-	l.mu.RLock()
-	old, closed := l.parts, l.closed
-	l.mu.RUnlock()
-	if closed {
-		return ErrClosed
+	select {
+	case l.refreshing <- struct{}{}:
+		defer func() { <-l.refreshing }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	l.wanted = make(map[string]bool, len(names))
+	old, err := l.begin()
+	if err != nil {
+		return err
+	}
+	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
-		l.wanted[name] = true
+		wanted[name] = true
 	}
-	parts, retired := restrict(old, l.wanted)
-	var err error
+	parts, retired := restrict(old, wanted)
 	// A second round brings anew what a damaged local file held.
 	for range 2 {
 		var gone []*shard
-		parts, gone, err = l.catchUp(ctx, parts, fetch)
+		parts, gone, err = l.catchUp(ctx, parts, wanted, fetch)
 		retired = append(retired, gone...)
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.condemned() }) {
 			break
 		}
-		parts, gone = restrict(parts, l.wanted)
+		parts, gone = restrict(parts, wanted)
 		retired = append(retired, gone...)
 	}
-	l.swap(parts, retired)
+	l.finish(parts, retired, wanted)
 	return err
+}
+
+// begin tells AddSegment that the parts there are must stay as they are.
+func (l *Local) begin() ([]part, error) {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	l.fetching = true
+	return l.parts, nil
+}
+
+// finish puts what a Refresh has brought in the place of what was there when it
+// began, and keeps what AddSegment has brought since.
+func (l *Local) finish(parts []part, retired []*shard, wanted map[string]bool) {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	for _, p := range l.added {
+		for _, n := range p.names {
+			wanted[n.Name] = true
+		}
+		parts = append(parts, part{p.shard, p.liveIn(wanted)})
+	}
+	l.wanted, l.fetching, l.added = wanted, false, nil
+	l.swap(parts, retired)
 }
 
 // restrict keeps of parts what segments in wanted list. Damaged parts go.
@@ -92,19 +125,19 @@ func restrict(parts []part, wanted map[string]bool) (kept []part, retired []*sha
 }
 
 // catchUp fetches what parts lack of the wanted segments, merging on the way.
-func (l *Local) catchUp(ctx context.Context, parts []part, fetch Fetch) ([]part, []*shard, error) {
+func (l *Local) catchUp(ctx context.Context, parts []part, wanted map[string]bool, fetch Fetch) ([]part, []*shard, error) {
 	var retired []*shard
 	var errs []error
-	todo := missing(parts, l.wanted)
+	todo := missing(parts, wanted)
 	for {
 		batch := todo[:min(len(todo), fetchBatch)]
 		todo = todo[len(batch):]
 		fresh, err := l.fetch(ctx, batch, fetch)
 		for _, s := range fresh {
-			parts = append(parts, part{s, s.liveIn(l.wanted)})
+			parts = append(parts, part{s, s.liveIn(wanted)})
 		}
 		// Also with nothing new: what is gone may ask for a merge.
-		merged, gone, mergeErr := l.compact(parts)
+		merged, gone, mergeErr := l.compact(parts, wanted)
 		parts, retired = merged, append(retired, gone...)
 		errs = append(errs, err, mergeErr)
 		if len(todo) == 0 || ctx.Err() != nil {
@@ -165,12 +198,12 @@ func (l *Local) fetch(ctx context.Context, names []string, fetch Fetch) ([]*shar
 // longer needs. A merge that cannot be written is put off: the parts are right
 // as they are. A damaged part is condemned, for the caller to replace; the law
 // broken between sound parts is an error.
-func (l *Local) compact(parts []part) (merged []part, retired []*shard, err error) {
+func (l *Local) compact(parts []part, wanted map[string]bool) (merged []part, retired []*shard, err error) {
 	chosen := choose(parts)
 	if len(chosen) == 0 {
 		return parts, nil, nil
 	}
-	s, err := l.merge(chosen)
+	s, err := l.merge(chosen, wanted)
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrConservation) {
 		if l.condemnDamaged(chosen) {
 			err = nil
@@ -181,7 +214,7 @@ func (l *Local) compact(parts []part) (merged []part, retired []*shard, err erro
 		l.log.Warn("merge of local index put off", "error", err)
 		return parts, nil, nil
 	}
-	merged = []part{{s, s.liveIn(l.wanted)}}
+	merged = []part{{s, s.liveIn(wanted)}}
 	for _, p := range parts {
 		if slices.ContainsFunc(chosen, func(c part) bool { return c.shard == p.shard }) {
 			retired = append(retired, p.shard)
@@ -233,7 +266,7 @@ func choose(parts []part) []part {
 }
 
 // merge makes one shard of parts, without the packs that do not count.
-func (l *Local) merge(parts []part) (*shard, error) {
+func (l *Local) merge(parts []part, wanted map[string]bool) (*shard, error) {
 	segs := make([]*Segment, len(parts))
 	for i, p := range parts {
 		segs[i] = p.seg
@@ -242,7 +275,7 @@ func (l *Local) merge(parts []part) (*shard, error) {
 	fill := func(w io.Writer) (int64, error) {
 		return segment.Merge(w, segs, func(p Pack) bool { return segment.Ordinal(live, p) >= 0 })
 	}
-	return l.store.create(fill, func(seg *Segment) []named { return renumber(parts, l.wanted, seg) })
+	return l.store.create(fill, func(seg *Segment) []named { return renumber(parts, wanted, seg) })
 }
 
 // renumber carries the names of parts, as far as wanted, over to a merged segment.

@@ -24,7 +24,7 @@ func TestNamesRoundTrip(t *testing.T) {
 			t.Errorf("%s: %v %v", name, got, err)
 		}
 	}
-	for _, name := range []string{SessionName(sid, 3), IndexName(sid, 3), LabelName(sid, 3)} {
+	for _, name := range []string{BeatName(sid, 3), IndexName(sid, 3), LabelName(sid, 3)} {
 		got, n, err := ParseNumbered(name)
 		if err != nil || got != sid || n != 3 {
 			t.Errorf("%s: %v %d %v", name, got, n, err)
@@ -38,7 +38,15 @@ func TestNamesRoundTrip(t *testing.T) {
 	if g, err := ParseLedger(LedgerName(42)); err != nil || g != 42 {
 		t.Errorf("ledger: %d %v", g, err)
 	}
-	for _, name := range []string{CommitName(sid), SessionName(sid, 0), LabelName(sid, 1), pack, LedgerName(1)} {
+	if n, err := ParseRoll(RollName(0x1f)); err != nil || n != 0x1f || RollName(n) != "sessions/0000001f" {
+		t.Errorf("%s: %d %v", RollName(0x1f), n, err)
+	}
+	for _, name := range []string{BeatName(sid, 1), "sessions/1f", "sessions/0000001F", "ledger/0000001f", "sessions/"} {
+		if _, err := ParseRoll(name); !errors.Is(err, ErrName) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{CommitName(sid), BeatName(sid, 1), RollName(2), LabelName(sid, 1), pack, LedgerName(1)} {
 		if !backend.ValidName(name) {
 			t.Errorf("%s is no valid object name", name)
 		}
@@ -110,7 +118,7 @@ func TestVoidIsBelowTheHorizonAndNotAPoint(t *testing.T) {
 	}{
 		{Entry{Horizon: 42}, false}, // at the horizon is not below it
 		{Entry{Horizon: 43}, true},
-		{Entry{Horizon: 43, Points: []string{sidText}}, false},
+		{Entry{Horizon: 43, Points: PileOf(sid)}, false},
 	} {
 		if got := c.entry.IsVoid(sid); got != c.void {
 			t.Errorf("%+v: void %v", c.entry, got)

@@ -15,10 +15,13 @@ func each(m mask, fn func(i int)) {
 func (r *rules) listing(k *planKey) *Listing {
 	l := &Listing{Ledger: r.entries[k.entry].view}
 	name := func(i int) *names { return &r.names[i][k.gen[i]] }
-	each(k.sess&^k.dead, func(i int) { l.Sessions = append(l.Sessions, Heard{SID: name(i).sid}) })
-	each(k.slotP, func(i int) { l.Slots = append(l.Slots, Held{SID: name(i).sid}) })
-	each(k.slotR|k.dead&^k.slotP, func(i int) { l.Slots = append(l.Slots, Held{SID: name(i).sid, Kind: RevokedSlot}) })
-	each(k.tomb, func(i int) { l.Forgets = append(l.Forgets, name(i).sid) })
+	l.RollEnd = uint32(k.end)
+	each(k.sess, func(i int) {
+		l.Roll = append(l.Roll, Enrolled{Number: uint32(k.num[i]), SID: name(i).sid.Pack()})
+	})
+	each(k.slotP, func(i int) { l.Slots = append(l.Slots, Held{SID: name(i).sid.Pack()}) })
+	each(k.slotR|k.dead&^k.slotP, func(i int) { l.Slots = append(l.Slots, Held{SID: name(i).sid.Pack(), Kind: RevokedSlot}) })
+	each(k.tomb, func(i int) { l.Forgets.Add(name(i).sid) })
 	each(k.seg, func(i int) {
 		l.Segments = append(l.Segments, Segment{Name: name(i).seg, Packs: []string{name(i).pack}})
 	})
@@ -123,18 +126,19 @@ func (r *rules) spoil(s *Survey, p *Plan) {
 		}
 	}
 	switch r.mut {
+	case rollOffByOne:
+		p.Next.Roll++
 	case horizonOffByOne:
 		p.Next.Horizon = s.Horizon + 1
 		for _, sid := range s.Live {
-			if sid.Gen == s.Horizon {
-				p.Next.Points = append(p.Next.Points, sid.String())
+			if sid.Gen() == s.Horizon {
+				p.Next.Points = append(p.Next.Points, sid)
 			}
 		}
-		slices.Sort(p.Next.Points)
+		p.Next.Points.Sort()
 	case noHorizonPoints:
-		p.Next.Points = slices.DeleteFunc(p.Next.Points, func(text string) bool {
-			sid, _ := ParseSID(text)
-			return sid.Gen >= s.listing.Ledger.Entry.Horizon && len(s.Open) > 0
+		p.Next.Points = slices.DeleteFunc(p.Next.Points, func(packed Packed) bool {
+			return packed.Gen() >= s.listing.Ledger.Entry.Horizon && len(s.Open) > 0
 		})
 	case namesDroppedEarly:
 		p.Next.Condemned = slices.DeleteFunc(p.Next.Condemned, func(b Condemned) bool {

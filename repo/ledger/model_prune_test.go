@@ -20,7 +20,7 @@ func (m *model) stepPruner(s *state, q int, out emit) {
 		p.g = t.newest()
 		to(qSessions)
 	case qSessions:
-		p.sess = t.sess
+		p.sess, p.end = m.readRoll(&t, t.led[p.g])
 		if t.revokes == 0 {
 			to(qSlots)
 			return
@@ -28,6 +28,32 @@ func (m *model) stepPruner(s *state, q int, out emit) {
 		to(qRevoke)
 	case qRevoke:
 		m.stepRevoke(s, q, out)
+	case qSlots, qTombs, qIndex, qPacks:
+		if m.cfg.lies {
+			m.stepLies(s, q, out)
+			return
+		}
+		m.stepListed(s, q, out)
+	case qDecided:
+		m.stepDecided(s, q, out)
+	case qLedger:
+		m.stepLedger(s, q, out)
+	case qDropPacks, qDropIndex, qDropSlots, qDropTombs, qDropSessions:
+		m.stepRemove(s, q, out)
+	default:
+		m.stepOwnSession(s, q, out)
+	}
+}
+
+// stepListed is one LIST of pruner q, which tells the truth.
+func (m *model) stepListed(s *state, q int, out emit) {
+	t := *s
+	p := &t.q[q]
+	to := func(pc uint8) {
+		p.pc = pc
+		out(&t, prunerNames[q])
+	}
+	switch p.pc {
 	case qSlots:
 		p.slotP, p.slotR = t.slotP, t.slotR
 		to(qTombs)
@@ -50,14 +76,6 @@ func (m *model) stepPruner(s *state, q int, out emit) {
 			p.pack = t.pack
 		}
 		m.decided(&t, q, out)
-	case qDecided:
-		m.stepDecided(s, q, out)
-	case qLedger:
-		m.stepLedger(s, q, out)
-	case qDropPacks, qDropIndex, qDropSlots, qDropTombs, qDropSessions:
-		m.stepRemove(s, q, out)
-	default:
-		m.stepOwnSession(s, q, out)
 	}
 }
 
@@ -88,11 +106,16 @@ func (m *model) decided(t *state, q int, out emit) {
 	}
 	own := 1 + modelWriters + q
 	key := planKey{
-		g: p.g, own: uint8(own), entry: t.led[p.g], gen: t.gen, sess: p.sess, slotP: p.slotP, slotR: p.slotR, tomb: p.tomb,
+		g: p.g, own: uint8(own), end: p.end, entry: t.led[p.g], gen: t.gen, num: t.num, sess: p.sess, slotP: p.slotP, slotR: p.slotR, tomb: p.tomb,
 		seg: p.seg | p.phantom, run: p.run, pack: p.pack | p.phantomPack, dead: p.dead, runPacks: t.runPacks, merge: m.cfg.merge && p.used == 0,
 	}
+	for i := range modelSIDs {
+		if !has(key.sess, i) {
+			key.num[i] = 0
+		}
+	}
 	p.plan = m.decide(key)
-	p.sess, p.slotP, p.slotR, p.tomb, p.seg, p.run, p.pack = 0, 0, 0, 0, 0, 0, 0
+	p.end, p.sess, p.slotP, p.slotR, p.tomb, p.seg, p.run, p.pack = 0, 0, 0, 0, 0, 0, 0, 0
 	p.pc = qDecided
 	out(t, prunerNames[q])
 }
@@ -137,7 +160,7 @@ func (m *model) stepOwnSession(s *state, q int, out emit) {
 	switch p.pc {
 	case qRunSession, qCopySession:
 		p.used, t.gen[sid] = 1, p.g
-		t.sess, t.sentSess = t.sess|bit, t.sentSess|bit
+		t.enroll(sid, m.rollEnd(&t, t.led[p.g]))
 		to(p.pc + 1)
 	case qRunCheck, qCopyCheck:
 		if t.newest() == p.g {
@@ -255,6 +278,15 @@ func (m *model) stepRemove(s *state, q int, out emit) {
 	if m.mut == deleteBeforeLedger && m.plans[p.plan].changed {
 		entry = m.plans[p.plan].bare
 	}
+	if m.cfg.lies { // or nothing of the prefix is listed
+		p.pc++
+		if p.pc > qDropSessions {
+			m.endRound(&t, q, out)
+		} else {
+			out(&t, prunerNames[q])
+		}
+		t = *s
+	}
 	for p.pc <= qDropSessions && t.store == s.store {
 		m.removeClass(&t, p.pc, entry)
 		p.pc++
@@ -291,6 +323,10 @@ func (m *model) removeClass(t *state, class uint8, entry uint16) {
 		}
 		t.tomb &^= drop
 	case qDropSessions:
-		t.sess &^= m.those(t, entry, t.sess, bitSessLeaves)
+		gone := m.passed(t, entry)
+		t.sess &^= gone
+		if t.dups == 0 {
+			each(gone, func(i int) { t.num[i] = 0 }) // nothing asks any more
+		}
 	}
 }

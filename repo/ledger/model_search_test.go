@@ -19,6 +19,7 @@ type config struct {
 	reader           bool
 	newestLedger     bool // W5 asks the newest entry instead of the one the session began with
 	aged             bool // the old point lies below the horizon, in a run
+	lies             bool // listings hide what they like, or show what is gone
 	sober            bool // lonely prunes are not tried: what counts is loss
 	start            func(m *model, s *state)
 }
@@ -75,7 +76,7 @@ func (m *model) first() state {
 	s.led[0] = m.intern(&Entry{Version: Version}, 0)
 	if m.cfg.aged {
 		old := m.names[0][0]
-		s.led[1] = m.intern(&Entry{Version: Version, Horizon: 1, Points: []string{old.text}, Runs: []string{old.seg}}, 1)
+		s.led[1] = m.intern(&Entry{Version: Version, Horizon: 1, Roll: 1, Points: PileOf(old.sid), Runs: []string{old.seg}}, 1)
 		s.n, s.sess = 2, 0
 	}
 	for q := range m.cfg.pruners {
@@ -100,7 +101,7 @@ func (m *model) condemnedOld(s *state, number uint8) {
 // begun puts writer i into the middle of a session of that generation.
 func (s *state) begun(i int, gen, pc uint8) {
 	s.gen[i+1], s.w[i].pc = gen, pc
-	s.sess, s.sentSess = s.sess|1<<(i+1), s.sentSess|1<<(i+1)
+	s.enroll(i+1, uint8(i+1))
 }
 
 // zombie: writer 1 began before entry 1 condemned the old pack, was revoked,
@@ -218,6 +219,8 @@ func (m *model) lonely(s state) string {
 		return ""
 	}
 	m.closed++
+	defer func(lies bool) { m.cfg.lies = lies }(m.cfg.lies)
+	m.cfg.lies = false
 	s.slotR |= s.sess &^ s.slotP
 	s.w, s.r, s.dups, s.forgets, s.revokes = [modelWriters]writer{}, reader{}, 0, 0, 0
 	s.q = [modelPruners]pruner{{rounds: 4, used: 1}}
@@ -229,7 +232,7 @@ func (m *model) lonely(s state) string {
 		}
 	}
 	live := m.livePoints(&s)
-	junk := s.slotR | s.slotP&^live | s.tomb | m.those(&s, s.led[s.newest()], s.sess, bitSessLeaves)
+	junk := s.slotR | s.slotP&^live | s.tomb | m.passed(&s, s.led[s.newest()])
 	packs := 0
 	each(s.pack, func(int) { packs++ })
 	switch {

@@ -30,7 +30,8 @@ type store struct {
 	led      [modelLedgers]uint16 // entries, interned
 	n        uint8                // how many
 	gen      [modelSIDs]uint8
-	sess     mask
+	num      [modelSIDs]uint8 // in the roll
+	sess     mask             // records in the roll
 	slotP    mask // points
 	slotR    mask // revocations
 	tomb     mask
@@ -43,7 +44,7 @@ type store struct {
 }
 
 type writer struct {
-	pc, parent uint8
+	pc, parent, n uint8 // n: the number that it is about to take
 }
 
 type pruner struct {
@@ -51,6 +52,7 @@ type pruner struct {
 	sess, slotP, slotR, tomb, seg, run, pack   mask // listings
 	dead                                       mask // taken for dead without a revocation (a mutation)
 	used, wroteRun, from, phantomPack, phantom uint8
+	end                                        uint8 // of the roll
 	plan                                       uint32
 }
 
@@ -99,13 +101,12 @@ const (
 	bitRunLeaves
 	bitSlotLeaves
 	bitTombLeaves
-	bitSessLeaves
 )
 
 // names of the model's objects.
 type names struct {
-	sid                                      SID
-	text, pack, seg, run, slot, forget, sess string
+	sid                                SID
+	text, pack, seg, run, slot, forget string
 }
 
 // plan is an interned decision.
@@ -118,9 +119,9 @@ type plan struct {
 }
 
 type planKey struct {
-	g, own                                         uint8
+	g, own, end                                    uint8
 	entry                                          uint16
-	gen                                            [modelSIDs]uint8
+	gen, num                                       [modelSIDs]uint8
 	sess, slotP, slotR, tomb, seg, run, pack, dead mask
 	runPacks                                       [modelPruners]mask
 	merge                                          bool
@@ -144,7 +145,7 @@ func newRules(mut mutation) *rules {
 			sid := SID{Gen: uint32(g), Src: "00000000000000aa", Rand: fmt.Sprintf("%016x", i)}
 			n := names{
 				sid: sid, text: sid.String(), pack: PackName(Data, sid, [16]byte{byte(i)}), seg: IndexName(sid, 0), run: IndexName(sid, 1),
-				slot: CommitName(sid), forget: ForgetName(sid), sess: SessionName(sid, 0),
+				slot: CommitName(sid), forget: ForgetName(sid),
 			}
 			r.names[i][g] = n
 			r.packSID[n.pack] = i
@@ -185,7 +186,7 @@ func (r *rules) ask(entry uint16, i int, gen uint8, bit uint16) bool {
 		for b, yes := range map[uint16]bool{
 			bitVoid: v.IsVoid(n.sid), bitGoing: v.MayRemove(n.pack), bitReuse: v.MayReuse(n.pack, n.sid, false), bitReuseRun: v.MayReuse(n.pack, n.sid, true),
 			bitSegRun: v.IsRun(n.seg), bitRunRun: v.IsRun(n.run), bitSegLeaves: v.MayRemove(n.seg), bitRunLeaves: v.MayRemove(n.run),
-			bitSlotLeaves: v.MayRemove(n.slot), bitTombLeaves: v.MayRemove(n.forget), bitSessLeaves: v.MayRemove(n.sess),
+			bitSlotLeaves: v.MayRemove(n.slot), bitTombLeaves: v.MayRemove(n.forget),
 		} {
 			if yes {
 				*known |= b
@@ -240,6 +241,9 @@ func (r *rules) violation(s *state) string {
 		return "a committed point does not resolve its chunk (I2)"
 	}
 	void := r.those(s, s.led[s.newest()], s.slotP, bitVoid)
+	if has(void, 0) && !has(s.sentTomb, 0) {
+		return "the old point is void, and nobody has forgotten it"
+	}
 	for i, w := range s.w {
 		if w.pc == wSuccess && !has(s.sentTomb, i+1) && (!has(s.slotP, i+1) || has(void, i+1)) {
 			return "success was reported for a point that is none (W8)"

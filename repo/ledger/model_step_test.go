@@ -79,7 +79,6 @@ var writerNames = [modelWriters]string{"writer 1", "writer 2", "writer 3"}
 // stepWriter is one operation of writer i.
 func (m *model) stepWriter(s *state, i int, out emit) {
 	sid := i + 1
-	bit := mask(1) << sid
 	t := *s
 	w := &t.w[i]
 	to := func(pc uint8) {
@@ -89,6 +88,7 @@ func (m *model) stepWriter(s *state, i int, out emit) {
 	switch w.pc {
 	case wStart: // W1
 		t.gen[sid] = t.newest()
+		w.n = m.rollEnd(&t, t.led[t.gen[sid]]) // and stops here for as long as it likes
 		if m.mut == listsBeforeSession {
 			to(wIndex)
 			return
@@ -96,8 +96,14 @@ func (m *model) stepWriter(s *state, i int, out emit) {
 		to(wSession)
 	case wSession: // W2
 		if m.mut != noSession {
-			t.sess, t.sentSess = t.sess|bit, t.sentSess|bit
+			if t.enrolled(w.n) >= 0 {
+				w.n++ // another was faster
+				to(wSession)
+				return
+			}
+			t.enroll(sid, w.n)
 		}
+		w.n = 0
 		switch m.mut {
 		case listsBeforeSession:
 			to(m.afterLists(w))
@@ -228,7 +234,7 @@ func (m *model) stepLists(s *state, i int, out emit) {
 		done(needsPack)
 	case wTombs:
 		switch {
-		case has(s.tomb, int(w.parent)):
+		case has(s.tomb, int(w.parent)) && !(m.mut == tombsAreListed && m.cfg.lies):
 			done(needsPack)
 		default:
 			w.pc = wLedger
@@ -271,7 +277,11 @@ func (m *model) stepLate(s *state, out emit) {
 	}
 	late(func(t *state, b mask) { t.slotP |= b }, s.sentP, s.slotP|s.slotR)
 	late(func(t *state, b mask) { t.slotR |= b }, s.sentR, s.slotP|s.slotR)
-	late(func(t *state, b mask) { t.sess |= b }, s.sentSess, s.sess)
+	late(func(t *state, b mask) { // a number that was taken since is refused
+		if i := bits.TrailingZeros8(b); t.enrolled(t.num[i]) < 0 {
+			t.sess |= b
+		}
+	}, s.sentSess, s.sess)
 	late(func(t *state, b mask) { t.tomb |= b }, s.sentTomb, s.tomb)
 	late(func(t *state, b mask) { t.pack |= b }, s.sentPack, s.pack)
 	late(func(t *state, b mask) { t.seg |= b }, s.sentSeg, s.seg)

@@ -21,6 +21,12 @@ const (
 	segmentBeforePack     mutation = "W6: the segment before the pack"
 	slotNotExclusive      mutation = "W7: the slot is overwritten"
 	noW8                  mutation = "W8: success is reported without looking at the ledger"
+	sessionsAreListed     mutation = "P1: sessions are those that a listing shows"
+	tombsAreListed        mutation = "W4: a parent is not forgotten if no listing shows its tombstone"
+	hiddenIsGone          mutation = "P5: a pack that a listing hides is gone"
+	shownIsThere          mutation = "P4: a pack that a listing shows is there"
+	rollOffByOne          mutation = "P2: the roll begins one too high"
+	rollCutEarly          mutation = "P7: the record of a session goes before the roll begins above it"
 	listsBeforeLedger     mutation = "P1: everything is listed before the ledger is read"
 	packsBeforeIndex      mutation = "P1: packs are listed before segments"
 	ledgerNotExclusive    mutation = "P2: the ledger is overwritten"
@@ -55,11 +61,22 @@ var everyDay = []config{
 	{name: "reuse of what is condemned, 1 pruner", writers: 2, pruners: 1, rounds: 2, dups: 1, forgets: 1, revokes: 1, lost: true, start: reused},
 	{name: "a zombie, the newest entry asked", writers: 2, pruners: 1, rounds: 4, newestLedger: true, start: zombie},
 	{name: "2 writers, 1 pruner, the newest entry asked", writers: 2, pruners: 1, rounds: 2, forgets: 1, revokes: 1, newestLedger: true},
+	{name: "1 writer, 1 pruner, lies, an aged point", writers: 1, pruners: 1, rounds: 3, forgets: 1, revokes: 1, aged: true, lies: true},
+	{name: "reuse of what is condemned, lies", writers: 1, pruners: 1, rounds: 3, forgets: 1, revokes: 1, lies: true, start: reused},
+	{name: "a pack that is long gone, lies", writers: 2, pruners: 1, rounds: 2, forgets: 1, lies: true, start: longGone},
+	{name: "a forgotten parent, lies", writers: 1, pruners: 1, rounds: 2, lies: true, start: forgottenParent},
 	{name: "reuse of what was reused, 2 pruners", writers: 2, pruners: 2, rounds: 1, dups: 1, revokes: 1, merge: true, start: reusedAgain},
 }
 
 // For HOLDFAST_LONG=1, each up to longStates.
 var nightly = []config{
+	{name: "2 writers, 1 pruner, lies", writers: 2, pruners: 1, rounds: 2, forgets: 1, lies: true},
+	{name: "reuse of what is condemned, 2 writers, lies", writers: 2, pruners: 1, rounds: 2, forgets: 1, lies: true, start: reused},
+	{name: "2 writers, 1 pruner, lies, late duplicates", writers: 2, pruners: 1, rounds: 2, dups: 1, forgets: 1, revokes: 1, lost: true, lies: true, aged: true},
+	{name: "1 writer, 2 pruners, lies, repack, compaction", writers: 1, pruners: 2, rounds: 2, forgets: 1, repack: true, merge: true, lies: true, aged: true},
+	{name: "a pack that is long gone, more lies", writers: 2, pruners: 1, rounds: 3, forgets: 1, lies: true, start: longGone},
+	{name: "a forgotten parent, more lies", writers: 1, pruners: 1, rounds: 3, forgets: 1, revokes: 1, lies: true, start: forgottenParent},
+	{name: "a zombie, lies", writers: 2, pruners: 1, rounds: 3, lies: true, start: zombie},
 	{name: "2 writers, 1 pruner, everything", writers: 2, pruners: 1, rounds: 3, dups: 1, forgets: 2, revokes: 1, lost: true, fine: true, repack: true, merge: true, aged: true},
 	{name: "1 writer, 2 pruners, repack, compaction", writers: 1, pruners: 2, rounds: 1, forgets: 1, repack: true, merge: true, aged: true},
 	{name: "2 writers, 2 pruners", writers: 2, pruners: 2, rounds: 1, forgets: 1, revokes: 1},
@@ -114,6 +131,15 @@ var (
 	rivalStart = config{name: "2 writers, 2 pruners", writers: 2, pruners: 2, rounds: 1, forgets: 1, start: reused}
 )
 
+// And those in which listings lie.
+var (
+	liars       = config{name: "2 writers, lies", writers: 2, pruners: 1, rounds: 2, forgets: 1, lies: true}
+	liarsFew    = config{name: "1 writer, lies", writers: 1, pruners: 1, rounds: 2, lies: true}
+	liarsParent = config{name: "a forgotten parent, lies", writers: 1, pruners: 1, rounds: 2, lies: true, start: forgottenParent}
+	liarsAlone  = config{name: "1 writer, lies, repack, compaction", writers: 1, pruners: 1, rounds: 4, forgets: 1, revokes: 1, repack: true, merge: true, lies: true, aged: true}
+	liarsPast   = config{name: "a pack that is long gone, lies", writers: 2, pruners: 1, rounds: 2, lies: true, start: longGone}
+)
+
 // TestEveryMutationIsCaught: break a rule and some state breaks a promise. (A
 // rule that could be broken unnoticed would be no rule, or the model no model.)
 func TestEveryMutationIsCaught(t *testing.T) {
@@ -132,6 +158,8 @@ func TestEveryMutationIsCaught(t *testing.T) {
 		{copyNotDurable, alone}, {copyNotListed, alone},
 		{runWithoutPacks, twoWriters}, {runNotDurable, twoWriters}, {supersedesEverything, twoWriters},
 		{readerGivesUp, alone},
+		{sessionsAreListed, liars}, {tombsAreListed, liarsParent}, {hiddenIsGone, liarsAlone}, {shownIsThere, liarsPast},
+		{rollOffByOne, liarsFew}, {rollCutEarly, twoWriters},
 	} {
 		c.config.sober = true
 		m := newModel(c.config, c.mutation)

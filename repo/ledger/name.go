@@ -67,8 +67,28 @@ func isHex(s string, digits int) bool {
 	return err == nil
 }
 
-// SessionName is the n-th record of a session: 0 begins it, later ones are heartbeats.
-func SessionName(sid SID, n int) string { return fmt.Sprintf("%s%s/%08d", Sessions, sid, n) }
+// RollName is the record of the n-th session to begin. The roll is dense: each
+// session takes the next free number, so that nobody needs a listing to find all.
+func RollName(n uint32) string { return fmt.Sprintf("%s%08x", Sessions, n) }
+
+// ParseRoll reads the number in the name of a session's record.
+func ParseRoll(name string) (uint32, error) {
+	hexes, ok := strings.CutPrefix(name, Sessions)
+	if !ok || !isHex(hexes, genDigits) {
+		return 0, fmt.Errorf("parse session record name %.80q: %w", name, ErrName)
+	}
+	n, err := strconv.ParseUint(hexes, 16, 32)
+	return uint32(n), err
+}
+
+// BeatName is the n-th heartbeat of a session, n > 0.
+func BeatName(sid SID, n uint32) string { return fmt.Sprintf("%s%s/%08d", Sessions, sid, n) }
+
+// PacksOf is what the names of packs begin with that sessions of one source and
+// generation wrote, below Data or Meta.
+func PacksOf(prefix string, gen uint32, src string) string {
+	return fmt.Sprintf("%s%08x-%s-", prefix, gen, src)
+}
 
 // IndexName is the session's n-th index segment.
 func IndexName(sid SID, n int) string { return fmt.Sprintf("%s%s/%08d", Indexes, sid, n) }
@@ -165,8 +185,8 @@ func ParseSlot(name string) (SID, error) {
 	return sid, nil
 }
 
-// ParseNumbered reads sid and number of prefix/…/sid/n: a session record, an
-// index segment or a label.
+// ParseNumbered reads sid and number of prefix/…/sid/n: a heartbeat, an index
+// segment or a label.
 func ParseNumbered(name string) (SID, int, error) {
 	parts := strings.Split(name, "/")
 	if len(parts) < 3 {

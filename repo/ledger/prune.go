@@ -35,7 +35,7 @@ func (m *Marker) Decide(merge []string) *Plan {
 		return p.decideNothing()
 	}
 	// P2: all slots below the horizon but those of live points are void from now on.
-	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Points: s.below, Open: s.openList()}
+	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Roll: s.Roll, Points: s.below, Open: s.openList()}
 	for _, run := range s.listing.Ledger.Entry.Runs {
 		if !p.merged[run] && s.present[run] {
 			p.Next.Runs = append(p.Next.Runs, run)
@@ -72,8 +72,8 @@ func (s *Survey) openList() []Open {
 func (s *Survey) covered() []string {
 	var names []string
 	for _, slot := range s.listing.Slots {
-		if slot.SID.Gen >= s.Horizon {
-			names = append(names, slot.SID.String())
+		if slot.SID.Gen() >= s.Horizon {
+			names = append(names, slot.SID.SID().String())
 		}
 	}
 	slices.Sort(names)

@@ -34,7 +34,7 @@ func TestViewAnswersAsTheEntryDoes(t *testing.T) {
 		})
 		e := Entry{Horizon: rapid.Uint32Range(0, 4).Draw(t, "horizon")}
 		for _, s := range rapid.SliceOf(sid).Draw(t, "points") {
-			e.Points = append(e.Points, s.String())
+			e.Points.Add(s)
 		}
 		v, err := NewView(7, &e)
 		if err != nil {
@@ -47,7 +47,7 @@ func TestViewAnswersAsTheEntryDoes(t *testing.T) {
 }
 
 func TestLedgerWithAMalformedPointIsRefused(t *testing.T) {
-	if _, err := NewView(1, &Entry{Points: []string{"x"}}); !errors.Is(err, ErrName) {
+	if _, err := Decode[Entry]([]byte(`{"version":1,"points":["x"]}`)); !errors.Is(err, ErrName) {
 		t.Errorf("%v", err)
 	}
 }
@@ -79,9 +79,11 @@ func world(t testing.TB) *Listing {
 	kept, dropped, open := sidOf(1, 1), sidOf(1, 2), sidOf(3, 3)
 	l := &Listing{
 		Ledger:   viewOf(t, 4, Entry{Horizon: 1}),
-		Sessions: []Heard{{SID: kept}, {SID: dropped}, {SID: open, Beats: 5}},
-		Slots:    []Held{{SID: kept}, {SID: dropped}},
-		Forgets:  []SID{dropped},
+		Roll:     []Enrolled{{7, kept.Pack()}, {8, open.Pack()}, {9, dropped.Pack()}},
+		RollEnd:  10,
+		Sessions: []Heard{{SID: open, Beats: 5}},
+		Slots:    []Held{{SID: kept.Pack()}, {SID: dropped.Pack()}},
+		Forgets:  PileOf(dropped),
 	}
 	for _, sid := range []SID{kept, dropped, open} {
 		l.Packs = append(l.Packs, packOf(sid, 1))
@@ -104,7 +106,7 @@ func TestRoundCondemnsWhatNobodyNeeds(t *testing.T) {
 	if want := []string{packOf(sidOf(1, 2), 1)}; !slices.Equal(p.Condemn, want) || p.Next.Condemned[0].Since != 5 || p.Next.Condemned[0].Going {
 		t.Errorf("condemned %+v", p.Next.Condemned)
 	}
-	if want := []string{sidOf(1, 1).String()}; !slices.Equal(p.Next.Points, want) {
+	if want := PileOf(sidOf(1, 1)); !slices.Equal(p.Next.Points, want) {
 		t.Errorf("points %v", p.Next.Points)
 	}
 	if want := []string{packOf(sidOf(1, 1), 1)}; !slices.Equal(p.Run, want) || len(p.Next.Superseded) > 0 {
@@ -114,8 +116,34 @@ func TestRoundCondemnsWhatNobodyNeeds(t *testing.T) {
 	if want := []string{IndexName(sidOf(1, 1), 0)}; !slices.Equal(p.Next.Superseded, want) {
 		t.Errorf("superseded %v: the condemned pack may yet be rescued", p.Next.Superseded)
 	}
-	if !slices.Equal(p.Next.Open, []Open{{SID: sidOf(3, 3).String(), Beats: 5}}) || !p.Changed || len(p.Reasons) == 0 {
+	if p.Next.Roll != 8 {
+		t.Errorf("the roll begins at %d: number 8 is the first that the horizon has not passed", p.Next.Roll)
+	}
+	if !slices.Equal(p.Next.Open, []Open{{SID: sidOf(3, 3).String(), Beats: 0}}) || !p.Changed || len(p.Reasons) == 0 {
 		t.Errorf("%+v", p.Next)
+	}
+}
+
+// TestRollBeginsAboveWhatIsSettledAlone: never lower than before, not beyond who is
+// open, whatever of it cannot be read.
+func TestRollBeginsAboveWhatIsSettledAlone(t *testing.T) {
+	for _, c := range []struct {
+		roll []Enrolled
+		old  uint32
+		want uint32
+	}{
+		{nil, 0, 20}, {nil, 20, 20}, {nil, 21, 21}, // the last: what is read never ends below
+		{[]Enrolled{{3, sidOf(4, 1).Pack()}}, 0, 3},
+		{[]Enrolled{{3, sidOf(0, 1).Pack()}, {4, sidOf(4, 2).Pack()}, {5, sidOf(0, 3).Pack()}}, 0, 4},
+		{[]Enrolled{{3, sidOf(0, 1).Pack()}}, 2, 20},
+	} {
+		l := &Listing{Ledger: viewOf(t, 4, Entry{Horizon: 1, Roll: c.old}), Roll: c.roll, RollEnd: 20}
+		for _, e := range c.roll {
+			l.Slots = append(l.Slots, Held{SID: e.SID, Kind: RevokedSlot})
+		}
+		if s := Look(l); s.Roll != c.want {
+			t.Errorf("%+v: the roll begins at %d", c, s.Roll)
+		}
 	}
 }
 
@@ -128,7 +156,7 @@ func TestRoundThatDoesNotSeeEverythingDecidesNothing(t *testing.T) {
 		mark  func(*Marker)
 	}{
 		"unreadable manifest": {spoil: func(l *Listing) { l.Slots[0].Kind = UnreadableSlot }},
-		"slot gone":           {spoil: func(l *Listing) { l.Ledger.Entry.Points = []string{sidOf(0, 7).String()} }},
+		"slot gone":           {spoil: func(l *Listing) { l.Ledger.Entry.Points = PileOf(sidOf(0, 7)) }},
 		"run gone": {spoil: func(l *Listing) {
 			l.Ledger.Entry.Runs = []string{IndexName(sidOf(0, 7), 1)}
 			l.Segments = l.Segments[:1]
@@ -148,7 +176,7 @@ func TestRoundThatDoesNotSeeEverythingDecidesNothing(t *testing.T) {
 		}
 		p := m.Decide(nil)
 		p.WithRuns([]string{"index/x"})
-		if len(p.Condemn)+len(p.Go)+len(p.Run)+len(p.Next.Condemned) > 0 || p.Next.Horizon != 1 || len(p.Reasons) == 0 {
+		if len(p.Condemn)+len(p.Go)+len(p.Run)+len(p.Next.Condemned) > 0 || p.Next.Horizon != 1 || p.Next.Roll != 0 || len(p.Reasons) == 0 {
 			t.Errorf("%s: %+v", name, p.Next)
 		}
 		if len(p.Next.Open) != 1 || !p.Changed {
@@ -242,13 +270,13 @@ func TestSessionsDieByLockOrByTwoSigns(t *testing.T) {
 func TestOnlyWhatTheLedgerLetsGoIsRemoved(t *testing.T) {
 	point, void, young := sidOf(1, 1), sidOf(1, 2), sidOf(2, 3)
 	v := viewOf(t, 3, Entry{
-		Horizon: 2, Points: []string{point.String()}, Runs: []string{IndexName(young, 1)}, Superseded: []string{IndexName(void, 0), IndexName(young, 1)},
+		Horizon: 2, Roll: 5, Points: PileOf(point), Runs: []string{IndexName(young, 1)}, Superseded: []string{IndexName(void, 0), IndexName(young, 1)},
 		Condemned: []Condemned{{Since: 3, Packs: []string{packOf(void, 1)}}, {Since: 2, Packs: []string{packOf(void, 2)}, Going: true}},
 	})
-	gone := []string{packOf(void, 2), IndexName(void, 0), CommitName(void), ForgetName(void), ConfirmName(void), LabelName(void, 3), SessionName(void, 0), SessionName(point, 7)}
+	gone := []string{packOf(void, 2), IndexName(void, 0), CommitName(void), ForgetName(void), ConfirmName(void), LabelName(void, 3), RollName(0), RollName(4), BeatName(point, 7)}
 	stays := []string{
 		packOf(void, 1), packOf(point, 1), IndexName(point, 0), IndexName(young, 1), CommitName(point), ForgetName(point), ConfirmName(point), LabelName(point, 0),
-		CommitName(young), ForgetName(young), SessionName(young, 0), LedgerName(0), "config", "spare/config", "keys/0123456789abcdef", "quarantine/x", "commit/x", "index/x", "",
+		CommitName(young), ForgetName(young), RollName(5), RollName(1 << 31), BeatName(young, 1), LedgerName(0), "config", "spare/config", "keys/0123456789abcdef", "quarantine/x", "commit/x", "index/x", "",
 	}
 	for _, name := range gone {
 		if !v.MayRemove(name) {
@@ -299,8 +327,8 @@ func BenchmarkRound(b *testing.B) {
 	run := Segment{Name: IndexName(sidOf(0, 1), 1)}
 	for i := range 500_000 {
 		sid := sidOf(0, i)
-		e.Points = append(e.Points, sid.String())
-		l.Slots = append(l.Slots, Held{SID: sid})
+		e.Points.Add(sid)
+		l.Slots = append(l.Slots, Held{SID: sid.Pack()})
 		if i < 40_000 {
 			run.Packs = append(run.Packs, packOf(sid, 1))
 		}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ var ErrVersion = errors.New("record of a newer version")
 // Session is the record that a writer begins with, and its heartbeats.
 type Session struct {
 	Version int       `json:"version"`
+	SID     string    `json:"sid"`
 	Host    string    `json:"host"`
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
@@ -27,7 +29,8 @@ type Session struct {
 type Entry struct {
 	Version    int         `json:"version"`
 	Horizon    uint32      `json:"horizon"`    // sessions with gen below it are settled
-	Points     []string    `json:"points"`     // sids below the horizon that are points
+	Roll       uint32      `json:"roll"`       // sessions with a lower number in the roll are below the horizon
+	Points     Pile        `json:"points"`     // sids below the horizon that are points
 	Runs       []string    `json:"runs"`       // index segments that a compaction wrote
 	Superseded []string    `json:"superseded"` // index segments that those replace
 	Condemned  []Condemned `json:"condemned"`  // packs that may not be reused and will go
@@ -112,10 +115,29 @@ func Decode[T any](payload []byte) (*T, error) {
 	return v, nil
 }
 
+// Payload is the entry's record, as json.Marshal writes it. Of half a million
+// points it is 22 MB, and encoding/json would hold them three times.
+func (e *Entry) Payload() ([]byte, error) {
+	rest := *e
+	rest.Points = nil
+	text, err := json.Marshal(&rest)
+	if err != nil {
+		return nil, fmt.Errorf("write ledger entry: %w", err)
+	}
+	const field = `"points":`
+	head, tail, found := bytes.Cut(text, []byte(field+"null"))
+	if !found || e.Points == nil {
+		return json.Marshal(e)
+	}
+	whole := append(make([]byte, 0, len(text)+len("[]")+e.Points.textBytes()), head...)
+	whole = e.Points.appendList(append(whole, field...))
+	return append(whole, tail...), nil
+}
+
 // IsVoid reports whether a session's slot counts for nothing: it is below the
 // horizon and not among the points that the ledger knows.
 func (e *Entry) IsVoid(sid SID) bool {
-	return sid.Gen < e.Horizon && !slices.Contains(e.Points, sid.String())
+	return sid.Gen < e.Horizon && !slices.Contains(e.Points, sid.Pack())
 }
 
 // IsCondemned reports whether the pack of that name may not be reused.

@@ -17,8 +17,9 @@ func RemovalOrder() []string {
 //	pack       its batch is going (P6)
 //	segment    the entry supersedes it (P6)
 //	slot       void: below the horizon and not among its points (P7)
-//	tombstone, label, confirmation, session record
-//	           the same; of a point below the horizon the session records, too
+//	tombstone, label, confirmation
+//	           the same
+//	session    its record if the roll begins above its number; heartbeats below the horizon
 //
 // Ledger entries stay, whatever their age: a pruner that was away must find
 // the number taken which it means to write.
@@ -35,6 +36,9 @@ func (v *View) MayRemove(name string) bool {
 		sid, _, err := ParseNumbered(name)
 		return err == nil && v.IsVoid(sid)
 	case Sessions:
+		if n, err := ParseRoll(name); err == nil {
+			return n < v.Entry.Roll
+		}
 		sid, _, err := ParseNumbered(name)
 		return err == nil && sid.Gen < v.Entry.Horizon
 	}

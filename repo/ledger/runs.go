@@ -118,7 +118,7 @@ func sameEntry(a, b *Entry) bool {
 	sameBatch := func(x, y Condemned) bool {
 		return x.Since == y.Since && x.Going == y.Going && slices.Equal(x.Packs, y.Packs) && slices.Equal(x.Covered, y.Covered)
 	}
-	return a.Horizon == b.Horizon && slices.Equal(a.Points, b.Points) && slices.Equal(a.Runs, b.Runs) &&
+	return a.Horizon == b.Horizon && a.Roll == b.Roll && slices.Equal(a.Points, b.Points) && slices.Equal(a.Runs, b.Runs) &&
 		slices.Equal(a.Superseded, b.Superseded) && slices.EqualFunc(a.Condemned, b.Condemned, sameBatch) && slices.Equal(a.Open, b.Open)
 }
 

@@ -22,7 +22,7 @@ const (
 // CheckSize returns ErrFull if the entry would not fit into a record. It is to be
 // asked before anything is written for it.
 func (e *Entry) CheckSize() error {
-	bytes := batchBytes + lengthOf(e.Points) + lengthOf(e.Runs) + lengthOf(e.Superseded)
+	bytes := batchBytes + e.Points.textBytes() + lengthOf(e.Runs) + lengthOf(e.Superseded)
 	for _, batch := range e.Condemned {
 		bytes += batchBytes + lengthOf(batch.Packs) + lengthOf(batch.Covered)
 	}

@@ -12,9 +12,9 @@ import (
 // one that is documented.
 func TestEntryThatNoRecordHoldsIsRefusedBeforeItIsWritten(t *testing.T) {
 	sid := sidOf(1, 1).String()
-	points := make([]string, 722_000)
+	points, names := make(Pile, 722_000), make([]string, 722_000)
 	for i := range points {
-		points[i] = sid
+		points[i], names[i] = sidOf(1, 1).Pack(), sid
 	}
 	run := IndexName(sidOf(1, 1), 0)
 	e := Entry{
@@ -34,7 +34,7 @@ func TestEntryThatNoRecordHoldsIsRefusedBeforeItIsWritten(t *testing.T) {
 	for name, spoil := range map[string]func(*Entry){
 		"points":    func(e *Entry) { e.Points = append(points[:len(points):len(points)], points[:30_000]...) },
 		"condemned": func(e *Entry) { e.Condemned = []Condemned{{Packs: []string{strings.Repeat("x", 1<<20)}}} },
-		"covered":   func(e *Entry) { e.Condemned = []Condemned{{Covered: points[:30_000]}} },
+		"covered":   func(e *Entry) { e.Condemned = []Condemned{{Covered: names[:30_000]}} },
 	} {
 		e := Entry{Points: points}
 		if spoil(&e); !errors.Is(e.CheckSize(), ErrFull) {

@@ -20,15 +20,21 @@ const (
 
 // Held is a slot that is taken.
 type Held struct {
-	SID  SID
+	SID  Packed
 	Kind SlotKind
 }
 
-// Heard is a session as its records tell of it.
+// Heard is a session as its heartbeats tell of it.
 type Heard struct {
 	SID    SID
-	Beats  int       // the highest record number
-	Newest time.Time // when that record was stored, by the store's clock; for Dead alone
+	Beats  int       // the highest heartbeat's number; 0: only its record; -1: not even that
+	Newest time.Time // when that object was stored, by the store's clock; for Dead alone
+}
+
+// Enrolled is a session by its number in the roll.
+type Enrolled struct {
+	Number uint32
+	SID    Packed
 }
 
 // Segment is an index segment and the packs that it lists.
@@ -38,14 +44,21 @@ type Segment struct {
 }
 
 // Listing is what one round of prune found, in this very order: the newest
-// ledger entry, then LIST sessions/, commit/, forget/, then index/ with every
-// segment read, then data/ and meta/. The order is load-bearing: whoever has a
-// slot had a session; whoever lists a pack wrote it before.
+// ledger entry, then the roll, slots, tombstones, then segments, each of them
+// read, then packs. The order is load-bearing: whoever has a slot had a session;
+// whoever lists a pack wrote it before.
+//
+// A LIST may hide anything. So these are found by name: the ledger entry, the
+// whole roll from where the entry says it begins, the slots of its sessions and of
+// the points that the entry names, the entry's runs, and each pack that a segment
+// lists. Of everything else the LISTs may tell less than there is.
 type Listing struct {
 	Ledger   *View
-	Sessions []Heard
+	Roll     []Enrolled // what could be read of it, sorted
+	RollEnd  uint32     // the first free number
+	Sessions []Heard    // heard of otherwise: heartbeats
 	Slots    []Held
-	Forgets  []SID
+	Forgets  Pile // Look sorts it
 	Segments []Segment
 	Packs    []string
 }
@@ -61,16 +74,17 @@ type Reason struct {
 // is settled, how far the horizon may go, and which points must be marked.
 type Survey struct {
 	Horizon uint32   // the next entry's
+	Roll    uint32   // where the next entry's roll begins
 	Open    []Heard  // sessions without a slot, sorted
-	Live    []SID    // points: not forgotten, not void. Mark them (P1)
-	Remark  []SID    // forgotten points that some waiting batch does not cover. Mark them, too (P4)
+	Live    Pile     // points: not forgotten, not void. Mark them (P1)
+	Remark  Pile     // forgotten points that some waiting batch does not cover. Mark them, too (P4)
 	Blocked []Reason // if not empty, the round may decide nothing
 
 	listing *Listing
-	litter  bool         // a settled session left something that only a higher horizon lets go
-	settled map[SID]bool // at or above the horizon, and has a slot
-	below   []string     // the live points that the next horizon has passed, sorted
-	openGen uint32       // the lowest of open sessions, or the ledger's number
+	litter  bool            // a settled session left something that only a higher horizon lets go
+	settled map[Packed]bool // at or above the horizon, and has a slot
+	below   Pile            // the live points that the next horizon has passed, sorted
+	openGen uint32          // the lowest of open sessions, or the ledger's number
 	exists  map[string]bool
 	present map[string]bool // segments
 	listed  map[string]bool // packs that any segment lists
@@ -78,9 +92,10 @@ type Survey struct {
 
 // Look is the first half of a round of prune.
 func Look(l *Listing) *Survey {
-	s := &Survey{listing: l, settled: map[SID]bool{}, exists: set(l.Packs), present: map[string]bool{}, listed: map[string]bool{}}
+	l.Forgets.Sort()
+	s := &Survey{listing: l, settled: map[Packed]bool{}, exists: set(l.Packs), present: map[string]bool{}, listed: map[string]bool{}}
 	for _, slot := range l.Slots {
-		if slot.SID.Gen >= l.Ledger.Entry.Horizon {
+		if slot.SID.Gen() >= l.Ledger.Entry.Horizon {
 			s.settled[slot.SID] = true
 		}
 	}
@@ -92,6 +107,7 @@ func Look(l *Listing) *Survey {
 	}
 	s.findOpen()
 	s.Horizon = max(l.Ledger.Entry.Horizon, s.openGen)
+	s.Roll = s.rollStart()
 	s.sortPoints()
 	s.checkWhole()
 	return s
@@ -100,7 +116,18 @@ func Look(l *Listing) *Survey {
 // IsSettled: a session is settled once its slot is taken, by itself or by a
 // revocation, or once the horizon has passed it.
 func (s *Survey) IsSettled(sid SID) bool {
-	return sid.Gen < s.listing.Ledger.Entry.Horizon || s.settled[sid]
+	return sid.Gen < s.listing.Ledger.Entry.Horizon || s.settled[sid.Pack()]
+}
+
+// rollStart is the first number of the roll that the next horizon has not passed.
+func (s *Survey) rollStart() uint32 {
+	start := s.listing.RollEnd
+	for _, e := range s.listing.Roll {
+		if e.SID.Gen() >= s.Horizon {
+			start = min(start, e.Number)
+		}
+	}
+	return max(start, s.listing.Ledger.Entry.Roll)
 }
 
 // findOpen collects sessions that are not settled (P2, P3). A pack tells of its
@@ -115,6 +142,9 @@ func (s *Survey) findOpen() {
 		known[h.SID] = true
 		s.Open = append(s.Open, h)
 		s.openGen = min(s.openGen, h.SID.Gen)
+	}
+	for _, e := range s.listing.Roll {
+		add(Heard{SID: e.SID.SID()})
 	}
 	for _, h := range s.listing.Sessions {
 		add(h)
@@ -136,41 +166,34 @@ func compareSIDs(a, b SID) int {
 // an open session may have reused what only its map names (P4: forgotten or
 // not), and once the horizon has passed it the slot will be gone.
 func (s *Survey) sortPoints() {
-	forgotten := s.forgotten()
 	covers := s.coverage()
+	s.Live = make(Pile, 0, len(s.listing.Slots))
 	for _, slot := range s.listing.Slots {
-		live := slot.Kind != RevokedSlot && !forgotten[slot.SID]
-		s.litter = s.litter || !live && slot.SID.Gen == s.Horizon && s.Horizon == s.listing.Ledger.Number
+		live := slot.Kind != RevokedSlot && !s.listing.Forgets.Has(slot.SID)
+		s.litter = s.litter || !live && slot.SID.Gen() == s.Horizon && s.Horizon == s.listing.Ledger.Number
 		switch {
-		case slot.Kind == RevokedSlot || s.listing.Ledger.IsVoid(slot.SID):
+		case slot.Kind == RevokedSlot || s.listing.Ledger.Voids(slot.SID):
 		case live:
 			s.Live = append(s.Live, slot.SID)
 		case !covers(slot.SID):
 			s.Remark = append(s.Remark, slot.SID)
 		}
 	}
-	slices.SortFunc(s.Live, compareSIDs)
-	slices.SortFunc(s.Remark, compareSIDs)
-	for _, sid := range s.Live {
-		if sid.Gen < s.Horizon {
-			s.below = append(s.below, sid.String())
-		}
+	s.Live.Sort()
+	s.Remark.Sort()
+	below := 0
+	for below < len(s.Live) && s.Live[below].Gen() < s.Horizon {
+		below++
 	}
-	slices.Sort(s.below)
-}
-
-func (s *Survey) forgotten() map[SID]bool {
-	sids := make(map[SID]bool, len(s.listing.Forgets))
-	for _, sid := range s.listing.Forgets {
-		sids[sid] = true
+	if below > 0 {
+		s.below = s.Live[:below:below]
 	}
-	return sids
 }
 
 // coverage tells whether every waiting batch covers a slot. Slots below the
 // horizon are covered by all: no entry moves the horizon without having marked
 // what it passes.
-func (s *Survey) coverage() func(SID) bool {
+func (s *Survey) coverage() func(Packed) bool {
 	entry := s.listing.Ledger.Entry
 	var covered []map[string]bool
 	for _, batch := range entry.Condemned {
@@ -178,11 +201,11 @@ func (s *Survey) coverage() func(SID) bool {
 			covered = append(covered, set(batch.Covered))
 		}
 	}
-	return func(sid SID) bool {
-		if sid.Gen < entry.Horizon {
+	return func(sid Packed) bool {
+		if sid.Gen() < entry.Horizon {
 			return true
 		}
-		name := sid.String()
+		name := sid.SID().String()
 		for _, c := range covered {
 			if !c[name] {
 				return false
@@ -197,18 +220,15 @@ func (s *Survey) coverage() func(SID) bool {
 // a run that is not there (once a repair has listed every pack anew, the ledger
 // may forget that run).
 func (s *Survey) checkWhole() {
-	forgotten := s.forgotten()
+	forgotten := s.listing.Forgets
 	for _, slot := range s.listing.Slots {
-		if slot.Kind == UnreadableSlot && !forgotten[slot.SID] && !s.listing.Ledger.IsVoid(slot.SID) {
-			s.block("P1", CommitName(slot.SID), "its manifest cannot be read: repair it, or forget the point")
+		if slot.Kind == UnreadableSlot && !forgotten.Has(slot.SID) && !s.listing.Ledger.Voids(slot.SID) {
+			s.block("P1", CommitName(slot.SID.SID()), "its manifest cannot be read: repair it, or forget the point")
 		}
 	}
-	for _, text := range s.listing.Ledger.Entry.Points {
-		if _, found := slices.BinarySearch(s.below, text); found {
-			continue
-		}
-		if sid, err := ParseSID(text); err == nil && !forgotten[sid] {
-			s.block("P1", CommitName(sid), "the ledger names the point and its slot is gone: bring it back, or forget the point")
+	for _, packed := range s.listing.Ledger.Entry.Points {
+		if !s.below.Has(packed) && !forgotten.Has(packed) {
+			s.block("P1", CommitName(packed.SID()), "the ledger names the point and its slot is gone: bring it back, or forget the point")
 		}
 	}
 	pack, found := s.unlistedPack()

@@ -29,7 +29,7 @@ func TestTallyTellsWhatTheMarkerIsTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := &Listing{Ledger: view, Packs: some("there"), Slots: []Held{{SID: sidOf(0, 0), Kind: PointSlot}}, Segments: []Segment{{Name: "index/x", Packs: packs}}}
+		l := &Listing{Ledger: view, Packs: some("there"), Slots: []Held{{SID: sidOf(0, 0).Pack(), Kind: PointSlot}}, Segments: []Segment{{Name: "index/x", Packs: packs}}}
 		byName, byNumber := Look(l).Marker(), Look(l).Marker()
 		tally := byNumber.Tally(packs)
 		for range rapid.IntRange(0, 6).Draw(t, "chunks") {

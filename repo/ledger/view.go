@@ -1,9 +1,6 @@
 package ledger
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // View is one ledger entry made ready for many questions: a repository may
 // have hundreds of thousands of points, so no answer scans a list.
@@ -11,23 +8,17 @@ type View struct {
 	Number uint32 // of the entry
 	Entry  *Entry // read only
 
-	points    []string // sorted
+	points    Pile // sorted
 	runs      map[string]bool
 	leaving   map[string]bool // superseded segments
 	condemned map[string]bool // by pack; true: it is going
 }
 
-// NewView prepares the entry of that number. A point that is no session id is
-// an error (ErrName): to pass over it would make a point void.
+// NewView prepares the entry of that number.
 func NewView(number uint32, e *Entry) (*View, error) {
 	v := &View{Number: number, Entry: e, points: e.Points, condemned: map[string]bool{}, runs: set(e.Runs), leaving: set(e.Superseded)}
-	for _, text := range e.Points {
-		if _, err := ParseSID(text); err != nil {
-			return nil, fmt.Errorf("read ledger %d: %w", number, err)
-		}
-	}
-	if !slices.IsSorted(v.points) {
-		v.points = slices.Sorted(slices.Values(v.points))
+	if !slices.IsSortedFunc(v.points, Packed.Compare) {
+		v.points = slices.SortedFunc(slices.Values(v.points), Packed.Compare)
 	}
 	for _, batch := range e.Condemned {
 		for _, pack := range batch.Packs {
@@ -47,12 +38,14 @@ func set(names []string) map[string]bool {
 
 // IsPoint reports whether the ledger names sid among the points below its horizon.
 func (v *View) IsPoint(sid SID) bool {
-	_, found := slices.BinarySearch(v.points, sid.String())
-	return found
+	return v.points.Has(sid.Pack())
 }
 
 // IsVoid is Entry.IsVoid (W8): below the horizon, only a named point counts.
 func (v *View) IsVoid(sid SID) bool { return sid.Gen < v.Entry.Horizon && !v.IsPoint(sid) }
+
+// Voids is IsVoid.
+func (v *View) Voids(sid Packed) bool { return sid.Gen() < v.Entry.Horizon && !v.points.Has(sid) }
 
 // IsCondemned reports whether the pack of that name is in a condemned batch,
 // waiting or going.

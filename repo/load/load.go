@@ -44,7 +44,8 @@ type Loader struct {
 	// once, by the first chunk that is nowhere else.
 	Unlisted func(ctx context.Context) (*index.Local, error)
 
-	looking sync.Mutex
+	ready   sync.Once
+	looking chan struct{} // holds a token while Unlisted reads, which may take long
 	looked  bool
 	extra   *index.Local
 	Follow  func(ctx context.Context) error // takes in rotations of the keys; nil: never
@@ -142,7 +143,7 @@ func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 			found, err = l.Lookup(ctx, id)
 		}
 		if err == nil && len(found) == 0 {
-			found, err = l.lookUnlisted(ctx, id)
+			found, err = l.LookupUnlisted(ctx, id)
 		}
 		if err != nil {
 			return nil, err
@@ -155,14 +156,19 @@ func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 	return group(all), nil
 }
 
-// lookUnlisted finds a chunk in packs that no segment lists: a lost index is no
-// lost data (I8).
-func (l *Loader) lookUnlisted(ctx context.Context, id blob.ID) ([]index.Location, error) {
+// LookupUnlisted finds a chunk in packs that no segment lists: a lost index is no
+// lost data (I8). The first call reads all of those packs.
+func (l *Loader) LookupUnlisted(ctx context.Context, id blob.ID) ([]index.Location, error) {
 	if l.Unlisted == nil {
 		return nil, nil
 	}
-	l.looking.Lock()
-	defer l.looking.Unlock()
+	l.ready.Do(func() { l.looking = make(chan struct{}, 1) })
+	select {
+	case l.looking <- struct{}{}:
+		defer func() { <-l.looking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if !l.looked {
 		extra, err := l.Unlisted(ctx)
 		if err != nil {
@@ -316,7 +322,7 @@ func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *men
 		return nil, err
 	}
 	if len(found) == 0 {
-		if found, err = l.lookUnlisted(ctx, w.id); err != nil {
+		if found, err = l.LookupUnlisted(ctx, w.id); err != nil {
 			return nil, err
 		}
 	}

@@ -31,12 +31,17 @@ func (w *words) text(t *string) {
 	}
 }
 
-// time gives t the one zone of its offset.
+// time gives t the one zone of its offset. (This machine's own zone, which t may
+// have, has another offset at another time of the year.)
 func (w *words) time(t *time.Time) {
 	_, offset := t.Zone()
 	zone, ok := w.zones[offset]
 	if !ok && len(w.zones) < wordsMost {
-		w.zones[offset] = t.Location()
+		zone, ok = time.FixedZone("", offset), true
+		if offset == 0 {
+			zone = time.UTC
+		}
+		w.zones[offset] = zone
 	}
 	if ok {
 		*t = t.In(zone)

@@ -44,3 +44,25 @@ func TestTextsOfManyPointsAreHeldOnce(t *testing.T) {
 		t.Errorf("id apart from its session, or %d zones", len(w.zones))
 	}
 }
+
+// TestTimeKeepsItsOffset on a machine whose own zone has that offset only in winter.
+func TestTimeKeepsItsOffset(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip("no time zones here: ", err)
+	}
+	w := newWords()
+	for _, want := range []string{"2026-01-10T12:00:00+01:00", "2026-07-10T12:00:00+01:00", "2026-07-10T12:00:00+02:00", "2026-07-10T12:00:00Z"} {
+		at, err := time.Parse(time.RFC3339, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if local := at.In(berlin); local.Format(time.RFC3339) == want {
+			at = local // as reading a manifest there gives it
+		}
+		w.time(&at)
+		if got := at.Format(time.RFC3339); got != want {
+			t.Errorf("%s became %s", want, got)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"holdfast/repo/index"
@@ -75,7 +76,8 @@ func (r *round) writeRuns(ctx context.Context) error {
 		return fmt.Errorf("begin session for runs: %w", err)
 	}
 	var names []string
-	for _, packs := range r.groupRun() {
+	groups := r.groupRun()
+	for _, packs := range groups {
 		segment, err := r.c.Index.Extract(packs)
 		if errors.Is(err, index.ErrUnknownPack) {
 			s.Abort() // to begin was to look anew: another pruner has let it go since
@@ -91,6 +93,9 @@ func (r *round) writeRuns(ctx context.Context) error {
 			return fmt.Errorf("write run: %w", err)
 		}
 		names = append(names, name)
+		if len(groups) > 1 {
+			runtime.GC() // to seal a run leaves eight times its size behind: that is not to pile up
+		}
 	}
 	if err := r.c.Backend.Sync(ctx); err != nil {
 		s.Abort()

@@ -35,7 +35,7 @@ func (r *round) mark(ctx context.Context) (err error) {
 }
 
 // markAll marks what the points of these sessions need.
-func (r *round) markAll(ctx context.Context, sids []ledger.SID, marks *index.Marks, live bool) error {
+func (r *round) markAll(ctx context.Context, sids ledger.Pile, marks *index.Marks, live bool) error {
 	done, total := int64(0), int64(len(r.survey.Live)+len(r.survey.Remark))
 	if !live {
 		done = int64(len(r.survey.Live))
@@ -44,8 +44,8 @@ func (r *round) markAll(ctx context.Context, sids []ledger.SID, marks *index.Mar
 	for i, sid := range sids {
 		r.progress("marking", done+int64(i), total)
 		m.point = uint32(i)
-		if err := m.walk(ctx, r.slots[sid].roots); err != nil {
-			return fmt.Errorf("follow point %s: %w", sid.Rand, err)
+		if err := m.walk(ctx, r.slots.roots(sid)); err != nil {
+			return fmt.Errorf("follow point %s: %w", sid.Rand(), err)
 		}
 	}
 	if err := m.flush(); err != nil {
@@ -53,7 +53,7 @@ func (r *round) markAll(ctx context.Context, sids []ledger.SID, marks *index.Mar
 	}
 	for i, sid := range sids {
 		if lost := m.lost[uint32(i)]; lost != nil {
-			r.c.Log.Warn("the map of a point cannot be followed", "point", sid.Rand, "error", lost)
+			r.c.Log.Warn("the map of a point cannot be followed", "point", sid.Rand(), "error", lost)
 			r.marker.Lost(live)
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"holdfast/repo/backend"
@@ -107,8 +106,10 @@ type pruner struct {
 	opts Options
 	rep  *Report
 
-	slots  map[ledger.SID]slot // as read: a slot never changes
-	locked map[string]bool     // what the place refused to delete, once an object
+	slots  shelf
+	roll   map[uint32]ledger.Packed // as read: whose record has a number never changes
+	gone   map[string]bool          // going packs that were asked for and are not there
+	locked map[string]bool          // what the place refused to delete, once an object
 }
 
 // Run prunes. It returns ErrBlocked with the report when damage keeps it from
@@ -120,7 +121,7 @@ func Run(ctx context.Context, c *catalog.Catalog, opts Options) (*Report, error)
 	if opts.packsInRun == 0 {
 		opts.packsInRun = runEntries
 	}
-	p := &pruner{c: c, opts: opts, slots: map[ledger.SID]slot{}, locked: map[string]bool{}, rep: &Report{
+	p := &pruner{c: c, opts: opts, roll: map[uint32]ledger.Packed{}, gone: map[string]bool{}, locked: map[string]bool{}, rep: &Report{
 		DryRun: opts.DryRun, Open: []OpenSession{}, Revoked: []string{}, Blocked: []BlockedBy{}, Warnings: []string{}, Rules: map[string]int{},
 	}}
 	err := p.c.WithReserve(ctx, p.run)
@@ -239,7 +240,7 @@ func (p *pruner) tryRound(ctx context.Context) (*round, error) {
 
 // overtaken is errAgain if what the round could not read may have been removed
 // beside it, by a pruner that forgot what this round took for live: then the
-// ledger has moved, or a segment is not listed any more. What still blocks
+// ledger has moved, or a segment is not there any more. What still blocks
 // when nobody was faster is damage.
 func (r *round) overtaken(ctx context.Context) error {
 	view, err := r.c.ReadLedger(ctx)
@@ -249,15 +250,12 @@ func (r *round) overtaken(ctx context.Context) error {
 	if view.Number != r.view.Number {
 		return errAgain
 	}
-	if len(r.missing) == 0 {
-		return nil
-	}
-	names, err := r.c.List(ctx, ledger.Indexes)
-	if err != nil {
-		return err
-	}
 	for _, name := range r.missing {
-		if _, listed := slices.BinarySearch(names, name); !listed {
+		there, err := r.c.Has(ctx, name)
+		if err != nil {
+			return err
+		}
+		if !there {
 			return errAgain
 		}
 	}
@@ -283,7 +281,11 @@ func (r *round) write(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	number := r.view.Number + 1
-	err := r.c.Write(ctx, ledger.LedgerName(number), parity.Ledger, r.plan.Next)
+	payload, err := r.plan.Next.Payload()
+	if err != nil {
+		return false, err
+	}
+	err = r.c.WritePayload(ctx, ledger.LedgerName(number), parity.Ledger, payload)
 	if record.IsTaken(err) {
 		return false, errAgain
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func (r *round) remove(ctx context.Context) error {
 	return nil
 }
 
-// namesBelow is what this round has listed of one kind.
+// namesBelow is what this round has listed of one kind and might remove.
 func (r *round) namesBelow(prefix string) []string {
 	var names []string
 	switch prefix {
@@ -43,18 +44,21 @@ func (r *round) namesBelow(prefix string) []string {
 		}
 	case ledger.Commits:
 		for _, slot := range r.listing.Slots {
-			names = append(names, ledger.CommitName(slot.SID))
+			if r.view.Voids(slot.SID) { // of the others there are many
+				names = append(names, ledger.CommitName(slot.SID.SID()))
+			}
 		}
 	case ledger.Sessions:
-		for _, records := range r.beats {
-			names = append(names, records...)
+		names = slices.Clone(r.records)
+		for _, e := range r.listing.Roll {
+			names = append(names, ledger.RollName(e.Number))
 		}
 	default:
 		names = slices.Clone(r.others)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return name[:min(len(prefix), len(name))] != prefix })
 	slices.Sort(names) // what a map gave: the same calls in the same order, as in inOrder
-	return names
+	return slices.Compact(names)
 }
 
 func (r *round) removeAll(ctx context.Context, prefix string, names []string) error {
@@ -132,7 +136,9 @@ func (r *round) prolong(ctx context.Context) error {
 // worthALock is everything of the repository's that stays: neither what goes, nor
 // packs that no point needs, nor the records of sessions, which nothing needs.
 func (r *round) worthALock(ctx context.Context) (names []string, err error) {
+	listed := map[string]bool{}
 	err = r.c.Backend.List(ctx, "", func(info backend.Info) error {
+		listed[info.Name] = true
 		_, live := r.plan.Live[info.Name]
 		passing := isPack(info.Name) && !live || strings.HasPrefix(info.Name, ledger.Sessions) || r.opts.Leaving[info.Name]
 		if ledger.IsOurs(info.Name) && !passing && !r.view.MayRemove(info.Name) {
@@ -142,6 +148,11 @@ func (r *round) worthALock(ctx context.Context) (names []string, err error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list objects: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.plan.Live)) {
+		if !listed[name] {
+			names = append(names, name) // the listing hides it
+		}
 	}
 	return names, nil
 }

@@ -3,8 +3,8 @@ package recovery
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 )
 
@@ -23,7 +23,8 @@ const (
 // at least four characters, "latest" (of the only source, or the newest of
 // all when there is one), or "latest:SOURCE", where the last part of the
 // source's name is enough if it is unique. points are ordered oldest first.
-func Find(points []*Point, spec string) (*Point, error) {
+// What is found is one of them.
+func Find(points []Brief, spec string) (*Brief, error) {
 	if spec == latest || strings.HasPrefix(spec, latest+":") {
 		source := strings.TrimPrefix(strings.TrimPrefix(spec, latest), ":")
 		return findLatest(points, source)
@@ -31,55 +32,56 @@ func Find(points []*Point, spec string) (*Point, error) {
 	if len(spec) < minPrefix {
 		return nil, fmt.Errorf("%q is shorter than %d characters: %w", spec, minPrefix, ErrUnknown)
 	}
-	var found []*Point
-	for _, p := range points {
-		if strings.HasPrefix(p.ID, strings.ToLower(spec)) {
-			found = append(found, p)
+	var found *Brief
+	fits, prefix := 0, strings.ToLower(spec)
+	for i := range points {
+		if points[i].idBegins(prefix) {
+			found = &points[i]
+			fits++
 		}
 	}
-	switch len(found) {
+	switch fits {
 	case 0:
 		return nil, fmt.Errorf("%q: %w", spec, ErrUnknown)
 	case 1:
-		return found[0], nil
+		return found, nil
 	}
-	return nil, fmt.Errorf("%q fits %d points: %w", spec, len(found), ErrAmbiguous)
+	return nil, fmt.Errorf("%q fits %d points: %w", spec, fits, ErrAmbiguous)
 }
 
 // findLatest picks the newest point of the source that is meant. Two sources
 // of the same name but different identity (a VM that was made anew) are one
 // name here: the newest point wins, as the operator sees it in the list.
-func findLatest(points []*Point, source string) (*Point, error) {
+func findLatest(points []Brief, source string) (*Brief, error) {
+	name := ""
 	if source != "" {
-		name, err := MatchSource(points, source)
-		if err != nil {
+		var err error
+		if name, err = MatchSource(points, source); err != nil {
 			return nil, err
 		}
-		points = slices.DeleteFunc(slices.Clone(points), func(p *Point) bool { return p.Source != name })
 	}
-	if len(points) == 0 {
-		return nil, fmt.Errorf("latest: the repository holds no point: %w", ErrUnknown)
+	for i := range slices.Backward(points) {
+		if source == "" || points[i].Source() == name {
+			return &points[i], nil
+		}
 	}
-	return points[len(points)-1], nil
+	return nil, fmt.Errorf("latest: the repository holds no point: %w", ErrUnknown)
 }
 
 // MatchSource finds the one source name that spec means: the whole name, or
 // its last part where that is unique.
-func MatchSource(points []*Point, spec string) (string, error) {
+func MatchSource(points []Brief, spec string) (string, error) {
 	names := map[string]bool{}
-	for _, p := range points {
-		if p.Source == spec {
+	for i := range points {
+		source := points[i].Source()
+		if source == spec {
 			return spec, nil
 		}
-		if last(p.Source) == spec {
-			names[p.Source] = true
+		if last(source) == spec {
+			names[source] = true
 		}
 	}
-	var all []string
-	for name := range names {
-		all = append(all, name)
-	}
-	sort.Strings(all)
+	all := slices.Sorted(maps.Keys(names))
 	switch len(all) {
 	case 0:
 		return "", fmt.Errorf("source %q: %w", spec, ErrUnknown)

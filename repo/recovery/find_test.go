@@ -10,13 +10,13 @@ import (
 	"holdfast/repo/recovery"
 )
 
-func points(words ...string) []*recovery.Point {
+func points(words ...string) []recovery.Brief {
 	var all []*recovery.Point
 	for _, w := range words {
 		id, source, _ := strings.Cut(w, " ")
 		all = append(all, &recovery.Point{ID: id, Source: source, Identity: source})
 	}
-	return all
+	return recovery.BriefsOf(all)
 }
 
 var several = points(
@@ -34,7 +34,7 @@ func TestFindResolvesWhatAnOperatorTypes(t *testing.T) {
 		"0123456789ABCDEF": "0123456789abcdef", "latest": "0123456789abcdef", "latest:": "0123456789abcdef", "latest:vm/web01": "bbbb000000000003",
 		"latest:web01": "bbbb000000000003", "latest:web02": "cccc000000000004", "latest:sql/HOST/db01": "dddd000000000005", "latest:y": "0123456789abcdef",
 	} {
-		if p, err := recovery.Find(several, spec); err != nil || p.ID != want {
+		if p, err := recovery.Find(several, spec); err != nil || p.ID() != want {
 			t.Errorf("find %q: %+v %v, not %s", spec, p, err, want)
 		}
 	}
@@ -94,10 +94,10 @@ func FuzzFind(f *testing.F) {
 			if p != nil || !errors.Is(err, recovery.ErrUnknown) && !errors.Is(err, recovery.ErrAmbiguous) {
 				t.Fatalf("%q: %+v %v", spec, p, err)
 			}
-		case !slices.Contains(several, p):
+		case !slices.Contains(several, *p):
 			t.Fatalf("%q found a point that is not there", spec)
-		case !strings.HasPrefix(spec, "latest") && (len(spec) < 4 || !strings.HasPrefix(p.ID, strings.ToLower(spec))):
-			t.Fatalf("%q found %s", spec, p.ID)
+		case !strings.HasPrefix(spec, "latest") && (len(spec) < 4 || !strings.HasPrefix(p.ID(), strings.ToLower(spec))):
+			t.Fatalf("%q found %s", spec, p.ID())
 		}
 	})
 }

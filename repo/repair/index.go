@@ -22,11 +22,12 @@ import (
 
 // Report is what a repair of the index did.
 type Report struct {
-	Packs      int      `json:"packs"`      // read and listed anew
-	Segments   []string `json:"segments"`   // written
-	Removed    []string `json:"removed"`    // segments that were damaged or listed lost packs; the others' packs are listed again
-	Lost       []string `json:"lost"`       // packs that are gone: the next backup stores their content anew if it still exists
-	Unreadable []string `json:"unreadable"` // packs whose table cannot be read
+	Packs      int      `json:"packs"`             // read and listed anew
+	UntilPrune int      `json:"packs_until_prune"` // of them: no backup reuses what they hold before the next prune has listed them in a run
+	Segments   []string `json:"segments"`          // written
+	Removed    []string `json:"removed"`           // segments that were damaged or listed lost packs; the others' packs are listed again
+	Lost       []string `json:"lost"`              // packs that are gone: the next backup stores their content anew if it still exists
+	Unreadable []string `json:"unreadable"`        // packs whose table cannot be read
 }
 
 // Index lists every pack that no good segment lists, from the packs' own
@@ -89,7 +90,14 @@ func badSegments(ctx context.Context, c *catalog.Catalog, names []string, packs 
 		}
 		whole := true
 		for _, p := range in {
-			if !packs[p.Name()] && !mayBeGone(p) {
+			if packs[p.Name()] || mayBeGone(p) {
+				continue
+			}
+			there, err := c.Has(ctx, p.Name()) // a listing may hide it
+			if err != nil {
+				return nil, err
+			}
+			if !there {
 				whole, lost[p.Name()] = false, true
 			}
 		}
@@ -160,6 +168,11 @@ func (l *lister) add(ctx context.Context, name string) error {
 	case err == nil:
 		l.b.Add(listed, entries)
 		l.rep.Packs++
+		// Below the horizon anything may be about to go: there a writer trusts the
+		// lists of a prune alone, and only a prune can tell what is needed.
+		if owner, _, err := ledger.ParsePack(name); err == nil && owner.Gen < l.c.View().Entry.Horizon {
+			l.rep.UntilPrune++
+		}
 	case ctx.Err() != nil || errors.Is(err, backend.ErrUnreachable):
 		return err
 	case !record.IsGone(err):

@@ -33,6 +33,8 @@ type Finding struct {
 	Healed bool     `json:"healed"` // mended, written back
 	Lost   bool     `json:"lost"`   // beyond repair
 	Hits   []string `json:"hits"`   // "point/item" that need it
+
+	Rebuild bool `json:"rebuild"` // Lost, and of the index: a repair of the index makes it anew from the packs
 }
 
 // Report is what a scrub or a check found.
@@ -41,18 +43,19 @@ type Report struct {
 	Bytes    int64     `json:"bytes"`
 	Damaged  int       `json:"damaged"`
 	Healed   int       `json:"healed"`
-	Errors   int       `json:"errors"` // damaged beyond repair, missing, inconsistent
+	Errors   int       `json:"errors"` // damaged beyond repair, missing, inconsistent; but for what is rebuilt
 	Findings []Finding `json:"findings"`
 }
 
 // Verdict is nil for a clean report, ErrHealable when all that was found is or
-// can be healed, pack.ErrDamaged otherwise.
+// can be healed, ErrUnlisted when beside that only the index is lost,
+// pack.ErrDamaged otherwise.
 func (rep *Report) Verdict() error {
 	switch {
-	case rep.Errors > 0 && !slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Lost && f.Object != ledger.Indexes }):
-		return fmt.Errorf("the index does not list what points need: %w", ErrUnlisted)
 	case rep.Errors > 0:
 		return fmt.Errorf("%d objects or points are damaged beyond repair: %w", rep.Errors, pack.ErrDamaged)
+	case slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Rebuild }):
+		return fmt.Errorf("nothing but the index is known to be lost: %w", ErrUnlisted)
 	case rep.Damaged > 0:
 		return fmt.Errorf("%d objects were damaged, %d of them are healed: %w", rep.Damaged, rep.Healed, ErrHealable)
 	}
@@ -159,7 +162,7 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 	if s.isLeftover(info.Name) {
 		return nil
 	}
-	s.found(Finding{Object: info.Name, What: err.Error(), Lost: true})
+	s.found(Finding{Object: info.Name, What: err.Error(), Lost: true, Rebuild: strings.HasPrefix(info.Name, ledger.Indexes)})
 	return nil
 }
 
@@ -256,7 +259,7 @@ func (rep *Report) Add(f Finding) {
 		f.Hits = []string{}
 	}
 	rep.Findings = append(rep.Findings, f)
-	if f.Lost {
+	if f.Lost && !f.Rebuild {
 		rep.Errors++
 	}
 	rep.Damaged++

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
 	"holdfast/repo/record"
 )
+
+// adoptGenerations bounds how far back packs are looked for: two listings a
+// ledger entry. Between two prunes there are few.
+const adoptGenerations = 32
 
 // Adopt finds packs that earlier sessions of the same source have written and
 // never listed, because they were killed, and lists them in this one: a backup
@@ -24,52 +26,48 @@ func (s *Session) Adopt(ctx context.Context) (int, error) {
 	}
 	listed := map[string]bool{}
 	for p := range s.c.Index.Packs() {
-		if orphans[p.SID] {
-			listed[p.Name()] = true
-		}
+		listed[p.Name()] = true
 	}
 	taken := 0
-	for _, text := range slices.Sorted(maps.Keys(orphans)) {
-		sid, err := ledger.ParseSID(text)
+	for _, name := range orphans {
+		if listed[name] {
+			continue
+		}
+		ok, err := s.adopt(ctx, name)
 		if err != nil {
 			return taken, err
 		}
-		names, err := s.c.PacksOf(ctx, sid)
-		if err != nil {
-			return taken, err
-		}
-		for _, name := range names {
-			if listed[name] {
-				continue
-			}
-			ok, err := s.adopt(ctx, name)
-			if err != nil {
-				return taken, err
-			}
-			if ok {
-				taken++
-			}
+		if ok {
+			taken++
 		}
 	}
 	return taken, s.segment.publish(ctx)
 }
 
-// orphans are the sessions of this source that made no point and whose packs a
-// writer may still reuse.
-func (s *Session) orphans(ctx context.Context) (map[string]bool, error) {
-	names, err := s.c.List(ctx, ledger.Sessions)
-	if err != nil {
-		return nil, err
-	}
+// orphans are the packs of sessions of this source that made no point, as far as
+// a writer may still reuse them and listings show them: to miss one costs an upload.
+func (s *Session) orphans(ctx context.Context) ([]string, error) {
 	slots, err := s.c.SIDs(ctx, ledger.Commits+s.sid.Src+"/")
 	if err != nil {
 		return nil, err
 	}
-	orphans := map[string]bool{}
-	for _, name := range names {
-		sid, _, err := ledger.ParseNumbered(name)
-		if err == nil && sid.Src == s.sid.Src && sid != s.sid && !slots[sid] && sid.Gen >= s.view.Entry.Horizon {
-			orphans[sid.String()] = true
+	first := s.view.Entry.Horizon
+	if s.sid.Gen >= first+adoptGenerations {
+		first = s.sid.Gen - adoptGenerations + 1
+	}
+	var orphans []string
+	for gen := first; gen <= s.sid.Gen; gen++ {
+		for _, prefix := range []string{ledger.Data, ledger.Meta} {
+			names, err := s.c.List(ctx, ledger.PacksOf(prefix, gen, s.sid.Src))
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				owner, _, err := ledger.ParsePack(name)
+				if err == nil && owner != s.sid && !slots[owner] {
+					orphans = append(orphans, name)
+				}
+			}
 		}
 	}
 	return orphans, nil

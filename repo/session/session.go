@@ -78,8 +78,8 @@ type Session struct {
 	release func() // gives back the lock
 }
 
-// Begin starts a session for the source of that name (steps W1–W4 of FORMAT.md
-// §9) and brings the catalog up to date.
+// Begin starts a session for the source of that name (rule 1 of FORMAT.md §9) and
+// brings the catalog up to date.
 func Begin(ctx context.Context, c *catalog.Catalog, src string, opts Options) (*Session, error) {
 	s, err := open(ctx, c, src, opts)
 	if err != nil {
@@ -93,8 +93,10 @@ func Begin(ctx context.Context, c *catalog.Catalog, src string, opts Options) (*
 	return s, nil
 }
 
-// open writes the session's first record and makes sure that no ledger entry
-// came between reading the ledger and writing it.
+// open writes the session's record into the roll and makes sure that no ledger
+// entry came between reading the ledger and writing it: then every pruner that
+// writes an entry after the one read here finds the session in the roll. If one
+// did come, the roll may begin above the number taken, and nobody would look there.
 func open(ctx context.Context, c *catalog.Catalog, src string, opts Options) (*Session, error) {
 	for range beginAttempts {
 		view, err := c.ReadLedger(ctx)
@@ -128,9 +130,9 @@ func newSession(ctx context.Context, c *catalog.Catalog, view *ledger.View, sid 
 	return s
 }
 
-// announce takes the lock, then writes the first record and starts the heart:
-// whoever reads the record finds the lock held. A write that failed may have
-// been done all the same, so the session is then revoked.
+// announce takes the lock, then enters the roll and starts the heart: whoever
+// reads the record finds the lock held. A write that failed may have been done
+// all the same, so the session is then revoked.
 func (s *Session) announce(ctx context.Context) error {
 	if s.opts.Locks != nil {
 		held, err := s.opts.Locks.Hold(s.sid.String())
@@ -140,7 +142,7 @@ func (s *Session) announce(ctx context.Context) error {
 			s.release = sync.OnceFunc(held)
 		}
 	}
-	if err := s.c.Write(ctx, ledger.SessionName(s.sid, 0), parity.Session, s.beatRecord()); err != nil {
+	if err := s.enroll(ctx); err != nil {
 		s.Revoke(ctx, "it could not begin")
 		return err
 	}
@@ -148,12 +150,32 @@ func (s *Session) announce(ctx context.Context) error {
 	return nil
 }
 
+// enroll takes the next free number of the roll. That another session was faster
+// is progress of somebody's, so it tries on until it has one.
+func (s *Session) enroll(ctx context.Context) error {
+	for from := uint32(0); ; {
+		n, err := s.c.RollEnd(ctx, s.view, from)
+		if err != nil {
+			return err
+		}
+		err = s.c.Write(ctx, ledger.RollName(n), parity.Session, s.beatRecord())
+		if err == nil || record.IsTaken(err) {
+			s.c.SawRoll(n + 1)
+		}
+		if !record.IsTaken(err) {
+			return err
+		}
+		from = n + 1
+	}
+}
+
 func (s *Session) beatRecord() ledger.Session {
-	return ledger.Session{Version: ledger.Version, Host: s.opts.Host, PID: s.opts.PID, Started: s.c.Now(), Source: s.opts.Name}
+	return ledger.Session{Version: ledger.Version, SID: s.sid.String(), Host: s.opts.Host, PID: s.opts.PID, Started: s.c.Now(), Source: s.opts.Name}
 }
 
 // beat writes a heartbeat an hour until the returned function is called. A
 // missed beat costs nothing but patience elsewhere, so errors are only logged.
+// Numbers are dense: one that was not written is tried again.
 func (s *Session) beat(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -161,15 +183,18 @@ func (s *Session) beat(ctx context.Context) (stop func()) {
 		defer close(done)
 		ticker := time.NewTicker(heartbeatEvery)
 		defer ticker.Stop()
-		for n := 1; ; n++ {
+		for n := uint32(1); ; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
 			}
-			if err := s.c.Write(ctx, ledger.SessionName(s.sid, n), parity.Session, s.beatRecord()); err != nil {
-				s.c.Log.Warn("heartbeat not written", "sid", s.sid.String(), "error", err)
+			err := s.c.Write(ctx, ledger.BeatName(s.sid, n), parity.Session, s.beatRecord())
+			if err == nil || record.IsTaken(err) { // taken by the last try, whose answer was lost
+				n++
+				continue
 			}
+			s.c.Log.Warn("heartbeat not written", "sid", s.sid.String(), "error", err)
 		}
 	}()
 	return sync.OnceFunc(func() { cancel(); <-done })
@@ -340,7 +365,7 @@ func (s *Session) slotUnsure(ctx context.Context, manifest []byte, cause error) 
 		return fmt.Errorf("commit point: %w", ErrLost) // a revocation stood there, and was pruned since
 	}
 	if err != nil {
-		return cause
+		return fmt.Errorf("%w; what stands there cannot be read: %w", cause, err)
 	}
 	slot, err := ledger.Decode[ledger.Slot](payload)
 	if err != nil {

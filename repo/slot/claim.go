@@ -180,7 +180,7 @@ func (k *Keys) unclaimed(ctx context.Context) (claims, []string, error) {
 	for _, id := range all {
 		if !claimed.of[id] {
 			ids = append(ids, id)
-		} else if err := k.erase(ctx, id); err != nil {
+		} else if err := unlessHeld(k.erase(ctx, id)); err != nil {
 			return claimed, nil, err
 		}
 	}
@@ -204,12 +204,14 @@ func (k *Keys) leaves(ctx context.Context, ids []string, id string) error {
 	return fmt.Errorf("key %s: %w", id, ErrLastKey)
 }
 
-// sweep deletes the boxes that keep does not want, each with its spare.
+// sweep deletes the boxes that keep does not want, each with its spare. That some are
+// held is the error when all others are gone.
 func (k *Keys) sweep(ctx context.Context, keep func(epoch uint32, rotation, slot string) (bool, error)) error {
 	names, err := below(ctx, k.Backend, ledger.Epochs)
 	if err != nil {
 		return err
 	}
+	var held error
 	for _, name := range names {
 		epoch, rotation, slot, err := ledger.ParseBox(name)
 		if err != nil {
@@ -222,9 +224,11 @@ func (k *Keys) sweep(ctx context.Context, keep func(epoch uint32, rotation, slot
 		if wanted {
 			continue
 		}
-		if err := remove(ctx, k.Backend, name); err != nil {
+		if err := remove(ctx, k.Backend, name); isHeld(err) {
+			held = err
+		} else if err != nil {
 			return err
 		}
 	}
-	return nil
+	return held
 }

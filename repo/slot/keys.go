@@ -31,6 +31,15 @@ var ErrRemoved = errors.New("this key was removed")
 // shows what became of it.
 var ErrUncertain = errors.New("the new key may or may not stay: keep its secret")
 
+// ErrHeld: the key is removed, and a rotation passes it over, but the place of storage
+// locks the objects of its slot for a time and has not deleted them: until it does
+// the key opens what is written before the next rotation.
+var ErrHeld = errors.New("the key is removed, but the place of storage still holds its slot")
+
+// ErrStillHeld: a key whose removal was decided before cannot be deleted yet. Nothing
+// was changed.
+var ErrStillHeld = errors.New("the key was removed before, and the place of storage still holds its slot")
+
 // ErrBusy: others change the keys of the repository at the same time, again and
 // again.
 var ErrBusy = errors.New("others are changing the keys")
@@ -201,7 +210,7 @@ func (k *Keys) takeBack(ctx context.Context, id string) error {
 	if err != nil && !errors.Is(err, backend.ErrNoSpace) {
 		return fmt.Errorf("take back key %s: %w", id, err)
 	}
-	if err := k.erase(ctx, id); err != nil {
+	if err := unlessHeld(k.erase(ctx, id)); err != nil { // held, but claimed: it will go
 		return fmt.Errorf("take back key %s: %w", id, err)
 	}
 	return nil
@@ -209,7 +218,8 @@ func (k *Keys) takeBack(ctx context.Context, id string) error {
 
 // Replace makes a slot for a new secret and then removes the one that opened
 // the repository. A crash between the two leaves both. With an error it returns
-// the id of a slot that is there, or may be; "" when there is none.
+// the id of a slot that is there, or may be; "" when there is none. After ErrHeld
+// all is done but that the place keeps the old slot for a time.
 func (k *Keys) Replace(ctx context.Context, key New) (string, error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
@@ -220,11 +230,12 @@ func (k *Keys) Replace(ctx context.Context, key New) (string, error) {
 	old := k.slot
 	k.Ring.Assume(identity)
 	k.Opened(id)
-	if _, err = k.remove(ctx, old); errors.Is(err, ErrUnknown) {
+	_, err = k.remove(ctx, old)
+	if errors.Is(err, ErrUnknown) || errors.Is(err, ErrStillHeld) {
 		err = nil // somebody else has removed it
 	}
-	if err == nil {
-		err = k.dropTwins(ctx, id, key.Secret)
+	if err == nil || errors.Is(err, ErrHeld) {
+		err = errors.Join(err, k.dropTwins(ctx, id, key.Secret))
 	}
 	return id, err
 }
@@ -236,6 +247,7 @@ func (k *Keys) dropTwins(ctx context.Context, id string, secret seal.Secret) err
 	if err != nil {
 		return err
 	}
+	var held error
 	for _, other := range ids {
 		if other == id {
 			continue
@@ -243,16 +255,21 @@ func (k *Keys) dropTwins(ctx context.Context, id string, secret seal.Secret) err
 		if _, err := try(ctx, k.Backend, ledger.Keys+other, secret); err != nil {
 			continue // another's, or damaged: nothing is known of it
 		}
-		if _, err := k.remove(ctx, other); err != nil && !errors.Is(err, ErrUnknown) {
+		_, err := k.remove(ctx, other)
+		switch {
+		case errors.Is(err, ErrHeld):
+			held = err
+		case err != nil && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrStillHeld):
 			return err
 		}
 	}
-	return nil
+	return held
 }
 
 // Remove removes the slot whose id begins with id, at least four digits, and
 // returns its full id. Errors: ErrUnknown, ErrLastKey when no other key that can
-// be read opens what is written now, ErrBusy.
+// be read opens what is written now, ErrBusy; ErrHeld, with the id, and ErrStillHeld
+// where the place locks objects, with the time until which it does.
 func (k *Keys) Remove(ctx context.Context, id string) (removed string, err error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
@@ -276,28 +293,64 @@ func (k *Keys) remove(ctx context.Context, prefix string) (string, error) {
 		}
 		return found, nil
 	})
-	if err == nil {
-		err = k.erase(ctx, id)
+	if errors.Is(err, ErrUnknown) {
+		if held := k.stillHeld(ctx, prefix); held != nil {
+			err = held
+		}
 	}
 	if err != nil {
+		return "", fmt.Errorf("remove key %s: %w", prefix, err)
+	}
+	err = k.erase(ctx, id)
+	switch {
+	case isHeld(err):
+		return id, fmt.Errorf("remove key %s: %w: %w", prefix, ErrHeld, err)
+	case err != nil:
 		return "", fmt.Errorf("remove key %s: %w", prefix, err)
 	}
 	return id, nil
 }
 
-// erase deletes a slot whose removal is claimed, and the boxes sealed to it. The
+// stillHeld is ErrStillHeld if prefix fits a slot whose removal is claimed and that
+// the place does not let go. In every other case it is nil.
+func (k *Keys) stillHeld(ctx context.Context, prefix string) error {
+	claimed, err := k.claims(ctx)
+	if err != nil || len(prefix) < 4 {
+		return nil
+	}
+	ids, err := IDs(ctx, k.Backend)
+	if err != nil {
+		return nil
+	}
+	for _, id := range ids {
+		if !claimed.of[id] || !strings.HasPrefix(id, prefix) {
+			continue
+		}
+		if err := k.erase(ctx, id); isHeld(err) {
+			return fmt.Errorf("%w: %w", ErrStillHeld, err)
+		}
+	}
+	return nil
+}
+
+// erase deletes a slot whose removal is claimed, and the boxes sealed to it, as far
+// as the place lets them go; what it holds on to (isHeld) is the error. The
 // boxes of a rotation that is not decided stay: they show that it has begun.
 func (k *Keys) erase(ctx context.Context, id string) error {
-	if err := remove(ctx, k.Backend, ledger.Keys+id); err != nil {
+	held := remove(ctx, k.Backend, ledger.Keys+id)
+	if err := unlessHeld(held); err != nil {
 		return err
 	}
 	err := k.sweep(ctx, func(epoch uint32, _, slot string) (bool, error) {
 		return slot != id || epoch > k.Ring.Current(), nil
 	})
-	if err != nil {
+	if held == nil {
+		held = err
+	}
+	if err := errors.Join(unlessHeld(err), k.Backend.Sync(ctx)); err != nil {
 		return err
 	}
-	return k.Backend.Sync(ctx)
+	return held
 }
 
 // List lists the key slots. It changes nothing.

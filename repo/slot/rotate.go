@@ -73,7 +73,7 @@ func (k *Keys) turn(ctx context.Context, epoch uint32) (*Rotated, error) {
 	err = put(ctx, k.Backend, name, payload)
 	if errors.Is(err, backend.ErrExists) {
 		for _, box := range t.written {
-			if err := remove(ctx, k.Backend, box); err != nil {
+			if err := unlessHeld(remove(ctx, k.Backend, box)); err != nil {
 				return nil, err
 			}
 		}
@@ -184,7 +184,7 @@ func (k *Keys) tidy(ctx context.Context) error {
 		}
 		return rotation == decided[epoch] && slices.Contains(ids, slot), nil
 	})
-	if err != nil {
+	if err := unlessHeld(err); err != nil {
 		return err
 	}
 	return k.Backend.Sync(ctx)

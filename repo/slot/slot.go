@@ -119,14 +119,40 @@ func put(ctx context.Context, be backend.Backend, name string, payload []byte) e
 	return nil
 }
 
-// remove deletes an object and its spare.
+// remove deletes an object and its spare. What the place holds on to (isHeld) keeps
+// nothing else from being deleted; it is the error when all is done.
 func remove(ctx context.Context, be backend.Backend, name string) error {
+	var held error
 	for _, place := range []string{name, ledger.Spare(name)} {
-		if err := be.Delete(ctx, place); err != nil {
+		err := be.Delete(ctx, place)
+		switch {
+		case errors.Is(err, backend.ErrRefused) && !errors.Is(err, backend.ErrUnreachable):
+			// Locked until a date. (A login that may not delete is unreachable, too.)
+			held = &heldError{fmt.Errorf("remove %s: %w", place, err)}
+		case err != nil:
 			return fmt.Errorf("remove %s: %w", place, err)
 		}
 	}
-	return nil
+	return held
+}
+
+// heldError is a deletion that the place refuses for a time.
+type heldError struct{ error }
+
+func (e *heldError) Unwrap() error { return e.error }
+
+// isHeld: all is done but deletions that the place refuses for a time.
+func isHeld(err error) bool {
+	_, held := err.(*heldError)
+	return held
+}
+
+// unlessHeld is err unless it is no more than that.
+func unlessHeld(err error) error {
+	if isHeld(err) {
+		return nil
+	}
+	return err
 }
 
 // Open tries the secret on every slot and follows the rotations since. It

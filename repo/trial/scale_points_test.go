@@ -33,8 +33,10 @@ const (
 	logEvery   = 15 * time.Minute // and each source
 	keepLast   = 100
 
-	// A listing, and a prune, may take so much for each point, and so much beside it.
-	listBytes, decideBytes, pruneBytes, fixedBytes = 3500, 1500, 2000, 150 << 20
+	// A listing, a prune that decides, and one that writes, may take so much for each
+	// point, and so much beside it: a small record of each point, and as much again
+	// that waits to be collected. A manifest would be 3 kB.
+	listBytes, decideBytes, pruneBytes, fixedBytes = 250, 250, 350, 130 << 20
 )
 
 // logs is a repository of log backups of many databases in its steady state:
@@ -104,15 +106,17 @@ func (l *logs) content(ctx context.Context) (runs []string) {
 // settle writes the ledger entry and the sessions above its horizon.
 func (l *logs) settle(ctx context.Context, runs []string) {
 	l.t.Helper()
-	entry := ledger.Entry{Version: ledger.Version, Horizon: 1, Runs: runs}
+	entry := ledger.Entry{Version: ledger.Version, Horizon: 1, Roll: 1, Runs: runs} // number 0 wrote the content
+	number := entry.Roll
 	for _, sids := range l.sids {
 		for _, sid := range sids {
 			if sid.Gen == 0 {
-				entry.Points = append(entry.Points, sid.String())
+				entry.Points.Add(sid)
 				continue
 			}
-			record := ledger.Session{Version: ledger.Version, Host: "backup01", PID: 4711, Started: time.Now()}
-			must(l.t, l.store.Write(ctx, ledger.SessionName(sid, 0), parity.Session, record))
+			record := ledger.Session{Version: ledger.Version, SID: sid.String(), Host: "backup01", PID: 4711, Started: time.Now()}
+			must(l.t, l.store.Write(ctx, ledger.RollName(number), parity.Session, record))
+			number++
 		}
 	}
 	must(l.t, l.store.Write(ctx, ledger.LedgerName(1), parity.Ledger, entry))

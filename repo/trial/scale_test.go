@@ -42,7 +42,7 @@ const (
 
 	decisionMost = 10 * time.Second // of CPU, for 10 M chunks
 	memoryMost   = 200 << 20        // bytes resident while it decides
-	removalMost  = 250 << 20        // and while it writes runs and removes
+	removalMost  = 200 << 20        // and while it writes runs and removes
 	slack        = 1.2              // machines differ
 
 	scalePassword = "scale"

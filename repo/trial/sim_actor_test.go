@@ -31,7 +31,6 @@ type actor struct {
 	number uint64
 	rng    *rand.Rand
 	locks  *stormLocks // of its host; nil: another system's
-	reads  bool        // and writes nothing
 
 	runs   int
 	client *sim.Client
@@ -44,9 +43,7 @@ func (a *actor) process(do func() error) {
 	a.runs++
 	a.client = a.w.Client(fmt.Sprintf("%s.%d", a.name, a.runs), true)
 	defer a.client.Exit()
-	if a.reads {
-		a.client.Mislead(a.plan.stale)
-	}
+	a.client.Mislead(a.plan.stale)
 	a.be = a.client
 	if a.plan.retry {
 		a.be = retry.New(a.client, retry.Options{Attempts: 3, BusyAttempts: 3, Rand: func() float64 { return 0.5 }})
@@ -87,16 +84,20 @@ func (a *actor) excused(err error) bool {
 			return true
 		}
 	}
-	if a.deceived() && (errors.Is(err, repo.ErrMissing) || errors.Is(err, pack.ErrDamaged)) {
-		a.model.note("stale listings that were noticed")
-		return true // loud, and the next look may be better
+	if a.deceived() {
+		for _, target := range []error{repo.ErrMissing, pack.ErrDamaged, repo.ErrPruneBlocked} {
+			if errors.Is(err, target) {
+				a.model.note("lying listings that were noticed")
+				return true // loud, and the next look may be better
+			}
+		}
 	}
 	// A rotten byte makes an object differ from what its writer sends again.
 	return a.plan.faults.Rot > 0 && errors.Is(err, backend.ErrExists)
 }
 
-// deceived: listings may be behind for this actor.
-func (a *actor) deceived() bool { return a.reads && a.plan.stale > 0 }
+// deceived: listings may lie.
+func (a *actor) deceived() bool { return a.plan.stale > 0 }
 
 // errBroken marks a promise that was not kept, whatever the store did.
 var errBroken = errors.New("promise broken")
@@ -125,6 +126,7 @@ func (a *actor) draw(from stormDisk) stormDisk {
 // backup makes a point.
 func (a *actor) backup() error {
 	source := fmt.Sprintf("image/%d", a.rng.IntN(a.plan.sources))
+	want := a.model.expect()
 	s, err := a.r.Begin(a.ctx, source, source)
 	if errors.Is(err, repo.ErrSessionLost) {
 		a.model.note("begins given up")
@@ -132,6 +134,9 @@ func (a *actor) backup() error {
 	}
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
+	}
+	if from := s.Parent(); from != nil && want.never[from.ID] {
+		return broken("the parent %s was forgotten or lost before the backup began", from.SID)
 	}
 	sid := s.SID()
 	d, p, err := a.store(s, source)
@@ -266,7 +271,7 @@ func (a *actor) list() ([]repo.Entry, error) {
 	}
 	if err := a.model.wantListed(want, points); err != nil {
 		if a.deceived() {
-			a.model.note("listings that were behind")
+			a.model.note("listings that lied")
 			return points, nil
 		}
 		return nil, broken("%w", err)
@@ -396,6 +401,10 @@ func (a *actor) label() error {
 	err = a.r.SetLabel(a.ctx, p, func(l *ledger.Label) { l.Tags = append(l.Tags, fmt.Sprintf("t%d", len(l.Tags))) })
 	if now, _ := a.model.get(p.ID); err != nil && now.forgotten && errors.Is(err, backend.ErrNotFound) {
 		return nil
+	}
+	if err != nil && a.deceived() {
+		a.model.note("lying listings that were noticed")
+		return nil // the labels that are there were not shown, so that each try found its name taken
 	}
 	if err != nil {
 		return fmt.Errorf("label %s: %w", p.SID, err)

@@ -36,7 +36,7 @@ type stormPlan struct {
 	pruners  int
 	others   int
 	jobs     int
-	stale    int  // chance in a thousand that a reader's listing is behind
+	stale    int  // chance in a thousand that a listing lies
 	lines    int  // of the trace to keep
 	lost     bool // index/ is lost at last, and repaired
 }
@@ -177,14 +177,13 @@ func runStorm(ctx context.Context, seed uint64, plan stormPlan) *storm {
 // begin sets the actors to work.
 func (s *storm) begin(ctx context.Context) {
 	number := uint64(0)
-	add := func(name string, choices map[string]int) *actor {
+	add := func(name string, choices map[string]int) {
 		number++
 		a := &actor{storm: s, ctx: ctx, name: fmt.Sprintf("%s%d", name, number), number: number, rng: rand.New(rand.NewPCG(s.seed, 1000+number))}
 		if host := a.rng.IntN(3); host < len(s.hosts) {
 			a.locks = s.hosts[host]
 		}
 		s.w.Go(func() { a.work(choices) })
-		return a
 	}
 	for range s.plan.writers {
 		add("writer", map[string]int{"backup": 8, "restore": 1, "label": 1})
@@ -194,9 +193,6 @@ func (s *storm) begin(ctx context.Context) {
 	}
 	for range s.plan.others {
 		add("other", map[string]int{"restore": 4, "check": 2, "scrub": 3, "label": 1, "forget": 2, "repair": 1})
-	}
-	if s.plan.stale > 0 {
-		add("reader", map[string]int{"restore": 4, "check": 1}).reads = true
 	}
 }
 

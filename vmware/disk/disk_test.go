@@ -182,6 +182,26 @@ func TestReadRangeTakesNothingWrong(t *testing.T) {
 	}
 }
 
+// TestInterruptedReadSaysThatItWasInterrupted: the half range that came until then is
+// no fault of the server.
+func TestInterruptedReadSaysThatItWasInterrupted(t *testing.T) {
+	stop := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	f := folder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", "bytes 200-299/1000")
+		w.WriteHeader(206)
+		_, _ = w.Write(make([]byte, 60))
+		_ = http.NewResponseController(w).Flush()
+		cancel(stop)
+		<-r.Context().Done()
+	})
+	err := f.ReadRange(ctx, Path{"d s", "x"}, make([]byte, 100), 200)
+	if !errors.Is(err, stop) || errors.Is(err, ErrLength) {
+		t.Errorf("the read ended with %v", err)
+	}
+}
+
 func TestReadFileIsBounded(t *testing.T) {
 	f := folder(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, rand.Reader, 5000) })
 	if _, err := f.ReadFile(context.Background(), Path{"d s", "x"}, 4999); err == nil {

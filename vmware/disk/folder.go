@@ -159,6 +159,9 @@ func (f *Folder) ReadRange(ctx context.Context, p Path, b []byte, off int64) err
 		}
 		return nil
 	})
+	if ctx.Err() != nil { // a body that was cut off here says nothing of the server
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("read %s at %d: %w", p, off, err)
 	}

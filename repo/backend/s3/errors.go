@@ -33,6 +33,15 @@ var (
 	ErrChecksum = fmt.Errorf("%w: object differs from its checksum", backend.ErrUnreachable)
 )
 
+// ErrNoBucket: the server has no such bucket, so nothing is there and nothing can
+// be made. It is a kind of backend.ErrNotFound.
+var ErrNoBucket error = noBucket{}
+
+type noBucket struct{}
+
+func (noBucket) Error() string { return "the bucket does not exist" }
+func (noBucket) Unwrap() error { return backend.ErrNotFound }
+
 // ErrLocked: the object may not be deleted before a time that its lock names.
 var ErrLocked = fmt.Errorf("object is locked: %w", backend.ErrRefused)
 
@@ -91,7 +100,7 @@ func (b *Backend) refused(verb, name string, a minio.ErrorResponse) error {
 	say := fmt.Sprintf("%s (%d %s)", b.clean(a.Message), a.StatusCode, b.clean(a.Code))
 	switch {
 	case a.Code == "NoSuchBucket":
-		return fmt.Errorf("%s %s: bucket %s does not exist there: %w", verb, name, b.where.Bucket, backend.ErrNotFound)
+		return fmt.Errorf("%s %s: bucket %s: %w", verb, name, b.where.Bucket, ErrNoBucket)
 	case a.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%s %s: %w", verb, name, backend.ErrNotFound)
 	case a.Code == "RequestTimeTooSkewed":

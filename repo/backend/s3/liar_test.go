@@ -77,7 +77,7 @@ func TestAnswersOfServers(t *testing.T) {
 		{403, "RequestTimeTooSkewed", "too large", ErrClock, false, "set this machine's clock"},
 		{507, "XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", backend.ErrNoSpace, false, "507"},
 		{403, "QuotaExceeded", "quota", backend.ErrNoSpace, false, "QuotaExceeded"},
-		{404, "NoSuchBucket", "The specified bucket does not exist", backend.ErrNotFound, false, "bucket " + bucket + " does not exist"},
+		{404, "NoSuchBucket", "The specified bucket does not exist", ErrNoBucket, false, "bucket " + bucket + ": the bucket does not exist"},
 		{400, "AuthorizationHeaderMalformed", "the region is wrong", ErrRegion, true, "is in eu-central-1"},
 		{301, "PermanentRedirect", "must be addressed using the specified endpoint", ErrRegion, true, "is in eu-central-1"},
 	} {

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -106,10 +107,22 @@ func stored(all []minio.ObjectInfo) []Version {
 	return kept
 }
 
-// history lists the versions of one name, the oldest first.
+// history lists the versions of one name, the oldest first. What the listing does not
+// show at all is asked for by name: the protocol rests on objects that are there
+// being found by their names, whatever listings say.
 func (b *Backend) history(ctx context.Context, verb, name string) ([]Version, error) {
 	all, err := b.everything(ctx, verb, name)
-	return stored(all), err
+	if err != nil || len(all) > 0 {
+		return stored(all), err
+	}
+	info, err := b.core.StatObject(ctx, b.where.Bucket, b.key(name), minio.StatObjectOptions{})
+	if err == nil {
+		return []Version{{ID: info.VersionID, Bytes: info.Size, Modified: info.LastModified}}, nil
+	}
+	if err = b.explain(ctx, verb, name, err); errors.Is(err, backend.ErrNotFound) {
+		return nil, nil
+	}
+	return nil, err
 }
 
 // everything lists versions and delete markers of one name, the newest first.

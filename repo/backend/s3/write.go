@@ -257,7 +257,8 @@ func (b *Backend) own(ctx context.Context, name, version string, data []byte) er
 	if err != nil || !many {
 		return err
 	}
-	all, err := b.history(ctx, "put new", name)
+	listed, err := b.everything(ctx, "put new", name) // who was first only a listing tells
+	all := stored(listed)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ type Client struct {
 	name        string
 	dead        atomic.Bool
 	mortal      bool
-	stale       int          // chance in a thousand that a listing is behind
+	stale       int          // chance in a thousand that a listing lies
 	frozenUntil int          // step
 	skew        atomic.Int64 // of the process's clock
 }
@@ -96,9 +96,10 @@ func (w *World) Client(name string, mortal bool) *Client {
 	return c
 }
 
-// Mislead makes listings of this client lack, with a chance in a thousand, names
-// that others made lately. S3 does not do so: its listings are consistent. It is
-// for what a client that writes nothing must stand.
+// Mislead makes listings of this client lie, with a chance in a thousand: they
+// lack names, anybody's and of any age, or show what was at an earlier moment. S3
+// does not do so: its listings are consistent. What is asked for by name is always
+// answered as it is.
 func (c *Client) Mislead(perMille int) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()

@@ -20,7 +20,8 @@
 //
 // What it simulates is the contract of package backend as S3 fulfils it: a
 // listing is strongly consistent page by page, a name that is put if absent is
-// decided once, an answer may be lost, a request may arrive twice. With
+// decided once, an answer may be lost, a request may arrive twice. A client that
+// is misled (Client.Mislead) is given listings that lie, as S3's do not. With
 // Options.Volatile it is a disk: what was not followed by a Sync is lost when
 // the power fails (PowerCut), and with it all clients.
 package sim
@@ -111,6 +112,7 @@ type World struct {
 	objects  map[string]object
 	volatile map[string]unsynced
 	ever     map[string]bool // names that were put if absent
+	past     []buried        // what was deleted, for listings that show it still
 	ghosts   []ghost
 	last     *Client
 	jump     time.Duration // of the store's clock
@@ -124,6 +126,13 @@ type unsynced struct {
 	by  []*Client // a Sync of any of them makes the change durable
 	old object
 	was bool // there was an old one
+}
+
+// buried is an object that was deleted.
+type buried struct {
+	info backend.Info
+	made int // step
+	gone int
 }
 
 // ghost is a request that takes effect without anybody waiting for it.
@@ -299,6 +308,9 @@ func (w *World) effect(c *call) {
 	case opDelete:
 		w.change(c, have, there)
 		delete(w.objects, c.name)
+		if there {
+			w.past = append(w.past, buried{backend.Info{Name: c.name, Bytes: int64(len(have.data)), Modified: have.modified}, have.step, w.stats.Steps})
+		}
 	case opSync:
 		for name, v := range w.volatile {
 			if slices.Contains(v.by, c.client) {
@@ -356,27 +368,46 @@ func get(c *call, data []byte, there bool) result {
 	return result{data: bytes.Clone(data[c.offset : c.offset+length])}
 }
 
-// staleSteps is how far back a stale listing looks.
-const staleSteps = 60
-
 // list answers one page of a listing.
 func (w *World) list(c *call) {
-	stale := w.chance(c.client.stale)
-	for _, name := range w.names(c.name) {
-		o := w.objects[name]
-		if name <= c.after && c.after != "" {
-			continue
-		}
-		if stale && o.by != nil && o.by != c.client && o.step > w.stats.Steps-staleSteps {
-			c.note += " stale"
-			continue
-		}
-		c.result.infos = append(c.result.infos, backend.Info{Name: name, Bytes: int64(len(o.data)), Modified: o.modified})
+	shown := func(object) bool { return true }
+	if w.chance(c.client.stale) {
+		shown = w.lie(c)
 	}
+	for _, name := range w.names(c.name) {
+		if o := w.objects[name]; (name > c.after || c.after == "") && shown(o) {
+			c.result.infos = append(c.result.infos, backend.Info{Name: name, Bytes: int64(len(o.data)), Modified: o.modified})
+		}
+	}
+	slices.SortFunc(c.result.infos, func(a, b backend.Info) int { return strings.Compare(a.Name, b.Name) })
+	c.result.infos = slices.CompactFunc(c.result.infos, func(a, b backend.Info) bool { return a.Name == b.Name })
 	if n := len(c.result.infos); n > 1 && w.chance(w.opts.Faults.Page) {
 		c.result.infos = c.result.infos[:1+w.rng.IntN(n-1)]
 		c.result.more = true
 	}
+}
+
+// lie draws a way in which a listing is wrong, and says which objects it shows:
+// nothing; all but some, whosever and however old; the state of an earlier moment, with
+// what was deleted since.
+func (w *World) lie(c *call) (shown func(object) bool) {
+	switch w.rng.IntN(4) {
+	case 0:
+		c.note += " empty"
+		return func(object) bool { return false }
+	case 1:
+		hides := []int{50, 300, 700}[w.rng.IntN(3)]
+		c.note += " hides some"
+		return func(object) bool { return !w.chance(hides) }
+	}
+	then := w.stats.Steps - w.rng.IntN(1+min(w.stats.Steps, []int{60, 1000, 100_000}[w.rng.IntN(3)]))
+	c.note += " of the past"
+	for _, b := range w.past {
+		if b.made <= then && b.gone > then && strings.HasPrefix(b.info.Name, c.name) && (b.info.Name > c.after || c.after == "") {
+			c.result.infos = append(c.result.infos, b.info)
+		}
+	}
+	return func(o object) bool { return o.step <= then }
 }
 
 func (w *World) chance(perMille int) bool { return perMille > 0 && w.rng.IntN(1000) < perMille }

@@ -303,3 +303,52 @@ func TestClocksStartAlikeAndJump(t *testing.T) {
 		}
 	})
 }
+
+// TestMisledClientIsLiedToByListingsAlone: some hide, some show what is gone; what is
+// asked for by name is as it is, and nobody else is lied to.
+func TestMisledClientIsLiedToByListingsAlone(t *testing.T) {
+	hidden, shown := 0, 0
+	run(t, sim.Options{Seed: 1}, func(ctx context.Context, w *sim.World, c *sim.Client) {
+		other := w.Client("other", false)
+		for i := range 8 {
+			if err := c.Put(ctx, fmt.Sprintf("a/%d", i), []byte("x")); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.Delete(ctx, "a/3"); err != nil {
+			t.Error(err)
+		}
+		c.Mislead(1000)
+		for range 200 {
+			names, err := listed(ctx, c, "a/")
+			if err != nil {
+				t.Error(err)
+			}
+			has := map[string]bool{}
+			for _, name := range names {
+				has[name] = true
+			}
+			if has["a/3"] {
+				shown++
+			}
+			if !has["a/1"] {
+				hidden++
+			}
+			if len(has) != len(names) {
+				t.Errorf("a name twice: %v", names)
+			}
+			if _, err := c.Stat(ctx, "a/1"); err != nil {
+				t.Error(err)
+			}
+			if _, err := c.Stat(ctx, "a/3"); !errors.Is(err, backend.ErrNotFound) {
+				t.Error(err)
+			}
+			if names, err := listed(ctx, other, "a/"); err != nil || len(names) != 7 {
+				t.Errorf("the other sees %v %v", names, err)
+			}
+		}
+	})
+	if hidden == 0 || shown == 0 {
+		t.Errorf("hidden %d times, shown %d times", hidden, shown)
+	}
+}

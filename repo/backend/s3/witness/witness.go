@@ -1,10 +1,11 @@
 // Package witness finds out a server whose listings lag behind its writes.
 //
-// The repository's protocol stands on listings that show what was written
-// before they began. Amazon has promised that since December 2020; of a server,
-// or a cache before it, that does not hold to it, the names that this very
-// process has written are the witnesses: a listing that passes one over, though
-// the object is there, is stale, and worse than none.
+// Nothing that a repository keeps rests on a listing, but readers see late, and
+// prune frees late, what a listing hides. Amazon has promised since December 2020
+// that listings show what was written before they began; of a server, or a cache
+// before it, that does not hold to it, the names that this very process has written
+// are the witnesses: a listing that passes one over, though the object is there, is
+// stale, and better asked for again.
 package witness
 
 import (

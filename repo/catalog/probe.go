@@ -1,0 +1,128 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/parity"
+	"holdfast/repo/record"
+)
+
+// What is found by name here must not be missed: a listing may hide anything
+// (FORMAT.md §9). Listings only tell where to begin.
+
+// Has asks for an object by name.
+func (c *Catalog) Has(ctx context.Context, name string) (bool, error) {
+	_, err := c.Backend.Stat(ctx, name)
+	if record.IsGone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// newestLedger finds the number of the newest entry. Entries are numbered without
+// gaps and stay for ever. known may be nil.
+func (c *Catalog) newestLedger(ctx context.Context, known *ledger.View) (uint32, error) {
+	from := uint32(0)
+	if known != nil {
+		from = known.Number + 1
+	} else {
+		names, err := c.List(ctx, ledger.Ledgers)
+		if err != nil {
+			return 0, err
+		}
+		for _, name := range names { // sorted; what an operator left beside them is none
+			if g, err := ledger.ParseLedger(name); err == nil {
+				from = g + 1
+			}
+		}
+	}
+	end, err := ledger.FirstFree(from, func(g uint32) (bool, error) { return c.Has(ctx, ledger.LedgerName(g)) })
+	if err != nil {
+		return 0, err
+	}
+	if end == 0 {
+		return 0, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
+	}
+	return end - 1, nil
+}
+
+// RollEnd finds the first free number of the roll that is not below from or where
+// view says that the roll begins.
+func (c *Catalog) RollEnd(ctx context.Context, view *ledger.View, from uint32) (uint32, error) {
+	c.mu.Lock()
+	from = max(from, view.Entry.Roll, c.roll)
+	c.mu.Unlock()
+	end, err := ledger.FirstFree(from, func(n uint32) (bool, error) { return c.Has(ctx, ledger.RollName(n)) })
+	if err != nil {
+		return 0, err
+	}
+	c.SawRoll(end)
+	return end, nil
+}
+
+// ErrNoSession: a number of the roll is free, or its record is lost.
+var ErrNoSession = errors.New("no session has this number")
+
+// Enrolled tells which session has a number of the roll, or ErrNoSession. It
+// believes in damage when it has seen it three times: an answer may be wrong.
+func (c *Catalog) Enrolled(ctx context.Context, n uint32) (ledger.Packed, error) {
+	for try := 1; ; try++ {
+		rec, err := record.ReadAs[ledger.Session](ctx, c.Store, ledger.RollName(n), parity.Session)
+		if err == nil {
+			var sid ledger.SID
+			if sid, err = ledger.ParseSID(rec.SID); err == nil {
+				return sid.Pack(), nil
+			}
+		}
+		switch {
+		case record.IsGone(err):
+			return ledger.Packed{}, fmt.Errorf("%w: %w", ErrNoSession, err)
+		case !record.IsDefinite(err) && !errors.Is(err, ledger.ErrName) || ctx.Err() != nil:
+			return ledger.Packed{}, fmt.Errorf("read roll: %w", err)
+		case try == 3:
+			return ledger.Packed{}, fmt.Errorf("%w: %w", ErrNoSession, err)
+		}
+	}
+}
+
+// SawRoll notes that all numbers of the roll below end have been taken.
+func (c *Catalog) SawRoll(end uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.roll = max(c.roll, end)
+}
+
+// segments lists the segments of the index. Those that the ledger names are asked
+// for by name if the listing does not show them.
+func (c *Catalog) segments(ctx context.Context) ([]string, error) {
+	names, err := c.List(ctx, ledger.Indexes)
+	if err != nil {
+		return nil, err
+	}
+	var hidden []string
+	for _, run := range c.View().Entry.Runs {
+		if _, listed := slices.BinarySearch(names, run); listed {
+			continue
+		}
+		there, err := c.Has(ctx, run)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			hidden = append(hidden, run)
+		}
+	}
+	if len(hidden) > 0 {
+		names = append(names, hidden...)
+		slices.Sort(names)
+	}
+	return names, nil
+}

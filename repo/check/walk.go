@@ -1,0 +1,177 @@
+package check
+
+import (
+	"context"
+	"errors"
+
+	"holdfast/repo/blob"
+	"holdfast/repo/image"
+	"holdfast/repo/ledger"
+	"holdfast/repo/load"
+	"holdfast/repo/recovery"
+	"holdfast/repo/scrub"
+	"holdfast/repo/stream"
+)
+
+// What is wrong when no segment, or no pack at all, has what points need.
+const (
+	whatUnlisted = "does not list what points need"
+	whatNowhere  = "no pack holds what points need: it is lost"
+)
+
+// points walks every point and looks for everything it needs.
+func (c *checker) points(ctx context.Context) error {
+	entries, problems, err := c.r.Points(ctx)
+	if err != nil {
+		return err
+	}
+	// Again, for points that were made meanwhile: their segments came before them.
+	if err := c.r.Refresh(ctx); err != nil {
+		return err
+	}
+	for _, p := range problems {
+		c.hit(p.Object, p.Err.Error(), p.ID)
+	}
+	for _, e := range entries {
+		for i := range e.Items {
+			if err := c.item(ctx, e, &e.Items[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// errHurt ends the walk of an item at its first loss: one is enough to say
+// that the item is not whole.
+var errHurt = errors.New("item is not whole")
+
+// walk is the way through one item.
+type walk struct {
+	c        *checker
+	nodes    []blob.ID // that were found to be there
+	unlisted bool      // something was found only in packs that the index does not list
+	lost     string    // the object that is to blame, if something is nowhere
+}
+
+// item walks one item of a point to the last chunk.
+func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item) error {
+	w := &walk{c: c}
+	meet := func(kind blob.Kind, id blob.ID) error { return w.meet(ctx, kind, id) }
+	var err error
+	switch {
+	case it.Disk != nil:
+		err = image.Nodes(ctx, c.r, *it.Disk, meet, w.skip)
+	case it.Stream != nil:
+		err = stream.Nodes(ctx, c.r, *it.Stream, meet, w.skip)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	who := p.ID + "/" + it.Name
+	if err == nil {
+		if w.unlisted {
+			w.setAside()
+			c.hit(ledger.Indexes, whatUnlisted, who)
+		}
+		return nil
+	}
+	var damage *load.DamageError
+	switch {
+	case errors.Is(err, errHurt) && w.lost == ledger.Data:
+		c.hit(w.lost, whatNowhere, who)
+	case errors.Is(err, errHurt):
+		c.hit(w.lost, "damaged", who)
+	case errors.As(err, &damage):
+		c.hit(damage.Object, err.Error(), who)
+	case errors.Is(err, load.ErrMissing):
+		c.hit(ledger.Data, whatNowhere, who)
+	case errors.Is(err, image.ErrMap), errors.Is(err, stream.ErrStream):
+		c.hit(ledger.Data, err.Error(), who)
+	default:
+		return err
+	}
+	clear(c.seen) // a subtree that was entered but not finished must be walked again
+	clear(c.aside)
+	return nil
+}
+
+// skip passes over a node that was walked before, with all below it.
+func (w *walk) skip(id blob.ID) bool {
+	w.unlisted = w.unlisted || w.c.aside[id]
+	return w.c.seen[id] || w.c.aside[id]
+}
+
+// meet looks for one node or chunk.
+func (w *walk) meet(ctx context.Context, kind blob.Kind, id blob.ID) error {
+	if w.skip(id) {
+		return nil
+	}
+	blame, err := w.c.holder(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case blame == "":
+		w.c.seen[id] = true
+		if kind.IsMeta() {
+			w.nodes = append(w.nodes, id)
+		}
+	case blame == ledger.Indexes:
+		w.c.aside[id], w.unlisted = true, true
+	default:
+		w.lost = blame
+		return errHurt
+	}
+	return nil
+}
+
+// setAside keeps the nodes of a walk that found something unlisted from being passed
+// over as whole: whoever else has one of them needs the same repair.
+func (w *walk) setAside() {
+	for _, id := range w.nodes {
+		delete(w.c.seen, id)
+		w.c.aside[id] = true
+	}
+}
+
+// holder says which object is to blame if content is not to be had as the index
+// says: "" for none, index/ if only packs that it does not list have it, data/ if
+// no pack has it.
+func (c *checker) holder(ctx context.Context, id blob.ID) (string, error) {
+	found, err := c.r.Lookup(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		if found, err = c.r.LookupUnlisted(ctx, id); err != nil {
+			return "", err
+		}
+		if len(found) == 0 {
+			return ledger.Data, nil
+		}
+		return ledger.Indexes, nil
+	}
+	for _, at := range found {
+		if name := at.Pack.Name(); !c.lost[name] || c.saved[name].Has(id) {
+			return "", nil
+		}
+	}
+	return found[0].Pack.Name(), nil
+}
+
+// hit adds a point's item to the finding of an object, or makes one. Of some losses
+// nobody can say whom they hit.
+func (c *checker) hit(object, what, who string) {
+	for i := range c.rep.Findings {
+		f := &c.rep.Findings[i]
+		if f.Object == object && f.Lost && who != "" {
+			f.Hits = append(f.Hits, who)
+			return
+		}
+	}
+	lost := scrub.Finding{Object: object, What: what, Lost: true, Rebuild: object == ledger.Indexes}
+	if who != "" {
+		lost.Hits = []string{who}
+	}
+	c.rep.Add(lost)
+}

@@ -1,0 +1,268 @@
+// Package chain is what the repository knows of a database's SQL Server backups,
+// and which of them belong together.
+//
+// SQL Server's backups do not name their neighbours. A log backup covers log from
+// its first LSN up to, not including, its last one and continues whichever log
+// ended there; a differential names the full it was read against by GUID; every
+// recovery that does not reach the end of the known log starts a new recovery fork,
+// on which LSNs are given out a second time. So backups form a tree of forks within
+// a database family, and everything here compares GUIDs and LSNs: never names,
+// which change, and never clocks, which lie.
+//
+// The rules carry the numbers R1 to R12 of sqlguest/DESIGN.md. Nothing here reads a
+// repository or a server: a Backup comes from a point's attributes and from its
+// confirmation, and the caller says so.
+package chain
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/sqlguest/lsn"
+)
+
+// Kind is what a backup set is.
+type Kind string
+
+// The kinds. Other stands for file, partial and their differential backups, which
+// are never ours and which nothing of ours can be built on.
+const (
+	Full  Kind = "full"
+	Diff  Kind = "diff"
+	Log   Kind = "log"
+	Other Kind = "other"
+)
+
+// State says whether SQL Server agrees that a backup happened.
+type State string
+
+// States. Only a Confirmed backup is a link of a chain or a differential base.
+const (
+	Unconfirmed State = ""          // the point was committed; SQL Server's word is not known yet
+	Confirmed   State = "confirmed" // SQL Server finished it, and says with which LSNs
+	Denied      State = "denied"    // SQL Server gave it up, or nobody can tell any more
+)
+
+// Header is what SQL Server itself says of a backup set: a row of
+// msdb.dbo.backupset, or of RESTORE HEADERONLY. GUIDs are in upper case, "" is NULL.
+type Header struct {
+	Set          string `json:"set,omitempty"` // backup_set_uuid: the set's identity
+	Kind         Kind   `json:"kind"`
+	Database     string `json:"database"`                // its name at that time
+	Family       string `json:"family,omitempty"`        // family_guid: for life, over renames and restores
+	DatabaseGUID string `json:"database_guid,omitempty"` // new when a restore creates the database
+
+	FirstFork string  `json:"first_fork,omitempty"` // recovery fork at First
+	Fork      string  `json:"fork,omitempty"`       // recovery fork at Last
+	ForkPoint lsn.LSN `json:"fork_point,omitzero"`  // where Fork left FirstFork, if they differ
+
+	First          lsn.LSN `json:"first,omitzero"`           // oldest record in the set
+	Last           lsn.LSN `json:"last,omitzero"`            // the record after the set
+	Checkpoint     lsn.LSN `json:"checkpoint,omitzero"`      // where redo begins
+	DatabaseBackup lsn.LSN `json:"database_backup,omitzero"` // checkpoint of the newest full before it
+	Base           string  `json:"base,omitempty"`           // of a differential: Set of its full; "" if it has several
+	BaseLSN        lsn.LSN `json:"base_lsn,omitzero"`
+
+	CopyOnly           bool `json:"copy_only,omitempty"`
+	BulkLogged         bool `json:"bulk_logged,omitempty"`
+	BeginsChain        bool `json:"begins_chain,omitempty"`
+	Tail               bool `json:"tail,omitempty"` // taken WITH NORECOVERY
+	Snapshot           bool `json:"snapshot,omitempty"`
+	Damaged            bool `json:"damaged,omitempty"` // SQL Server met damage and went on
+	IncompleteMetadata bool `json:"incomplete_metadata,omitempty"`
+	Checksums          bool `json:"checksums,omitempty"`
+
+	// Started and Finished are the server's own local time, whole seconds, with the
+	// offset that it had then. ZoneAssumed: the set did not say its offset, the one
+	// that the server has now stands for it.
+	Started     time.Time `json:"started,omitzero"`
+	Finished    time.Time `json:"finished,omitzero"`
+	ZoneAssumed bool      `json:"zone_assumed,omitempty"`
+
+	Bytes         int64  `json:"bytes,omitempty"` // as SQL Server counts them
+	ServerVersion string `json:"server_version,omitempty"`
+	ServerName    string `json:"server_name,omitempty"`
+	Model         string `json:"model,omitempty"` // recovery model: FULL, SIMPLE, BULK_LOGGED
+}
+
+// Row is a Header as msdb keeps it: with who made it and where it went.
+type Row struct {
+	Header
+	ID         int64  `json:"id"`             // backup_set_id, in the order of msdb
+	Name       string `json:"name,omitempty"` // WITH NAME
+	User       string `json:"user,omitempty"`
+	Machine    string `json:"machine,omitempty"`
+	Device     string `json:"device,omitempty"` // physical_device_name of the first family
+	DeviceType int    `json:"device_type,omitempty"`
+}
+
+// File is one file of a database, as it was when a backup began: the fingerprint
+// by which additions, removals, moves and shrinking are seen.
+type File struct {
+	ID     int     `json:"id"`
+	GUID   string  `json:"guid,omitempty"`
+	Type   int     `json:"type"` // 0 rows, 1 log, 2 FILESTREAM, 4 full-text
+	Name   string  `json:"name"`
+	Path   string  `json:"path"`
+	Pages  int64   `json:"pages"` // of 8 KiB
+	Create lsn.LSN `json:"create,omitzero"`
+	Drop   lsn.LSN `json:"drop,omitzero"`
+}
+
+// Backup is one recovery point of ours that holds a SQL Server backup. Its JSON
+// goes into the point's attributes before the commit, with as much of Header as is
+// known then (for a log, First is the LSN at which it was expected to begin); what
+// only SQL Server can tell comes as a Confirmation.
+type Backup struct {
+	Header
+	Point string `json:"-"` // the recovery point's id
+	State State  `json:"-"`
+	By    string `json:"-"` // where the confirmation came from
+	// Damage is why the repository cannot give the streams back, "" if it can.
+	Damage string `json:"-"`
+
+	Device      string   `json:"device"`             // name of the first device: a GUID in braces
+	Transport   string   `json:"transport"`          // as package server names it
+	Stripes     int      `json:"stripes"`            // streams, in the order of devices
+	StreamBytes []int64  `json:"stream_bytes"`       // of each stream
+	Files       []File   `json:"files,omitempty"`    //
+	SetHash     string   `json:"set_hash,omitempty"` // of the databases of the run, see SetHash
+	ReadOnly    bool     `json:"read_only,omitempty"`
+	Zone        string   `json:"zone,omitempty"`     // the server's time zone by name, if it has one
+	Rule        string   `json:"rule"`               // which rule chose the kind
+	Reason      string   `json:"reason"`             // its sentence
+	Abandons    []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
+}
+
+// Confirmation is the second half of a Backup: SQL Server's word.
+type Confirmation struct {
+	State  State  `json:"state"`
+	By     string `json:"by"` // ByRow, ByHeader, ByServer or ByVerdict
+	Reason string `json:"reason,omitempty"`
+	// Header is given if State is Confirmed.
+	Header *Header `json:"header,omitempty"`
+	// Warnings are what was found when the header was held against the chain.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// SetName is the name that our backups carry in msdb (BACKUP … WITH NAME). It tells
+// people who made a row; nothing but words depends on it.
+const SetName = "Holdfast"
+
+// Where a confirmation comes from.
+const (
+	ByRow     = "msdb"    // msdb's row, found by the device's name
+	ByHeader  = "header"  // the stream's own header
+	ByServer  = "server"  // the header, and the server's state that fits it alone
+	ByVerdict = "verdict" // the statement's own failure
+)
+
+// Parse reads a Backup from a point's attributes, and its confirmation if there is
+// one (nil: none, the backup is unconfirmed).
+func Parse(point string, attrs, confirmation []byte) (Backup, error) {
+	var b Backup
+	if err := json.Unmarshal(attrs, &b); err != nil {
+		return Backup{}, fmt.Errorf("read attributes of point %s: %w", point, err)
+	}
+	b.Point = point
+	if confirmation == nil {
+		return b, nil
+	}
+	var c Confirmation
+	if err := json.Unmarshal(confirmation, &c); err != nil {
+		return Backup{}, fmt.Errorf("read confirmation of point %s: %w", point, err)
+	}
+	return b.With(c), nil
+}
+
+// With is the backup after SQL Server's word: confirmed with its header, or denied.
+// A confirmation without a header leaves the backup denied, for it says nothing.
+func (b Backup) With(c Confirmation) Backup {
+	switch {
+	case c.State == Confirmed && c.Header != nil:
+		b.State, b.By, b.Header = Confirmed, c.By, *c.Header
+	case c.State != Unconfirmed:
+		b.State, b.By = Denied, c.By
+	}
+	return b
+}
+
+// Usable tells whether anything may be built on the backup: SQL Server confirmed
+// it, met no damage, and the repository can give it back.
+func (b *Backup) Usable() bool {
+	return b.State == Confirmed && !b.Damaged && b.Damage == ""
+}
+
+// SetHash is one text for the databases that a run protects, whatever their order:
+// the members are their family GUIDs or names.
+func SetHash(members []string) string {
+	sorted := slices.Clone(members)
+	slices.Sort(sorted)
+	h := sha256.New()
+	for _, m := range slices.Compact(sorted) {
+		// The length keeps ("a","bc") and ("ab","c") apart.
+		fmt.Fprintf(h, "%d:%s", len(m), m)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// FileChanges is how a database's files differ from an earlier list. The texts are
+// logical file names.
+type FileChanges struct {
+	Added, Removed, Renamed, Moved, Shrunk []string
+}
+
+// CompareFiles holds today's files against an earlier list. A file is the same if
+// its id and GUID are; a dropped file (Drop is set) counts as gone. Only data files
+// can shrink in a way that matters.
+func CompareFiles(then, now []File) FileChanges {
+	type key struct {
+		id   int
+		guid string
+	}
+	var c FileChanges
+	old := map[key]File{}
+	for _, f := range then {
+		if f.Drop.IsZero() {
+			old[key{f.ID, f.GUID}] = f
+		}
+	}
+	for _, f := range now {
+		if !f.Drop.IsZero() {
+			continue
+		}
+		was, known := old[key{f.ID, f.GUID}]
+		delete(old, key{f.ID, f.GUID})
+		switch {
+		case !known:
+			c.Added = append(c.Added, f.Name)
+			continue
+		case f.Name != was.Name:
+			c.Renamed = append(c.Renamed, was.Name)
+		case !samePath(f.Path, was.Path):
+			c.Moved = append(c.Moved, f.Name)
+		}
+		if f.Type == 0 && f.Pages < was.Pages {
+			c.Shrunk = append(c.Shrunk, f.Name)
+		}
+	}
+	for _, f := range old {
+		c.Removed = append(c.Removed, f.Name)
+	}
+	slices.Sort(c.Removed)
+	return c
+}
+
+// samePath compares paths as the server's system does: Windows' ones, which have a
+// backslash or a drive, without regard to case.
+func samePath(a, b string) bool {
+	if strings.ContainsRune(a, '\\') || len(a) > 1 && a[1] == ':' {
+		return strings.EqualFold(a, b)
+	}
+	return a == b
+}

@@ -1,0 +1,124 @@
+package decide
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/facts"
+)
+
+// Settle gives SQL Server's word on a backup of ours: from msdb's row, found by the
+// device's name (nil: none), or failing that from the stream's own header (nil: it
+// cannot be read) together with where the database stands now. A backup that neither
+// vouches for is denied: its bytes stay, and nothing is built on it.
+func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Database) chain.Confirmation {
+	deny := func(by, reason string) chain.Confirmation {
+		return chain.Confirmation{State: chain.Denied, By: by, Reason: reason}
+	}
+	switch {
+	case row != nil:
+		if why := differs(b, &row.Header); why != "" {
+			return deny(chain.ByRow, "msdb's row of the device is of something else: "+why)
+		}
+		return chain.Confirmation{State: chain.Confirmed, By: chain.ByRow, Header: &row.Header, Reason: "msdb has its row"}
+	case header == nil:
+		return deny(chain.ByServer, "msdb has no row of it and the stream has no readable header")
+	}
+	if why := differs(b, header); why != "" {
+		return deny(chain.ByHeader, "the stream's header is of something else: "+why)
+	}
+	if why := vouches(header, db); why != "" {
+		return deny(chain.ByServer, why)
+	}
+	c := chain.Confirmation{State: chain.Confirmed, By: chain.ByServer, Header: header,
+		Reason: "msdb has no row of it; the stream's header fits where SQL Server stands"}
+	if traceless(header) {
+		c.By, c.Reason = chain.ByHeader, "msdb has no row of it; the stream's header is whole"
+	}
+	return c
+}
+
+// vouches says why the server's state contradicts that the backup was finished, ""
+// if it fits.
+func vouches(h *chain.Header, db *facts.Database) string {
+	if traceless(h) {
+		return ""
+	}
+	if db.Fork != h.Fork {
+		return "SQL Server is on another recovery fork now"
+	}
+	switch {
+	case h.Kind == chain.Full && db.Base != h.Set:
+		return "SQL Server has another differential base"
+	case h.Kind == chain.Log && db.LastLog != h.Last:
+		return fmt.Sprintf("SQL Server's next log begins at %s, not at its end %s", db.LastLog, h.Last)
+	}
+	return ""
+}
+
+// traceless tells whether a backup changes nothing that SQL Server would show, as a
+// differential and a copy-only one do. Nothing is built on them: a header is enough.
+func traceless(h *chain.Header) bool { return h.Kind == chain.Diff || h.CopyOnly }
+
+// differs says why a header is not of the backup that was planned, "" if it is.
+func differs(b chain.Backup, h *chain.Header) string {
+	switch {
+	case h.Kind != b.Kind:
+		return fmt.Sprintf("a %s backup, not %s", h.Kind, b.Kind)
+	case h.Family != b.Family:
+		return "of another database family"
+	case !h.Sound():
+		return "its LSNs contradict each other"
+	case h.CopyOnly != b.CopyOnly && h.Kind != chain.Diff:
+		return "copy-only where ours was not, or the other way round"
+	}
+	return ""
+}
+
+// Check holds a finished backup of ours against what was decided, since others may
+// have come between the look and the statement. The word of SQL Server is in row. It
+// returns the confirmation to keep and, if something came between, the decision that
+// follows at once (nil: all is as planned).
+func Check(d Decision, b chain.Backup, row *chain.Row) (chain.Confirmation, *Decision) {
+	after := func(id Rule, reason string) *Decision {
+		next := &Decision{Do: DoFull, Rule: id, Reason: reason, Exit: ExitLeftOut}
+		if d.CopyOnly {
+			next.Do = Refuse
+		}
+		return next
+	}
+	if row == nil {
+		return chain.Confirmation{}, nil
+	}
+	c := Settle(b, row, nil, nil)
+	if c.State != chain.Confirmed {
+		return c, after(RuleMismatch, c.Reason)
+	}
+	var reason string
+	h := &row.Header
+	switch {
+	case h.FirstFork != b.Fork && b.Fork != "":
+		reason = "the database changed its recovery fork between the look and the backup"
+	case d.Do == DoLog && h.First != d.First:
+		reason = fmt.Sprintf("another log backup came between: ours begins at %s instead of %s", h.First, d.First)
+	case d.Do == DoDiff && h.Base != d.Base:
+		reason = "another full came between: our differential refers to that"
+	default:
+		return c, nil
+	}
+	c.Warnings = append(c.Warnings, reason)
+	return c, after(RuleRace, reason)
+}
+
+// Rules are all rule ids that can decide, each once, for documents and tests.
+func Rules() []Rule {
+	var ids []Rule
+	for _, r := range slices.Concat(gates(), diffRows(), logGates(), breaks(), logRows()) {
+		ids = append(ids, r.id)
+	}
+	ids = append(ids, RuleFull, RuleDiff, RuleAutoFull, RuleAutoDiff, RuleAutoLog, RuleAutoCopy, RuleRecent, RuleRace, RuleMismatch)
+	slices.SortFunc(ids, func(a, b Rule) int { return strings.Compare(string(a), string(b)) })
+	return slices.Compact(ids)
+}

@@ -1,0 +1,246 @@
+package decide
+
+import (
+	"slices"
+	"time"
+
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/lsn"
+)
+
+const (
+	defaultFullDays = 7
+	defaultDiffDays = 1
+	defaultMinFree  = 1 << 30
+)
+
+// state is the facts as the rules look at them.
+type state struct {
+	r  Request
+	in *facts.Instance
+	db *facts.Database
+	h  *facts.History
+
+	all  []chain.Backup // everything given
+	ours []chain.Backup // of the database's family, in the repository's order
+	// line is what of ours SQL Server has confirmed on the database's fork, without
+	// abandoned histories. Backups of earlier forks are left out on purpose: after
+	// any fork a full comes first.
+	line chain.Timeline
+
+	full    *chain.Backup // newest full that is not copy-only
+	lastDif *chain.Backup // newest differential of it
+	start   *chain.Backup // newest backup on which logs can go on
+	lastLog *chain.Backup // newest log that is a link
+}
+
+// look sorts the facts. Zero options get their defaults.
+func look(r Request, f Facts, ours []chain.Backup) *state {
+	if r.Want == "" {
+		r.Want = Auto
+	}
+	if r.FullDays == 0 {
+		r.FullDays = defaultFullDays
+	}
+	if r.DiffDays == 0 {
+		r.DiffDays = defaultDiffDays
+	}
+	if r.MinFree == 0 {
+		r.MinFree = defaultMinFree
+	}
+	s := &state{r: r, in: &f.Instance, db: &f.Database, h: &f.History, all: ours}
+	var here []chain.Backup
+	for _, b := range ours {
+		if b.Family != s.db.Family {
+			continue
+		}
+		s.ours = append(s.ours, b)
+		// Every replica of an availability group was restored once and has a GUID
+		// of its own for what is one database.
+		if b.Fork == s.db.Fork && (b.DatabaseGUID == s.db.GUID || s.db.Replica != "") {
+			here = append(here, b)
+		}
+	}
+	s.line = chain.Grow(here).Family(s.db.Family).Timeline(chain.Head{Fork: s.db.Fork})
+	s.full = s.line.NewestFull()
+	s.start = s.line.NewestStart()
+	s.lastLog = s.line.NewestLog()
+	if s.full != nil {
+		s.lastDif = s.line.NewestDiff(s.full)
+	}
+	return s
+}
+
+// confirmed tells whether SQL Server has confirmed any backup in the list.
+func confirmed(list []chain.Backup) bool {
+	return slices.ContainsFunc(list, func(b chain.Backup) bool { return b.State == chain.Confirmed })
+}
+
+func (s *state) simple() bool    { return s.db.Model == "SIMPLE" }
+func (s *state) single() bool    { return s.db.Access == "SINGLE_USER" }
+func (s *state) secondary() bool { return s.db.Group != nil && s.db.Group.Role == "SECONDARY" }
+func (s *state) master() bool    { return s.db.ID == 1 }
+
+// moved tells whether the database is no longer on the history that our backups are
+// of: another family, another fork, or another database of the same fork.
+func (s *state) moved() bool {
+	return confirmed(s.all) && len(s.line.Backups) == 0 && !s.allAbandoned()
+}
+
+// allAbandoned: our backups are of this very fork, and a later one has given them up.
+func (s *state) allAbandoned() bool {
+	return slices.ContainsFunc(s.ours, func(b chain.Backup) bool {
+		return b.State == chain.Confirmed && b.Fork == s.db.Fork && (b.DatabaseGUID == s.db.GUID || s.db.Replica != "")
+	})
+}
+
+// replaced tells whether the database was restored over since our newest backup: it
+// left our history and msdb or its GUID says how, or msdb has a restore that ended
+// later by the same clock. Not every restore changes the fork, one that recovers at
+// the end of the known log need not.
+func (s *state) replaced() bool {
+	if s.moved() {
+		return s.restored() != nil || s.otherGUID()
+	}
+	newest := s.line.Newest()
+	r := s.restored()
+	return newest != nil && r != nil && r.At.After(newest.Finished)
+}
+
+// restored is the newest restore over the database that msdb knows, or nil.
+// RESTORE VERIFYONLY (V) leaves a row as well and changes nothing.
+func (s *state) restored() *facts.Restore {
+	for i := len(s.h.Restores) - 1; i >= 0; i-- {
+		if r := &s.h.Restores[i]; r.Type != "V" {
+			return r
+		}
+	}
+	return nil
+}
+
+// otherGUID: the family is ours, and the database of that family is another one.
+func (s *state) otherGUID() bool {
+	return s.db.Replica == "" && confirmed(s.ours) && !slices.ContainsFunc(s.ours, func(b chain.Backup) bool {
+		return b.State == chain.Confirmed && b.DatabaseGUID == s.db.GUID
+	})
+}
+
+// reverted tells whether the database stands before backups that it has given us, on
+// the same fork: the machine or its disks were set back.
+func (s *state) reverted() bool { return s.revertedBase() || s.revertedLog() || s.revertedHistory() }
+
+// revertedBase: SQL Server's differential base is older than our newest full.
+func (s *state) revertedBase() bool {
+	if s.full == nil || s.db.Base == "" || s.db.Base == s.full.Set {
+		return false
+	}
+	older := slices.ContainsFunc(s.line.Backups, func(b chain.Backup) bool {
+		return b.Kind == chain.Full && !b.CopyOnly && b.Set == s.db.Base
+	})
+	// Another's full of later may begin before ours, with a long transaction.
+	if r := s.foreignFull(); r != nil && s.full.Checkpoint.Less(r.Checkpoint) {
+		return older
+	}
+	return older || !s.db.BaseLSN.IsZero() && s.db.BaseLSN.Less(s.full.First)
+}
+
+// revertedLog: SQL Server would begin its next log before the end of our newest.
+func (s *state) revertedLog() bool {
+	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Less(s.lastLog.Last)
+}
+
+// revertedHistory: msdb has lost our newest backup and still has older ones. A purge
+// of msdb takes the oldest first; a revert takes the newest. In an availability group
+// the row may lie in another replica's msdb, so that nothing follows.
+func (s *state) revertedHistory() bool {
+	if s.db.Replica != "" {
+		return false
+	}
+	var written []string // sets that msdb had, in LSN order
+	for _, b := range s.line.Backups {
+		if b.By == chain.ByRow {
+			written = append(written, b.Set)
+		}
+	}
+	if len(written) < 2 || s.knows(written[len(written)-1]) {
+		return false
+	}
+	return slices.ContainsFunc(written[:len(written)-1], s.knows)
+}
+
+// knows tells whether msdb has a row of that set.
+func (s *state) knows(set string) bool {
+	return slices.ContainsFunc(s.h.Rows, func(r chain.Row) bool { return r.Set == set })
+}
+
+// abandoned are the sets that a revert, or a restore that kept the fork, has left behind: those beyond the point where
+// SQL Server stands, as far as that can be told. Too many rather than too few: a set
+// in the list only loses its connection to what comes later.
+func (s *state) abandoned() []string {
+	if !s.reverted() && !s.replaced() {
+		return nil
+	}
+	cut := s.db.LastLog
+	if !s.revertedLog() && (!s.replaced() || cut.IsZero()) {
+		cut = s.lastKnown()
+	}
+	var sets []string
+	for _, b := range s.line.Backups {
+		if cut.Less(b.Last) {
+			sets = append(sets, b.Set)
+		}
+	}
+	return sets
+}
+
+// lastKnown is how far our backups reach that SQL Server still knows of, by msdb, by
+// its differential base or by where its next log begins.
+func (s *state) lastKnown() lsn.LSN {
+	var last lsn.LSN
+	for _, b := range s.line.Backups {
+		known := b.Set == s.db.Base || b.Kind == chain.Log && b.Last == s.db.LastLog
+		if !s.revertedBase() {
+			known = known || s.knows(b.Set)
+		}
+		if known && last.Less(b.Last) {
+			last = b.Last
+		}
+	}
+	return last
+}
+
+// continues: SQL Server's next log begins where our newest one ended.
+func (s *state) continues() bool {
+	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog == s.lastLog.Last
+}
+
+// opens: SQL Server's next log begins inside a data backup of ours, so that a restore
+// can go from that to the log (R4).
+func (s *state) opens() bool {
+	return s.start != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Compare(s.start.Last) <= 0
+}
+
+// days are the calendar days of the server since the backup began; known is false if
+// its time is, or if the server's clock has gone back since.
+func (s *state) days(b *chain.Backup) (days int, known bool) {
+	if b == nil || b.Started.IsZero() || s.in.Now.IsZero() {
+		return 0, false
+	}
+	const day = 24 * time.Hour
+	date := func(t time.Time) time.Time {
+		y, m, d := t.Date()
+		return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	}
+	days = int(date(s.in.Now).Sub(date(b.Started)) / day)
+	return days, days >= 0
+}
+
+// due tells whether a backup is so many calendar days old, or of unknown age.
+func (s *state) due(b *chain.Backup, after int) bool {
+	if after < 0 {
+		return false
+	}
+	days, known := s.days(b)
+	return !known || days >= after
+}

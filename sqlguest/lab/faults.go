@@ -1,0 +1,120 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"holdfast/sqlguest/lab/backups"
+	"holdfast/sqlguest/lab/storage/filesystem"
+)
+
+// faults are what a test has asked to go wrong.
+type faults struct {
+	mu     sync.Mutex
+	offset time.Duration
+	zone   *time.Location
+	device func(ctx context.Context, name string, written int64) error
+}
+
+// clock is a time with the jump and the zone that were asked for.
+func (f *faults) clock(t time.Time) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t = t.Add(f.offset)
+	if f.zone != nil {
+		t = t.In(f.zone)
+	}
+	return t
+}
+
+// JumpClock moves the server's clock by d, once and for good.
+func (l *Lab) JumpClock(d time.Duration) {
+	l.faults.mu.Lock()
+	defer l.faults.mu.Unlock()
+	l.faults.offset += d
+}
+
+// SetZone moves the server to another time zone: one with daylight saving time has its
+// repeated and its missing hour.
+func (l *Lab) SetZone(zone *time.Location) {
+	l.faults.mu.Lock()
+	defer l.faults.mu.Unlock()
+	l.faults.zone = zone
+}
+
+// BreakDevice sets a function that is asked before each write to a backup device, with the
+// bytes that it has taken so far: an error fails the write (3202), waiting makes the device
+// slow (ctx ends with the statement). nil ends the fault.
+func (l *Lab) BreakDevice(before func(ctx context.Context, name string, written int64) error) {
+	l.faults.mu.Lock()
+	defer l.faults.mu.Unlock()
+	l.faults.device = before
+}
+
+// before is asked before each write to a backup device.
+func (f *faults) before(ctx context.Context, name string, written int64) error {
+	f.mu.Lock()
+	device := f.device
+	f.mu.Unlock()
+	if device == nil {
+		return nil
+	}
+	return device(ctx, name, written)
+}
+
+// Snapshot is the whole instance at one moment: what a snapshot of its virtual machine
+// holds, msdb included.
+type Snapshot struct {
+	fs filesystem.FS
+}
+
+// TakeSnapshot keeps the instance's files as they are, with open transactions unfinished.
+func (l *Lab) TakeSnapshot() (*Snapshot, error) {
+	clone, err := l.server().Clone()
+	if err != nil {
+		return nil, fmt.Errorf("take snapshot of instance: %w", err)
+	}
+	fs := clone.Options().FS
+	if err := clone.Close(); err != nil {
+		return nil, fmt.Errorf("take snapshot of instance: %w", err)
+	}
+	return &Snapshot{fs: fs}, nil
+}
+
+// Revert puts the instance back to a snapshot, as reverting its virtual machine does:
+// sessions are gone, and the databases continue from there without a new fork. The
+// instance lives in memory afterwards.
+func (l *Lab) Revert(s *Snapshot) error {
+	fs, err := s.fs.Clone()
+	if err != nil {
+		return fmt.Errorf("revert instance: %w", err)
+	}
+	if err := l.stop(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.opt.FS = fs
+	// Seeds count on, so that no GUID of the abandoned time comes again.
+	l.opt.Seed++
+	l.mu.Unlock()
+	if err := l.open(); err != nil {
+		return err
+	}
+	return l.StartService()
+}
+
+// LoseMSDB empties msdb's history. While fails is set, backups cannot write theirs (3009).
+func (l *Lab) LoseMSDB(fails bool) { l.server().LoseMSDB(fails) }
+
+// ForeignBackup runs a BACKUP by another tool: its bytes go nowhere (NUL), its effects on
+// the database stay.
+func (l *Lab) ForeignBackup(ctx context.Context, o backups.BackupOptions) error {
+	if o.User == "" {
+		o.User = `FOREIGN\tool`
+	}
+	_, err := l.server().Backup(ctx, o, []backups.Device{{Name: "NUL", Type: backups.DeviceDisk, W: io.Discard}})
+	return err
+}
