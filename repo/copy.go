@@ -68,10 +68,25 @@ func (c *Copier) Copy(ctx context.Context, e Entry) (*recovery.Point, error) {
 			return nil, err
 		}
 	}
+	if err := c.confirmFirst(ctx, s.SID(), e); err != nil {
+		s.Abort()
+		return nil, err
+	}
 	if err := s.Commit(ctx, &p); err != nil {
 		s.Abort()
 		return nil, err
 	}
 	c.ids[e.ID], c.last = p.ID, &p
 	return &p, nil
+}
+
+// confirmFirst takes a point's confirmation along, before its slot is written: the
+// copy is never seen without it. One without a slot says nothing and goes with its
+// session.
+func (c *Copier) confirmFirst(ctx context.Context, sid ledger.SID, e Entry) error {
+	facts, err := points.Confirmation(ctx, c.from.catalog, e.Session())
+	if err != nil || facts == nil {
+		return err
+	}
+	return points.Confirm(ctx, c.to.catalog, sid, facts)
 }
