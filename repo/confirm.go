@@ -31,3 +31,9 @@ func (r *Repository) Confirmation(ctx context.Context, p *recovery.Point) (json.
 	}
 	return points.Confirmation(ctx, r.catalog, sid)
 }
+
+// PointsOf reads the points of the source with that identity, oldest first, and
+// names those that cannot be read.
+func (r *Repository) PointsOf(ctx context.Context, identity string) ([]Entry, []*PointError, error) {
+	return points.Of(ctx, r.catalog, r.keys.SourceName(identity))
+}

@@ -1,0 +1,349 @@
+package sqlguest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/backup"
+	"holdfast/repo/recovery"
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/server"
+)
+
+// ErrNoDatabase: no database of that name is on the server.
+var ErrNoDatabase = errors.New("no such database")
+
+// ErrRefused: a rule refuses what was asked for; the error names it.
+var ErrRefused = errors.New("refused")
+
+// Keeper is what a run needs of the repository.
+type Keeper interface {
+	// Backups are ours of that identity, the oldest first, each with SQL Server's
+	// word as far as it is known.
+	Backups(ctx context.Context, identity string) ([]chain.Backup, error)
+	// Store makes a recovery point of the source.
+	Store(ctx context.Context, src backup.Source) (*recovery.Point, error)
+	// Confirm keeps SQL Server's word on a point.
+	Confirm(ctx context.Context, p *recovery.Point, word json.RawMessage) error
+	// Settle keeps it of a point of an earlier run, by its id.
+	Settle(ctx context.Context, point string, word json.RawMessage) error
+}
+
+// Run backs up databases of one SQL Server.
+type Run struct {
+	Server server.Server
+	Keep   Keeper
+
+	Label string // sql/VM or sql/INSTANCE, the first part of the sources' names
+	Place string // what stays of it, see Identity
+	// Request is what is asked for of each database; what depends on the database is
+	// filled in.
+	Request   decide.Request
+	Databases []string // only these; none: all
+	Exclude   []string
+
+	Transport, Staging, Local string // see server.Statement
+	Parallel                  int    // databases at once; 0 is 1
+	// Device makes a fresh GUID in braces.
+	Device func() string
+	// Tell hears of each step as it ends, from one goroutine at a time.
+	Tell func(Step)
+
+	tell chan struct{} // holds one token: Tell is called by who has it
+}
+
+// Step is one decision about one database, and what became of it.
+type Step struct {
+	Source   string
+	Decision decide.Decision
+	Point    *recovery.Point // of a full, a differential or a log backup that is stored
+	Err      error           // with a Point: it is stored and not confirmed
+}
+
+// All runs and returns the steps, database by database in the server's order. The
+// error is that of the server itself; a database's own is in its step.
+func (r *Run) All(ctx context.Context) ([]Step, error) {
+	at, all, err := r.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := Identities(r.Place, all, func(id string) ([]chain.Backup, error) { return r.Keep.Backups(ctx, id) })
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := r.choose(at, all, ids)
+	if err != nil {
+		return nil, err
+	}
+	r.tell = make(chan struct{}, 1)
+	steps := make([][]Step, len(jobs))
+	var group errgroup.Group // a failed database does not stop its neighbours
+	group.SetLimit(max(r.Parallel, 1))
+	for i, j := range jobs {
+		group.Go(func() error {
+			steps[i] = j.run(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // none of them returns an error
+	return slices.Concat(steps...), ctx.Err()
+}
+
+// look asks for the server and all its databases.
+func (r *Run) look(ctx context.Context) (*facts.Instance, []facts.Database, error) {
+	at, err := facts.AskInstance(ctx, r.Server)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := facts.AskDatabases(ctx, r.Server, at)
+	return at, all, err
+}
+
+// choose makes a job of each database, and fails for names that fit none.
+func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]*job, error) {
+	for _, name := range slices.Concat(r.Databases, r.Exclude) {
+		if !slices.ContainsFunc(all, func(d facts.Database) bool { return strings.EqualFold(d.Name, name) }) {
+			return nil, fmt.Errorf("find database %q on %s: %w", name, at.Name, ErrNoDatabase)
+		}
+	}
+	named := func(names []string, d facts.Database) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, d.Name) })
+	}
+	var jobs []*job
+	var members []string
+	users := 0
+	for i, d := range all {
+		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], request: r.Request}
+		j.request.Excluded = named(r.Exclude, d) || len(r.Databases) > 0 && !named(r.Databases, d)
+		if !j.request.Excluded {
+			members = append(members, max(d.Family, d.Name))
+			if !d.System() && d.SnapshotOf == 0 {
+				users++
+			}
+		}
+		jobs = append(jobs, j)
+	}
+	for _, j := range jobs {
+		j.request.Alone = users == 1
+		if len(r.Databases) == 0 {
+			j.request.SetHash = chain.SetHash(members)
+		}
+	}
+	return jobs, nil
+}
+
+// job is one database's part of a run.
+type job struct {
+	owner   *Run
+	name    string
+	guid    string
+	id      string // "" if it is not known
+	request decide.Request
+	steps   []Step
+}
+
+// run decides and does until nothing more follows.
+func (j *job) run(ctx context.Context) []Step {
+	if j.id != "" && !j.request.Excluded {
+		release, err := j.owner.Server.Hold(ctx, "holdfast "+j.id)
+		if err != nil {
+			j.note(Step{Err: err})
+			return j.steps
+		}
+		defer func() {
+			if err := release(); err != nil {
+				j.note(Step{Err: err})
+			}
+		}()
+	}
+	queue := []decide.Request{j.request}
+	for len(queue) > 0 && ctx.Err() == nil {
+		request := queue[0]
+		d, ok := j.do(ctx, request)
+		queue = queue[1:]
+		if !ok {
+			continue
+		}
+		for _, want := range d.Then {
+			next := j.request
+			next.Want, next.Cause, next.Resolved = want, &d, true
+			queue = append(queue, next)
+		}
+	}
+	return j.steps
+}
+
+// do makes one decision true. It is false if nothing may follow.
+func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, bool) {
+	for {
+		f, ours, err := j.ask(ctx)
+		if err != nil {
+			j.note(Step{Err: err})
+			return decide.Decision{}, false
+		}
+		d := decide.Decide(request, *f, ours)
+		switch d.Do {
+		case decide.Resolve:
+			if err := j.settle(ctx, f, ours, d); err != nil {
+				j.note(Step{Decision: d, Err: err})
+				return d, false
+			}
+			request.Resolved = true
+			continue
+		case decide.Skip:
+			j.note(Step{Decision: d})
+			return d, true
+		case decide.Refuse:
+			if len(d.Then) > 0 { // what was asked for cannot be done, and something else mends it
+				j.note(Step{Decision: d})
+				return d, true
+			}
+			j.note(Step{Decision: d, Err: fmt.Errorf("%s: %s (rule %s): %w", j.name, d.Reason, d.Rule, ErrRefused)})
+			return d, false
+		}
+		p, err := j.back(ctx, f, d)
+		var said *server.Error
+		if p == nil && errors.As(err, &said) && request.Failed == 0 && d.Do != decide.DoFull {
+			// Others may have come between the look and the statement: look again.
+			request.Failed = cause(said)
+			continue
+		}
+		j.note(Step{Decision: d, Point: p, Err: err})
+		if errors.Is(err, ErrBroken) && !request.CopyOnly {
+			d.Then = []decide.Want{decide.Full}
+			return d, true
+		}
+		return d, err == nil
+	}
+}
+
+// cause is the number of the first error among SQL Server's messages.
+func cause(e *server.Error) int32 {
+	for _, m := range e.All {
+		if m.Severity > 10 && m.Number != 3013 {
+			return m.Number
+		}
+	}
+	return 3013
+}
+
+// ask looks at the server and the repository afresh.
+func (j *job) ask(ctx context.Context) (*decide.Facts, []chain.Backup, error) {
+	r := j.owner
+	at, all, err := r.look(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	i := slices.IndexFunc(all, func(d facts.Database) bool {
+		return d.Name == j.name && (j.guid == "" || d.GUID == "" || d.GUID == j.guid)
+	})
+	if i < 0 {
+		return nil, nil, fmt.Errorf("find database %q on %s: %w", j.name, at.Name, ErrNoDatabase)
+	}
+	f := &decide.Facts{Instance: *at, Database: all[i]}
+	if j.id == "" || j.request.Excluded {
+		return f, nil, nil
+	}
+	ours, err := r.Keep.Backups(ctx, j.id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := details(ctx, r.Server, &f.Database); err != nil {
+		return nil, nil, err
+	}
+	f.History, err = history(ctx, r.Server, at, &f.Database, ours)
+	return f, ours, err
+}
+
+// details asks for what only open databases can tell.
+func details(ctx context.Context, s server.Server, d *facts.Database) (err error) {
+	if d.State != "ONLINE" {
+		return nil
+	}
+	if d.Volumes, err = facts.AskVolumes(ctx, s, d.Name); err != nil {
+		return err
+	}
+	if d.Replica != "" {
+		if d.Group, err = facts.AskGroup(ctx, s, d.Name, d.Replica); err != nil {
+			return err
+		}
+	}
+	if d.Encrypted {
+		if d.Encryption, err = facts.AskEncryption(ctx, s, d.Name); err != nil {
+			return err
+		}
+	}
+	d.Changed, err = facts.AskChanged(ctx, s, d.Name)
+	return err
+}
+
+// history asks msdb for what happened since our newest backup.
+func history(ctx context.Context, s server.Server, at *facts.Instance, d *facts.Database, ours []chain.Backup) (h facts.History, err error) {
+	var from lsn.LSN
+	since := d.Created
+	if n := len(ours); n > 0 {
+		since = ours[n-1].Started
+	}
+	if h.Rows, err = facts.AskHistory(ctx, s, at, d.Family, from); err != nil {
+		return h, err
+	}
+	if h.Restores, err = facts.AskRestores(ctx, s, at, d.Name, since); err != nil {
+		return h, err
+	}
+	h.Running, err = facts.AskRunning(ctx, s)
+	return h, err
+}
+
+// settle finds out what SQL Server says of our points that nobody has confirmed.
+func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, d decide.Decision) error {
+	for _, b := range ours {
+		if !slices.Contains(d.Unconfirmed, b.Point) {
+			continue
+		}
+		row, err := facts.FindDevice(ctx, j.owner.Server, &f.Instance, b.Device)
+		if err != nil && !errors.Is(err, facts.ErrNoRow) {
+			return err
+		}
+		word, err := json.Marshal(decide.Settle(b, row, nil, &f.Database))
+		if err != nil {
+			return fmt.Errorf("settle point %s: %w", b.Point, err)
+		}
+		if err := j.owner.Keep.Settle(ctx, b.Point, word); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// back makes the backup.
+func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*recovery.Point, error) {
+	r := j.owner
+	return r.Keep.Store(ctx, &Source{
+		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d,
+		Label: j.source(), ID: j.id, Device: r.Device(), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
+	})
+}
+
+func (j *job) source() string { return j.owner.Label + "/" + j.name }
+
+// note keeps a step and tells it.
+func (j *job) note(s Step) {
+	s.Source = j.source()
+	j.steps = append(j.steps, s)
+	if j.owner.Tell == nil {
+		return
+	}
+	j.owner.tell <- struct{}{}
+	defer func() { <-j.owner.tell }()
+	j.owner.Tell(s)
+}
