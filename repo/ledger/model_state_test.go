@@ -32,8 +32,8 @@ type store struct {
 	gen      [modelSIDs]uint8
 	num      [modelSIDs]uint8 // in the roll
 	sess     mask             // records in the roll
-	slotP    mask // points
-	slotR    mask // revocations
+	slotP    mask             // points
+	slotR    mask             // revocations
 	tomb     mask
 	pack     mask
 	seg      mask               // segment of a session's own pack
