@@ -8,17 +8,10 @@ import (
 )
 
 func newBackupCommand(a *app) *cobra.Command {
-	return newGroup("backup", "back up virtual machines and disk images",
+	return newGroup("backup", "back up virtual machines, SQL Server databases and disk images",
 		`Each backup leaves one recovery point a source. A point is complete in itself: what an
 incremental backup did not have to read again is shared, never chained.`,
-		newBackupVMCommand(a), newBackupImageCommand(a))
-}
-
-// skipped is an item without a point.
-type skipped struct {
-	Source string `json:"source"`
-	Rule   string `json:"rule"`
-	Reason string `json:"reason"`
+		newBackupVMCommand(a), newBackupSQLCommand(a), newBackupImageCommand(a))
 }
 
 // newBatch begins a backup of one or several sources into r. The caller ends its

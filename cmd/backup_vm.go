@@ -133,7 +133,7 @@ func runBackupVM(ctx context.Context, opts backupVMOptions, a *app) error {
 			if err != nil {
 				return err
 			}
-			if err := a.tellExcluded(ctx, s, vms, opts.selection); err != nil {
+			if err := tellExcluded(ctx, run, s, vms, opts.selection); err != nil {
 				return err
 			}
 			if len(vms) == 0 {
@@ -172,7 +172,7 @@ func selectVMs(ctx context.Context, s *vmware.Session, sel *vmware.Selection, ru
 
 // tellExcluded says which VMs were meant but for --exclude-vm: what has no
 // point is never left out without a word.
-func (a *app) tellExcluded(ctx context.Context, s *vmware.Session, chosen []vmware.VM, sel vmware.Selection) error {
+func tellExcluded(ctx context.Context, run *batch.Run, s *vmware.Session, chosen []vmware.VM, sel vmware.Selection) error {
 	if len(sel.Exclude) == 0 {
 		return nil
 	}
@@ -186,9 +186,7 @@ func (a *app) tellExcluded(ctx context.Context, s *vmware.Session, chosen []vmwa
 		if slices.ContainsFunc(chosen, func(c vmware.VM) bool { return c.Ref == vm.Ref }) {
 			continue
 		}
-		left := skipped{Source: "vm/" + vm.Name, Rule: "EXCLUDED", Reason: "--exclude-vm " + patterns}
-		a.ui.Note("skipped %s: %s", left.Source, left.Reason)
-		a.ui.Event("skipped", left)
+		run.Skip("vm/"+vm.Name, "EXCLUDED", "--exclude-vm "+patterns, false)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ type canaryCase struct {
 	repo    bool // it opens the repository, so a wrong password and a bucket that lies are failures
 	new     bool // it makes one
 	vcenter bool // it logs in
+	sql     bool // it logs in at the SQL Server
 	once    bool // it is slow, or has nothing to do with secrets: one way will do
 	serves  bool // it runs until it is interrupted
 	text    bool // it refuses --json
@@ -82,6 +83,10 @@ func canaryCases() map[string][]canaryCase {
 		"restore vm": both(func(r *canaryRun) []string {
 			return []string{"restore", "vm", "latest:web01", "--name", "copy-" + r.number}
 		}),
+		"backup sql": {{args: func(r *canaryRun) []string {
+			return []string{"backup", "sql", "--instance", r.w.sql.Address(), "-d", "stock"}
+		}, repo: true, sql: true}},
+		"sql databases": {{args: func(r *canaryRun) []string { return []string{"sql", "databases", "--instance", r.w.sql.Address()} }, sql: true}},
 		"vm list":       vm(words("vm list")),
 		"vm cbt status": vm(words("vm cbt status web01")),
 		"vm cbt enable": vm(words("vm cbt enable web01")),
@@ -101,7 +106,7 @@ func canaryCases() map[string][]canaryCase {
 func (w *canaryWorld) try(t *testing.T, c canaryCase, number int) {
 	t.Helper()
 	for i, way := range waysToOpen {
-		slow := c.repo || c.new || c.vcenter
+		slow := c.repo || c.new || c.vcenter || c.sql
 		if c.once && i != 1 || slow && i > 1 && (i+number)%2 != 0 {
 			continue
 		}
@@ -147,6 +152,7 @@ func (w *canaryWorld) troubles() []trouble {
 		{"a bucket that echoes, credentials in a file", append(bucket, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=",
 			"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(w.dir, "aws")), func(c canaryCase) bool { return c.repo || c.new }, "you sent ***"},
 		{"a refused login", []string{"HOLDFAST_VCENTER_URL=" + wrong.String()}, logs, "refused the login"},
+		{"a refused login at SQL Server", []string{"HOLDFAST_SQL_PASSWORD=" + w.wrong}, func(c canaryCase) bool { return c.sql }, "SQL Server refused the login"},
 		{"a login that is echoed", []string{"HOLDFAST_VCENTER_URL=" + echo.String(), "HOLDFAST_VCENTER_THUMBPRINT=", "HOLDFAST_VCENTER_INSECURE=true"}, logs, "cannot parse"},
 		{"nobody there", []string{"HOLDFAST_VCENTER_URL=https://u:" + string(newCanary("", []byte(w.wrong)).cores[0]) + "@127.0.0.1:1"}, logs, "127.0.0.1:1"},
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/practice"
 	"holdfast/repo"
 	"holdfast/repo/backend/local"
 	"holdfast/repo/seal"
@@ -36,6 +37,7 @@ type canaryWorld struct {
 	dir      string // secrets in files, repositories
 	tmp      string // where programs put temporary files
 	lab      *lab.Lab
+	sql      *practice.SQL
 	canaries []canary
 
 	password, wrong, token string // of the repository; not of it; of ping URLs
@@ -161,15 +163,21 @@ func (w *canaryWorld) plantEverywhere(t *testing.T) {
 	guest, sql, from := w.plant("the guest's password"), w.plant("the SQL Server's password"), w.plant("the other repository's password")
 	w.file(t, "aws", fmt.Sprintf("[default]\naws_access_key_id = AKIAX\naws_secret_access_key = %s\naws_session_token = %s\n",
 		newCanary("", []byte(w.plant("the S3 secret key in a file"))).cores[0], newCanary("", []byte(w.plant("the S3 session token in a file"))).cores[0]))
+	server, err := practice.StartSQL(sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sql = server
+	t.Cleanup(func() { server.Close() }) //nolint:errcheck // a laboratory goes as a whole
 	w.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOLDFAST_VCENTER_URL=" + at.String(), "GOVC_URL=" + other.String(), "GOVC_PASSWORD=" + w.plant("GOVC_PASSWORD"),
-		"HOLDFAST_VCENTER_THUMBPRINT=" + thumbprint, "HOLDFAST_GUEST_USER=guest", "HOLDFAST_GUEST_PASSWORD=" + guest, "HOLDFAST_SQL_PASSWORD=" + sql,
+		"HOLDFAST_VCENTER_THUMBPRINT=" + thumbprint, "HOLDFAST_GUEST_USER=guest", "HOLDFAST_GUEST_PASSWORD=" + guest, "HOLDFAST_SQL_USER=sa", "HOLDFAST_SQL_PASSWORD=" + sql,
 		"AWS_ACCESS_KEY_ID=AKIAX", "AWS_SECRET_ACCESS_KEY=" + secretKey, "AWS_SESSION_TOKEN=" + token, "HOLDFAST_FROM_PASSWORD=" + from,
 	}
 	w.profiled = []string{"PATH=" + os.Getenv("PATH")}
 	text, err := json.Marshal(map[string]any{"profiles": map[string]any{"default": map[string]any{ // JSON is YAML
 		"password": w.password, "from-password": from, "vcenter": map[string]any{"url": at.String(), "thumbprint": thumbprint},
-		"guest": map[string]any{"password": guest}, "sql": map[string]any{"password": sql},
+		"guest": map[string]any{"password": guest}, "sql": map[string]any{"user": "sa", "password": sql},
 		"s3": map[string]any{"access-key-id": "AKIAX", "secret-access-key": secretKey, "session-token": token},
 	}}})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"holdfast/backup"
+	"holdfast/cmd/database"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
@@ -19,6 +20,9 @@ import (
 	"holdfast/repo/seal"
 	"holdfast/repo/slot"
 	"holdfast/restore"
+	"holdfast/sqlguest"
+	"holdfast/sqlguest/direct"
+	"holdfast/sqlguest/server"
 	"holdfast/vmware"
 	"holdfast/vmware/cbt"
 	"holdfast/vmware/disk"
@@ -126,6 +130,15 @@ var exitTable = []exitRow{
 	{vmdk.ErrTruncated, exitFailed, "the VMDK ends too early: copy it again"},
 	{vmdk.ErrNeedsDescriptor, exitFailed, "name the small .vmdk text file, not the data file that belongs to it"},
 	{vmdk.ErrFormat, exitFailed, "the VMDK is damaged, or no VMDK: --format raw backs up the bytes as they are"},
+	{server.ErrHeld, exitBusy, "another backup or restore of the database is under way: wait for it to end"},
+	{database.ErrLogin, exitUnreachable, "check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; without a user it is the Windows login of this process"},
+	{database.ErrUnreachable, exitUnreachable, "check --instance, the service and the network; a port is given as HOST:PORT"},
+	{database.ErrTransport, exitRefused, "run it beside the SQL Server, or give a directory that both reach: --staging SERVERPATH=LOCALPATH"},
+	{direct.ErrStaging, exitRefused, "both sides must reach the directory: --staging SERVERPATH=LOCALPATH"},
+	{sqlguest.ErrUnconfirmed, exitFailed, "the point is stored; the next backup asks SQL Server what became of it"},
+	{sqlguest.ErrBroken, exitIncomplete, "a full backup follows"},
+	{sqlguest.ErrNoDatabase, exitFailed, "holdfast sql databases shows what there is"},
+	{sqlguest.ErrRefused, exitRefused, "holdfast sql databases shows why"},
 	{vmware.ErrLogin, exitUnreachable, "check HOLDFAST_VCENTER_USER and HOLDFAST_VCENTER_PASSWORD"},
 	{vmware.ErrCertificate, exitUnreachable, "pin the server's certificate with HOLDFAST_VCENTER_THUMBPRINT, or give its CA with --tls-ca"},
 	{vmware.ErrUnreachable, exitUnreachable, "check HOLDFAST_VCENTER_URL and the network"},

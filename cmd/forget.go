@@ -1,12 +1,14 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // the zones, where the system has none: Windows, small containers
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +21,8 @@ import (
 )
 
 type forgetOptions struct {
-	last                      int
+	policy                    recovery.Policy
+	within, pit, timezone     string
 	source, kind, now         string
 	dryRun, prune, allowStale bool
 }
@@ -32,13 +35,16 @@ func newForgetCommand(a *app) *cobra.Command {
 		Long: `Forget drops points: they are no longer listed and cannot be restored. The space that
 only they need comes back with prune, or at once with --prune. There is no way back.
 
-With --keep-last N each source keeps its newest N points; pinned points and the
-newest point of a source are always kept. Every point is printed with what becomes of
-it and why. Look first with --dry-run.`,
-		Example: "holdfast -r /srv/backup forget --keep-last 14 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
+A policy is what the --keep flags say, applied to each source by itself; what one of
+them keeps is kept. A day ends at midnight, a week on Sunday, in --timezone. Log
+backups follow --keep-daily, --keep-within, --keep-last and --keep-pit alone. By any
+policy stay: pinned points, the newest restorable point of a source, and whatever a
+point that stays is restored by. Every point is printed with what becomes of it and
+why. Look first with --dry-run.`,
+		Example: "holdfast -r /srv/backup forget --keep-daily 14 --keep-weekly 8 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
 		Args:    args("[POINT…]"),
 		RunE: func(c *cobra.Command, words []string) error {
-			policy, now, err := opts.read(words, a)
+			now, err := opts.read(words, a)
 			if err != nil {
 				return err
 			}
@@ -47,11 +53,11 @@ it and why. Look first with --dry-run.`,
 				open = a.withRepository
 			}
 			return open(c.Context(), func(r *repo.Repository) error {
-				plan := &forgetPlan{a: a, r: r}
+				plan := &forgetPlan{a: a, r: r, now: now}
 				if len(words) > 0 {
 					err = plan.byName(c.Context(), words)
 				} else {
-					err = plan.byPolicy(c.Context(), policy, now, opts)
+					err = plan.byPolicy(c.Context(), opts)
 				}
 				if err != nil {
 					return err
@@ -60,8 +66,15 @@ it and why. Look first with --dry-run.`,
 			})
 		},
 	}, append([]exitCode{exitRefused}, writerCodes...)...)
-	f := c.Flags()
-	f.IntVar(&opts.last, "keep-last", 0, "keep the newest `N` points of each source")
+	f, p := c.Flags(), &opts.policy
+	f.IntVar(&p.Last, "keep-last", 0, "keep the newest `N` points of each source, and the logs since")
+	f.IntVar(&p.Daily, "keep-daily", 0, "keep every point of a day to the end of the `N`-th day after it")
+	f.IntVar(&p.Weekly, "keep-weekly", 0, "keep the latest point of a week for `N` weeks more")
+	f.IntVar(&p.Monthly, "keep-monthly", 0, "keep the latest point of a month for `N` months more")
+	f.IntVar(&p.Yearly, "keep-yearly", 0, "keep the latest point of a year for `N` years more")
+	f.StringVar(&opts.within, "keep-within", "", "keep what is not older than `D`: 36h, 30d, 8w")
+	f.StringVar(&opts.pit, "keep-pit", "", "keep what it takes to reach every moment of the last `D`: 36h, 30d, 8w")
+	f.StringVar(&opts.timezone, "timezone", "", "where days begin and end, and --now without a zone is meant: a `ZONE` like Europe/Berlin (default: local)")
 	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME or the last part of it")
 	f.StringVar(&opts.kind, "kind", "", "only points of this `KIND`: vm, sql-full, sql-diff, sql-log, image, files")
 	f.StringVar(&opts.now, "now", "", "judge as if it were this `TIME`")
@@ -72,21 +85,49 @@ it and why. Look first with --dry-run.`,
 }
 
 // read refuses what cannot be meant, before anything is opened.
-func (o forgetOptions) read(words []string, a *app) (recovery.Policy, time.Time, error) {
-	policy := recovery.Policy{Last: o.last}
-	now, err := typed.Time(o.now, a.now())
+func (o *forgetOptions) read(words []string, a *app) (time.Time, error) {
+	p := &o.policy
+	for i, n := range []int{p.Last, p.Daily, p.Weekly, p.Monthly, p.Yearly} {
+		if n < 0 {
+			return time.Time{}, usagef("a number from 1", "--keep-%s %d keeps nothing", []string{"last", "daily", "weekly", "monthly", "yearly"}[i], n)
+		}
+	}
+	now, err := o.readTimes(a.now())
 	switch {
 	case err != nil:
-	case o.last < 0:
-		err = usagef("a number from 1", "--keep-last %d keeps nothing", o.last)
 	case o.kind != "" && !slices.Contains(kinds, recovery.Kind(o.kind)):
 		err = usagef("vm, sql-full, sql-diff, sql-log, image or files", "--kind %q is unknown", o.kind)
-	case len(words) > 0 && (!policy.IsEmpty() || o.source != "" || o.kind != ""):
+	case len(words) > 0 && (!p.IsEmpty() || o.source != "" || o.kind != "" || o.timezone != ""):
 		err = usagef("name points, or say what to keep", "forget takes points or a policy, not both")
-	case len(words) == 0 && policy.IsEmpty():
-		err = usagef("say --keep-last N, or name points", "forget: the policy is empty and would keep nothing")
+	case len(words) == 0 && p.IsEmpty():
+		err = usagef("say --keep-last N or another --keep flag, or name points", "forget: the policy is empty and would keep nothing")
 	}
-	return policy, now, err
+	return now, err
+}
+
+// readTimes reads what is a time, a length of time or a zone.
+func (o *forgetOptions) readTimes(clock time.Time) (now time.Time, err error) {
+	p := &o.policy
+	p.Zone = time.Local
+	if o.timezone != "" {
+		if p.Zone, err = time.LoadLocation(o.timezone); err != nil {
+			return now, usagef("write it like Europe/Berlin or UTC", "--timezone %q is unknown", o.timezone)
+		}
+	}
+	if p.Within, err = typed.Age(cmp.Or(o.within, "0")); err != nil {
+		return now, err
+	}
+	if p.PIT, err = typed.Age(cmp.Or(o.pit, "0")); err != nil {
+		return now, err
+	}
+	if now, err = typed.Time(o.now, clock); err != nil || o.now == "" {
+		return now, err
+	}
+	if _, zoned := time.Parse(time.RFC3339, o.now); zoned == nil {
+		return now, nil
+	}
+	year, month, day := now.Date() // what a clock on the wall shows, where --timezone is
+	return time.Date(year, month, day, now.Hour(), now.Minute(), now.Second(), 0, p.Zone), nil
 }
 
 // judgement is a line of forget's result.
@@ -106,6 +147,7 @@ type forgetPlan struct {
 	a *app
 	r *repo.Repository
 
+	now    time.Time // by which a policy judges
 	judged []recovery.Judged
 	lost   map[string]*repo.PointError // were named, and cannot be read
 }
@@ -165,9 +207,15 @@ func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error 
 		t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Source"), ui.Left("Action"), ui.Left("Reasons"))
 		t.Rows(len(plan.judged), func(i int) []string {
 			row := rowOf(plan.judged[i])
+			if opts.timezone != "" {
+				row.Time = row.Time.In(opts.policy.Zone)
+			}
 			return []string{row.ID, row.Time.Format("2006-01-02 15:04:05 -07:00"), row.Source, row.Action, strings.Join(row.Reasons, ", ")}
 		})
 		a.ui.Table(t)
+		if opts.policy.IsCalendar() {
+			a.ui.Say("days are those of %s, where it is %s\n", cmp.Or(opts.timezone, "this machine"), plan.now.In(opts.policy.Zone).Format("2006-01-02 15:04:05 -07:00"))
+		}
 		verb := "forgot"
 		if opts.dryRun {
 			verb = "would forget"
@@ -233,7 +281,7 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 }
 
 // byPolicy judges every point that the filters let through.
-func (f *forgetPlan) byPolicy(ctx context.Context, policy recovery.Policy, now time.Time, opts forgetOptions) error {
+func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 	points, problems, err := f.r.Briefs(ctx)
 	if err != nil {
 		return err
@@ -245,11 +293,11 @@ func (f *forgetPlan) byPolicy(ctx context.Context, policy recovery.Policy, now t
 	if err != nil {
 		return err
 	}
-	if f.judged, err = policy.Judge(points, asked); err != nil {
+	if f.judged, err = opts.policy.Judge(points, f.now, asked); err != nil {
 		return err
 	}
 	if len(f.judged) == 0 || opts.now != "" || opts.allowStale {
 		return nil
 	}
-	return recovery.CheckClock(f.judged[len(f.judged)-1].Point, now)
+	return recovery.CheckClock(f.judged[len(f.judged)-1].Point, f.now)
 }

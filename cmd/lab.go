@@ -16,16 +16,17 @@ func newLabCommand(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "run the laboratory until Ctrl-C, printing the variables to use against it",
 		Long: `Serve runs a vCenter to practise on, with one host, two datastores and the VM web01 (two
-disks). It keeps everything in a temporary directory that goes away with it. It speaks
-the real protocols and enforces the real rules, but it is no vCenter: see its package
-for what it does differently.`,
+disks), and a SQL Server with the databases sales (FULL), stock (SIMPLE) and
+"it's, ünï" (FULL). It keeps everything in temporary directories that go away with it. It
+speaks the real protocols and enforces the real rules, but it is neither vCenter nor SQL
+Server: see its packages for what it does differently.`,
 		Example:     "holdfast lab serve\nholdfast lab serve --listen 127.0.0.1:8989 --json",
 		Args:        args(),
 		Annotations: map[string]string{offlineKey: "", servesKey: ""},
 		RunE:        func(c *cobra.Command, _ []string) error { return runLabServe(c.Context(), listen, a) },
 	})
 	serve.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "listen on `ADDRESS`")
-	return newGroup("lab", "a vCenter to practise on", "The laboratory is a vCenter inside this program, for trying commands and for tests.", serve)
+	return newGroup("lab", "a vCenter and a SQL Server to practise on", "The laboratory is a vCenter and a SQL Server inside this program, for trying commands and for tests.", serve)
 }
 
 func runLabServe(ctx context.Context, listen string, a *app) error {
@@ -37,18 +38,33 @@ func runLabServe(ctx context.Context, listen string, a *app) error {
 	if err := practice.AddWeb01(l); err != nil {
 		return err
 	}
+	sql, err := practice.StartSQL("")
+	if err != nil {
+		return err
+	}
+	defer sql.Close() //nolint:errcheck // the laboratory goes as a whole
 	env := l.Env()
+	env["HOLDFAST_SQL_USER"], env["HOLDFAST_SQL_PASSWORD"] = sql.User, sql.Password
 	a.ui.Printf("# the laboratory runs until Ctrl-C; in another shell:\n")
 	for _, name := range sortedNames(env) {
 		a.ui.Printf("export %s='%s'\n", name, env[name])
 	}
+	a.ui.Printf("# the SQL Server: --instance %s\n", sql.Address())
 	if err := a.ui.Result(struct {
 		Env map[string]string `json:"env"`
-	}{env}); err != nil {
+		SQL sqlAccess         `json:"sql"`
+	}{env, sqlAccess{sql.Address(), sql.User, sql.Password}}); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// sqlAccess is how to reach the laboratory's SQL Server.
+type sqlAccess struct {
+	Address  string `json:"address"`
+	User     string `json:"user"`
+	Password string `json:"password"`
 }
 
 func sortedNames(env map[string]string) []string {

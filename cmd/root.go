@@ -96,6 +96,7 @@ func commands(a *app) []*cobra.Command {
 		newBackupCommand(a),
 		newRestoreCommand(a),
 		newVMCommand(a),
+		newSQLCommand(a),
 		newDemoCommand(a),
 		newLabCommand(a),
 		newConfigCommand(a),

@@ -9,12 +9,15 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"holdfast/cmd/practice"
+	"holdfast/sqlguest/direct"
 	"holdfast/vmware/lab"
 )
 
 // scriptLab is the vCenter of one script.
 type scriptLab struct {
 	*lab.Lab
+	sql     *practice.SQL
 	entered <-chan struct{}
 	release func()
 	before  map[string]int // requests when transfers were last slowed
@@ -23,6 +26,9 @@ type scriptLab struct {
 type labKey struct{}
 
 func (l *scriptLab) close() {
+	if l.sql != nil {
+		l.sql.Close() //nolint:errcheck // it goes as a whole
+	}
 	if l.Lab != nil {
 		l.Lab.Close()
 	}
@@ -40,6 +46,8 @@ func (l *scriptLab) close() {
 //	lab asked 'METHOD /PATH'            wait until there was such a transfer since lab slow
 //	lab full DATASTORE, clear           no room is left, and no trouble any more
 //	lab vms NAME…                       exactly these VMs exist
+//	lab sql                             run a SQL Server, and set the variables to use it and $SQL
+//	lab exec TEXT                       run T-SQL on it
 func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	l := ts.Value(labKey{}).(*scriptLab)
 	if len(args) == 0 || neg && args[0] != "same" {
@@ -56,6 +64,19 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "vm":
 		l.add(ts, args)
+	case "sql":
+		started, err := practice.StartSQL("")
+		ts.Check(err)
+		l.sql = started
+		ts.Setenv("SQL", started.Address())
+		ts.Setenv("HOLDFAST_SQL_USER", started.User)
+		ts.Setenv("HOLDFAST_SQL_PASSWORD", started.Password)
+	case "exec":
+		s, err := direct.Open(context.Background(), direct.Options{Address: l.sql.Address(), User: l.sql.User, Password: l.sql.Password})
+		ts.Check(err)
+		defer s.Close() //nolint:errcheck // a test's connection
+		_, err = s.Query(context.Background(), strings.Join(args, " "))
+		ts.Check(err)
 	case "write":
 		for _, r := range args[3:] {
 			start, data := rangeData(ts, args[2], r)

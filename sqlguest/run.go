@@ -122,8 +122,11 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]
 	var members []string
 	users := 0
 	for i, d := range all {
+		if len(r.Databases) > 0 && !named(r.Databases, d) {
+			continue
+		}
 		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], request: r.Request}
-		j.request.Excluded = named(r.Exclude, d) || len(r.Databases) > 0 && !named(r.Databases, d)
+		j.request.Excluded = named(r.Exclude, d)
 		if !j.request.Excluded {
 			members = append(members, max(d.Family, d.Name))
 			if !d.System() && d.SnapshotOf == 0 {

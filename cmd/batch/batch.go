@@ -54,7 +54,8 @@ type Run struct {
 	mu       sync.Mutex // guards the rest, and keeps one source's lines together
 	done     int
 	failed   []failedSource
-	lessThan []string // what is missing of those that are done
+	lessThan []string // sources that got less than was asked
+	missing  []string // sources left out by a rule, though they are protected
 }
 
 // failedSource is a source without a point.
@@ -65,14 +66,47 @@ type failedSource struct {
 
 // One backs up one source and shows what became of it.
 func (b *Run) One(ctx context.Context, src backup.Source, opts backup.Options) {
-	opts.Now, opts.Pick, opts.Progress = b.Now, pickPercent, b.Progress
-	res, err := backup.Run(ctx, b.Repository, expecting{src, b.Progress}, opts)
-	if res != nil {
-		b.show(res)
-	}
-	if err != nil {
+	if _, err := b.Point(ctx, src, opts); err != nil {
 		b.Fail(src.Name(), err)
 	}
+}
+
+// Point backs up one source and shows the point; what to make of an error is the
+// caller's. A point together with an error is there.
+func (b *Run) Point(ctx context.Context, src backup.Source, opts backup.Options) (*recovery.Point, error) {
+	opts.Now, opts.Pick, opts.Progress = b.Now, pickPercent, b.Progress
+	res, err := backup.Run(ctx, b.Repository, expecting{src, b.Progress}, opts)
+	if res == nil {
+		return nil, err
+	}
+	b.show(res)
+	return res.Point, err
+}
+
+// skipped is an item without a point.
+type skipped struct {
+	Source string `json:"source"`
+	Rule   string `json:"rule"`
+	Reason string `json:"reason"`
+}
+
+// Skip notes that a rule leaves a source without a point; missing says that the run
+// is not complete by it.
+func (b *Run) Skip(source, rule, reason string, missing bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.UI.Note("skipped %s: %s (rule %s)", source, reason, rule)
+	b.UI.Event("skipped", skipped{source, rule, reason})
+	if missing {
+		b.missing = append(b.missing, fmt.Sprintf("%s: %s", source, reason))
+	}
+}
+
+// Less notes that a source got less than was asked for; its point says what.
+func (b *Run) Less(source string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lessThan = append(b.lessThan, source)
 }
 
 // expecting is a source that tells how much of it will be read as soon as that is
@@ -170,6 +204,7 @@ func (b *Run) End() error {
 	if grave {
 		return b.All()
 	}
+	reasons = append(reasons, b.missing...)
 	for _, source := range b.lessThan {
 		reasons = append(reasons, source+": less than asked, see its warnings")
 	}

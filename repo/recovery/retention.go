@@ -3,7 +3,6 @@ package recovery
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -22,13 +21,31 @@ var ErrNeeded = errors.New("another recovery point needs it")
 // twice.
 const staleAfter = 7 * 24 * time.Hour
 
-// Policy says which points of a source are kept. The zero policy is refused.
+// Policy says which points of a source are kept; what one rule keeps stays,
+// whatever the others say. A rule of zero is not there, and the zero Policy is
+// refused. Log backups of databases follow Last, Daily, Within and PIT alone and,
+// but for PIT, hold nothing: they go once the backups that lead to them are gone.
 type Policy struct {
-	Last int // the newest so many
+	Last    int           // the newest so many that are no logs, and the logs since the oldest of them
+	Daily   int           // of day D all, to the end of day D+Daily
+	Weekly  int           // the latest of a week (Monday to Sunday), to the end of the Weekly-th week after it
+	Monthly int           // the latest of a month, likewise
+	Yearly  int           // the latest of a year, likewise
+	Within  time.Duration // all that are not older
+	PIT     time.Duration // all that it takes to reach every moment since then
+
+	Zone *time.Location // of days, weeks, months and years; nil is UTC
 }
 
 // IsEmpty reports whether the policy keeps nothing at all.
-func (p Policy) IsEmpty() bool { return p.Last <= 0 }
+func (p Policy) IsEmpty() bool {
+	return p.Within <= 0 && p.PIT <= 0 && p.Last <= 0 && !p.IsCalendar()
+}
+
+// IsCalendar reports whether the policy depends on where days begin.
+func (p Policy) IsCalendar() bool {
+	return p.Daily > 0 || p.Weekly > 0 || p.Monthly > 0 || p.Yearly > 0
+}
 
 // Judged is a point and what a policy says of it. Reasons may be shared with
 // others: they are not to be changed.
@@ -38,64 +55,29 @@ type Judged struct {
 	Reasons []string // why it is kept, or why not; never empty
 }
 
-// Judge applies the policy to those of points, ordered oldest first, that are
-// asked about (nil: all), source by source, and returns them in their order. It is
-// pure: what is kept is kept for a reason that it names. The newest point of a
-// source, pinned points, and whatever a point that stays is restored by, are kept
-// by any policy. Memory: some 50 bytes a point, and 50 for each that another needs.
+// Judge applies the policy, as of now, to those of points, ordered oldest first,
+// that are asked about (nil: all), source by source, and returns them in their
+// order. It is pure: what is kept is kept for a reason that it names. By any policy
+// are kept: the newest restorable point of a source, pinned points, and what a
+// point that stays is restored by, unless that point is a log that merely is not
+// old. Memory: some 70 bytes a point, and 50 for each that only another needs.
 // Errors: ErrEmptyPolicy.
-func (p Policy) Judge(points []Brief, asked func(*Brief) bool) ([]Judged, error) {
+func (p Policy) Judge(points []Brief, now time.Time, asked func(*Brief) bool) ([]Judged, error) {
 	if p.IsEmpty() {
 		return nil, ErrEmptyPolicy
 	}
-	newer := map[sourceKey]int{} // how many newer points the source has
+	v := newVerdict(points)
+	p.rule(v, now, asked)
+	v.hold()
+	v.reachLogs()
 	say := p.newSaying()
-	out := make([]Judged, len(points))
-	for i := len(points) - 1; i >= 0; i-- {
-		point := &points[i]
-		if asked != nil && !asked(point) {
-			out[i] = Judged{Point: point, Keep: true} // of no concern, but it may stand on one that is
-			continue
-		}
-		source := keyOf(point)
-		why := say.why(newer[source] == 0, newer[source] < p.Last, point.Pinned)
-		newer[source]++
-		out[i] = Judged{Point: point, Keep: len(why) > 0, Reasons: why}
-	}
-	keepChains(points, out)
-	for i := range out {
-		if !out[i].Keep {
-			out[i].Reasons = say.old
+	out := make([]Judged, 0, len(points))
+	for i := range points {
+		if v.rules[i]&foreign == 0 {
+			out = append(out, say.judged(v, i))
 		}
 	}
-	return slices.DeleteFunc(out, func(j Judged) bool { return asked != nil && !asked(j.Point) }), nil
-}
-
-// saying holds the reasons that many points have in common. None has room
-// behind it: whoever appends to one makes his own.
-type saying struct {
-	kept map[[3]bool][]string
-	last string
-	old  []string
-}
-
-func (p Policy) newSaying() *saying {
-	return &saying{kept: map[[3]bool][]string{}, last: fmt.Sprintf("keep-last %d", p.Last), old: []string{fmt.Sprintf("older than the last %d", p.Last)}}
-}
-
-func (s *saying) why(newest, amongLast, pinned bool) []string {
-	which := [3]bool{newest, amongLast, pinned}
-	why, ok := s.kept[which]
-	if !ok {
-		for i, word := range []string{"last", s.last, "pinned"} {
-			if which[i] {
-				why = append(why, word)
-			}
-		}
-		why = slices.Clip(why)
-		s.kept[which] = why
-	}
-	return why
+	return out, nil
 }
 
 // Base is the id of the point without which p cannot be restored: what a
@@ -109,31 +91,6 @@ func (p *Point) Base() string {
 }
 
 func (k Kind) standsOnParent() bool { return k == SQLDiff || k == SQLLog }
-
-// keepChains keeps what kept points stand on, all the way down.
-func keepChains(points []Brief, judged []Judged) {
-	ids := newByID(points)
-	for i := range judged {
-		if !judged[i].Keep {
-			continue
-		}
-		for above := i; ; {
-			base, there := ids.base(above)
-			if !there {
-				break
-			}
-			known := judged[base].Keep
-			judged[base].Keep = true
-			if why := "needed by " + points[above].ID(); base != above && !slices.Contains(judged[base].Reasons, why) {
-				judged[base].Reasons = append(judged[base].Reasons, why)
-			}
-			if known {
-				break // its own chain is, or will be, followed for itself
-			}
-			above = base
-		}
-	}
-}
 
 // NeededBy returns ErrNeeded if one of points that is not itself to go stands on
 // one that is.

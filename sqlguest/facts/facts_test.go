@@ -204,7 +204,7 @@ func TestFindDevice(t *testing.T) {
 	at := askedInstance(t)
 	ctx := context.Background()
 	found := msdbRow()
-	row, err := FindDevice(ctx, &script{t: t, answers: map[string]any{"physical_device_name=@device": found}}, at, "{D}")
+	row, err := FindDevice(ctx, &script{t: t, answers: map[string]any{"physical_device_name LIKE": found}}, at, "{D}")
 	if err != nil {
 		t.Fatal(err)
 	}

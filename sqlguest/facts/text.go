@@ -54,8 +54,9 @@ FROM msdb.dbo.backupset s CROSS APPLY (SELECT TOP 1 device_type, physical_device
 	historyWhere = `WHERE s.family_guid=CONVERT(uniqueidentifier,@family) AND s.last_lsn>=CONVERT(numeric(25,0),@from)
 ORDER BY s.backup_set_id`
 
+	// A virtual device has the name itself, a staging file carries it in its own.
 	deviceWhere = `WHERE EXISTS (SELECT 1 FROM msdb.dbo.backupmediafamily f WHERE f.media_set_id=s.media_set_id
- AND f.physical_device_name=@device) ORDER BY s.backup_set_id`
+ AND f.physical_device_name LIKE '%'+@device+'%') ORDER BY s.backup_set_id`
 
 	restoresText = `SET NOCOUNT ON; SELECT restore_date, destination_database_name, restore_type, [replace], recovery, stop_at, user_name
 FROM msdb.dbo.restorehistory WHERE destination_database_name=@db AND restore_date>=CONVERT(datetime,@since,126)

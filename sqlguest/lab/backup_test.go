@@ -199,6 +199,25 @@ func TestDiskBackupDropAndRestore(t *testing.T) {
 	fails(t, other, `RESTORE DATABASE copy FROM DISK='C:\Backup\a.bak' WITH REPLACE, MOVE 'it''s, ünï' TO 'C:\Data\copy.mdf', MOVE 'it''s, ünï_log' TO 'C:\Log\copy.ldf'`, 3101, 3013)
 }
 
+func TestDetachAttachAndChangedPages(t *testing.T) {
+	c := one(t, start(t, Options{Sample: true}))
+	usage := "SELECT CASE WHEN SUM(modified_extent_page_count)=SUM(total_page_count) THEN 'all' WHEN SUM(modified_extent_page_count)<SUM(total_page_count) THEN 'some' END FROM sales.sys.dm_db_file_space_usage"
+	if got := tableOf(t, c, usage); got != "all" {
+		t.Error(got)
+	}
+	run(t, c, "ALTER DATABASE sales ADD FILE (NAME=big, FILENAME='C:\\Data\\big.ndf', SIZE=4MB)", "BACKUP DATABASE sales TO DISK='full'")
+	if got := tableOf(t, c, usage); got != "some" {
+		t.Error(got)
+	}
+	run(t, c, "EXEC sp_detach_db 'sales'")
+	fails(t, c, "USE sales", 911)
+	fails(t, c, "CREATE DATABASE sales ON (FILENAME='C:\\Data\\nothing.mdf') FOR ATTACH", 5120)
+	run(t, c, "CREATE DATABASE shop ON (FILENAME='C:\\Data\\sales.mdf') FOR ATTACH")
+	if got := tableOf(t, c, "SELECT COUNT(*) FROM shop.dbo.customers"); got != "3" {
+		t.Error(got)
+	}
+}
+
 func TestStopAtMark(t *testing.T) {
 	c := one(t, start(t, Options{Sample: true}))
 	run(t, c, "BACKUP DATABASE sales TO DISK='full'", "BEGIN TRAN m1 WITH MARK; INSERT sales.dbo.customers VALUES (10,'marked',NULL); COMMIT",
@@ -303,6 +322,9 @@ func TestDatabaseOptionsAndStates(t *testing.T) {
 		t.Error("a second session entered a single-user database")
 	}
 	fails(t, one(t, l), "USE stock", 924)
+	fails(t, b, "BACKUP DATABASE stock TO DISK='NUL'", 596)
+	fails(t, one(t, l), "BACKUP DATABASE stock TO DISK='NUL'", 924, 3013)
+	run(t, a, "BACKUP DATABASE stock TO DISK='NUL'")
 	run(t, a, "USE master", "ALTER DATABASE stock SET MULTI_USER", "ALTER DATABASE stock SET OFFLINE")
 	fails(t, a, "USE stock", 942)
 	fails(t, a, "BACKUP DATABASE stock TO DISK='x'", 942, 3013)
@@ -317,6 +339,17 @@ func TestDatabaseOptionsAndStates(t *testing.T) {
 	if got := state("new name"); got != "" {
 		t.Error(got)
 	}
+}
+
+func TestKilledSessionsTransactionRollsBack(t *testing.T) {
+	l := start(t, Options{Sample: true})
+	a, b := one(t, l), one(t, l)
+	run(t, b, "USE sales", "BEGIN TRAN; DELETE FROM customers")
+	run(t, a, "ALTER DATABASE sales SET SINGLE_USER WITH ROLLBACK IMMEDIATE", "ALTER DATABASE sales SET MULTI_USER")
+	if got := tableOf(t, a, "SELECT COUNT(*) FROM sales.dbo.customers"); got != "3" {
+		t.Error(got)
+	}
+	fails(t, b, "COMMIT", 596)
 }
 
 func TestApplicationLockEndsWithItsSession(t *testing.T) {
@@ -347,6 +380,30 @@ func TestApplicationLockEndsWithItsSession(t *testing.T) {
 	// 1 says that it was granted after waiting, 0 that the other was gone already.
 	if got := <-waiting; got != "1<nil>" && got != "0<nil>" {
 		t.Errorf("after the first session's end: %s", got)
+	}
+}
+
+func TestProcedureCalledByNameGivesItsStatus(t *testing.T) {
+	c := one(t, start(t, Options{}))
+	call := func(args ...any) mssql.ReturnStatus {
+		var status mssql.ReturnStatus
+		if _, err := c.ExecContext(t.Context(), "sp_getapplock", append(args, &status)...); err != nil {
+			t.Fatal(all(err))
+		}
+		return status
+	}
+	args := []any{sql.Named("Resource", "x"), sql.Named("LockMode", "Exclusive"), sql.Named("LockOwner", "Session"), sql.Named("LockTimeout", 0)}
+	if got := call(args...); got != 0 {
+		t.Errorf("status %d", got)
+	}
+	var r int64
+	if _, err := c.ExecContext(t.Context(), "SET @out = @in * 2", sql.Named("in", 21), sql.Named("out", sql.Out{Dest: &r})); err != nil || r != 42 {
+		t.Errorf("output %d, %v", r, err)
+	}
+	_, err := c.ExecContext(t.Context(), "sp_nothing")
+	var e mssql.Error
+	if !errors.As(err, &e) || e.Number != 2812 {
+		t.Error(err)
 	}
 }
 

@@ -386,7 +386,7 @@ func (r *Running) history() error {
 	set.LastValidRestoreTime = r.Header.FinishDate
 	s.msdb.Add(set, msdb.MediaSet{UUID: media, FamilyCount: len(r.devices), Software: "Microsoft SQL Server"}, families,
 		fileRows(&r.Header, r.pages))
-	return s.save()
+	return s.changed()
 }
 
 // setRow is a header as backupset has it.

@@ -424,7 +424,7 @@ func (r *restoring) finish() error {
 	}
 	r.s.adopt(r.h, r.devices)
 	r.s.msdb.AddRestore(row)
-	return r.s.save()
+	return r.s.changed()
 }
 
 // adopt writes the rows of a backup set that this server's msdb does not know, as a

@@ -479,3 +479,102 @@ func TestRestartInTheMiddleOfARestoreKeepsThePoint(t *testing.T) {
 	}
 	ids(t, again, "sales", 1)
 }
+
+func TestModelAndFileNamesTravelInTheLog(t *testing.T) {
+	b := newBench(t, 1, storage.Full)
+	full := b.full()
+	ctx := context.Background()
+	if _, err := b.database().SetModel(ctx, storage.BulkLogged); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.database().RenameFile(ctx, "sales", "sold"); err != nil {
+		t.Fatal(err)
+	}
+	log := b.log()
+	other, _ := newServer(t, 2)
+	b.must(other, full, RestoreOptions{End: NoRecovery})
+	db, _ := other.Database("sales")
+	if i := db.Info(); i.Model != storage.Full || i.Files[0].Logical != "sales" {
+		t.Errorf("after the full: %s, %s", i.Model, i.Files[0].Logical)
+	}
+	b.must(other, log, RestoreOptions{})
+	if i := db.Info(); i.Model != storage.BulkLogged || i.Files[0].Logical != "sold" {
+		t.Errorf("after the log: %s, %s", i.Model, i.Files[0].Logical)
+	}
+	m := other.MSDB()
+	if len(m.Sets) != 2 || m.Sets[1].UUID != log.h.BackupSetGUID || m.Restores[1].BackupSetID != m.Sets[1].ID {
+		t.Errorf("msdb of the other server: %+v", m.Restores)
+	}
+}
+
+func TestModelChangedWhileALogBackupWaits(t *testing.T) {
+	b := newBench(t, 1, storage.Full)
+	b.full()
+	b.insert(1, "x")
+	devices, _ := sinks(1)
+	run, err := b.s.BeginBackup(context.Background(), BackupOptions{Database: "sales", Kind: Log}, devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.database().SetModel(context.Background(), storage.Simple); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if at := b.database().Info().LastLogBackup; !at.IsZero() {
+		t.Errorf("in SIMPLE the next log backup would begin at %s", at)
+	}
+}
+
+func TestPagesOfADroppedTableAreUsedAgain(t *testing.T) {
+	b := newBench(t, 1, storage.Full)
+	b.do(func(tx *storage.Tx) error {
+		if _, err := tx.CreateTable("old", nil, ""); err != nil {
+			return err
+		}
+		for i := range 300 {
+			if _, err := tx.Insert("old", []any{int64(i), "rows of a table that is about to go, and which must not shine through", int64(i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	full := b.full()
+	b.do(func(tx *storage.Tx) error { return tx.DropTable("old") })
+	b.do(func(tx *storage.Tx) error {
+		if _, err := tx.CreateTable("new", nil, ""); err != nil {
+			return err
+		}
+		_, err := tx.Insert("new", []any{"one"})
+		return err
+	})
+	log := b.log()
+	other, _ := newServer(t, 2)
+	b.must(other, full, RestoreOptions{End: NoRecovery})
+	b.must(other, log, RestoreOptions{})
+	db, err := other.Database("sales")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := db.Scan(context.Background(), "new")
+	if err != nil || len(list) != 1 || list[0].Values[0] != "one" {
+		t.Errorf("rows %v, %v", list, err)
+	}
+	if problems, err := db.Check(); err != nil || len(problems) > 0 {
+		t.Errorf("check: %v %v", problems, err)
+	}
+}
+
+func TestR9ChainOwesNothingFromBeforeItBegan(t *testing.T) {
+	b := newBench(t, 1, storage.Simple)
+	b.do(func(tx *storage.Tx) error { return tx.BulkInsert("t", [][]any{{int64(1), "bulk"}}) })
+	if _, err := b.database().SetModel(context.Background(), storage.Full); err != nil {
+		t.Fatal(err)
+	}
+	b.full()
+	b.insert(2, "x")
+	if b.log().h.HasBulkLoggedData {
+		t.Error("the log holds bulk changes from before the full")
+	}
+}

@@ -165,7 +165,16 @@ func (s *Server) draw() uint64 {
 // Options gives the options with their defaults filled in.
 func (s *Server) Options() Options { return s.o }
 
-// save writes the catalog; it is called with mu held, after every change.
+// changed writes the catalog after a change, so that a server on a disk starts again
+// after whatever ended it. In memory Close and Clone are early enough.
+func (s *Server) changed() error {
+	if _, memory := s.o.FS.(*filesystem.Memory); memory {
+		return nil
+	}
+	return s.save()
+}
+
+// save writes the catalog; it is called with mu held.
 func (s *Server) save() error {
 	c := catalog{MSDB: s.msdb, NextID: s.nextID, Draws: s.draw()}
 	for _, db := range s.databases {
@@ -267,7 +276,7 @@ func (s *Server) put(name string, db *storage.Database) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.databases[fold(name)] = db
-	return s.save()
+	return s.changed()
 }
 
 // Database finds a database; 911 if there is none.
@@ -318,7 +327,7 @@ func (s *Server) take(name string, inUse int32) (*storage.Database, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.databases, fold(name))
-	return db, s.save()
+	return db, s.changed()
 }
 
 // Drop deletes a database and its files: 911, 3702 while it is in use.
@@ -379,7 +388,7 @@ func (s *Server) Rename(from, to string) error {
 	delete(s.databases, fold(from))
 	s.databases[fold(to)] = db
 	s.msdb.Rename(from, to)
-	return s.save()
+	return s.changed()
 }
 
 // MSDB is a copy of msdb's rows; all empty while msdb is lost.
@@ -412,6 +421,7 @@ func (s *Server) marked(db *storage.Database, m storage.Mark) {
 	if !s.noMSDB {
 		s.msdb.Marks = append(s.msdb.Marks, msdb.LogMark{DatabaseName: name, Name: m.Name, Description: m.Description,
 			UserName: m.User, LSN: m.LSN, Time: m.Time})
+		_ = s.changed() // the mark itself is in the log; the next change writes its row, too
 	}
 }
 

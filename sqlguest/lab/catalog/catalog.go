@@ -6,7 +6,6 @@ package catalog
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -165,13 +164,4 @@ func (i *Instance) emptyView(name string) plan.Relation {
 		return nil
 	}
 	return fixed(spec, func() [][]any { return nil })
-}
-
-// Names of all databases, as sys.databases orders them.
-func (i *Instance) Names() []string {
-	var out []string
-	for _, info := range i.infos() {
-		out = append(out, info.Name)
-	}
-	return slices.Clip(out)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/lab/storage"
+	"holdfast/sqlguest/lab/storage/page"
 	"holdfast/sqlguest/lab/tsql/plan"
 	"holdfast/sqlguest/lab/value"
 )
@@ -183,6 +184,10 @@ func (i *Instance) databaseView(name string) plan.Relation {
 		return fixed("name sysname, schema_id int, principal_id int", func() [][]any { return [][]any{{"dbo", int64(1), int64(1)}} })
 	case "columns":
 		return fixed("object_id int, name sysname, column_id int, system_type_name nvarchar, max_length smallint, precision tinyint, scale tinyint, is_nullable bit, is_identity bit", i.tableColumns)
+	case "dm_db_file_space_usage":
+		return &plan.View{Header: Columns("database_id int, file_id int, filegroup_id int, total_page_count bigint, modified_extent_page_count bigint"), Values: func(context.Context, []any) ([][]any, error) {
+			return i.spaceUsage()
+		}}
 	case "filegroups", "data_spaces":
 		return fixed("name sysname, data_space_id int, type char, type_desc nvarchar, is_default bit, is_read_only bit", func() [][]any {
 			return [][]any{{"PRIMARY", int64(1), "FG", "ROWS_FILEGROUP", true, false}}
@@ -222,4 +227,38 @@ func (i *Instance) tableColumns() (rows [][]any) {
 		}
 	}
 	return rows
+}
+
+// spaceUsage counts what a differential would hold, by asking the map of changed extents as
+// one does. Where there is no differential base, all pages count as changed.
+func (i *Instance) spaceUsage() (rows [][]any, err error) {
+	db, err := i.Server.Database(i.Database)
+	if err != nil {
+		return nil, err
+	}
+	info := db.Info()
+	changed := map[uint16]int64{}
+	based := false
+	if diff, err := db.BeginData(true, true); err == nil {
+		defer diff.Abort()
+		based = true
+		buf := make([]byte, page.ExtentBytes)
+		for {
+			file, _, err := diff.Next(buf)
+			if err != nil {
+				break
+			}
+			changed[file] += page.ExtentPages
+		}
+	}
+	for _, f := range info.Files {
+		if f.Type == storage.Log || !f.DropLSN.IsZero() {
+			continue
+		}
+		if !based {
+			changed[f.ID] = int64(f.Pages)
+		}
+		rows = append(rows, []any{number(info.ID), number(f.ID), int64(1), number(f.Pages), changed[f.ID]})
+	}
+	return rows, nil
 }

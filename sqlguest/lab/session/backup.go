@@ -9,6 +9,7 @@ import (
 	"holdfast/sqlguest/lab/backups"
 	"holdfast/sqlguest/lab/bridge"
 	"holdfast/sqlguest/lab/media"
+	"holdfast/sqlguest/lab/storage"
 	"holdfast/sqlguest/lab/tsql/ast"
 	"holdfast/sqlguest/lab/tsql/eval"
 	"holdfast/sqlguest/lab/value"
@@ -32,35 +33,10 @@ var ignored = map[string]bool{
 	"NO_CHECKSUM": true, "RESTART": true, "LOADHISTORY": true, "METADATA_ONLY": true,
 }
 
-// reader evaluates options; the first error sticks.
-type reader struct {
-	ctx context.Context
-	b   *eval.Batch
-	err error
-}
-
-func (r *reader) text(x ast.Expr) string {
-	if r.err != nil || x == nil {
-		return ""
-	}
-	s, err := r.b.Text(r.ctx, x)
-	r.err = err
-	return s
-}
-
-func (r *reader) int(x ast.Expr) int {
-	if r.err != nil || x == nil {
-		return 0
-	}
-	n, err := r.b.Int(r.ctx, x)
-	r.err = err
-	return int(n)
-}
-
 // backupOptions reads WITH of a BACKUP. overwrite tells of INIT and FORMAT.
 func (s *session) backupOptions(ctx context.Context, b *eval.Batch, t *ast.Backup) (o backups.BackupOptions, overwrite bool, err error) {
-	r := &reader{ctx: ctx, b: b}
-	o = backups.BackupOptions{Database: r.text(t.Database), User: s.login.Name, Notify: s.notify}
+	r := eval.NewReader(ctx, b)
+	o = backups.BackupOptions{Database: r.Text(t.Database), User: s.login.Name, Notify: s.notify}
 	if t.Log {
 		o.Kind = backups.Log
 	}
@@ -84,18 +60,18 @@ func (s *session) backupOptions(ctx context.Context, b *eval.Batch, t *ast.Backu
 		case "INIT", "FORMAT":
 			overwrite = true
 		case "STATS":
-			o.Percent = r.int(opt.Value)
+			o.Percent = r.Int(opt.Value)
 		case "NAME":
-			o.Name = r.text(opt.Value)
+			o.Name = r.Text(opt.Value)
 		case "DESCRIPTION":
-			o.Description = r.text(opt.Value)
+			o.Description = r.Text(opt.Value)
 		default:
 			if !ignored[opt.Name] {
 				return o, false, value.Severe(155, 15, "'%s' is not a recognized BACKUP option.", opt.Name)
 			}
 		}
 	}
-	return o, overwrite, r.err
+	return o, overwrite, r.Err
 }
 
 // notify tells of progress while a statement runs.
@@ -127,6 +103,9 @@ func (s *session) backup(ctx context.Context, b *eval.Batch, t *ast.Backup) erro
 	}
 	if !s.login.Sysadmin {
 		return then(value.Severe(262, 14, "%s permission denied in database '%s'.", statement, o.Database), statement)
+	}
+	if db, err := s.of.opt.Server().Database(o.Database); err == nil && db.Info().Access == storage.SingleUser && s.of.others(s, o.Database) > 0 {
+		return then(value.Severe(924, 14, "Database '%s' is already open and can only have one user at a time.", o.Database), statement)
 	}
 	if len(t.Parts) > 0 {
 		return then(unsupported("BACKUP … FILE"), statement)
@@ -207,14 +186,14 @@ func (s *session) media(ctx context.Context, b *eval.Batch, list []ast.Device, o
 	switch list[0].Kind {
 	case "VIRTUAL_DEVICE":
 		_, instance, _ := strings.Cut(s.of.opt.Server().Options().Name, `\`)
-		r := &reader{ctx: ctx, b: b}
+		r := eval.NewReader(ctx, b)
 		request := bridge.Request{Instance: instance, Names: names, Write: write}
 		for option, to := range map[string]*int{"BLOCKSIZE": &request.BlockBytes, "MAXTRANSFERSIZE": &request.TransferBytes} {
 			if o := ast.Find(options, option); o != nil {
-				*to = r.int(o.Value)
+				*to = r.Int(o.Value)
 			}
 		}
-		return media.Virtual(ctx, s.of.opt.Media(), request), r.err
+		return media.Virtual(ctx, s.of.opt.Media(), request), r.Err
 	case "DISK":
 		return media.Disk(ctx, s.of.opt.Media(), names, write)
 	}

@@ -16,6 +16,9 @@ func (s *session) createDatabase(ctx context.Context, b *eval.Batch, c *ast.Crea
 	if !s.login.Sysadmin {
 		return value.Severe(262, 14, "CREATE DATABASE permission denied in database 'master'.")
 	}
+	if c.Attach {
+		return s.attach(ctx, b, c)
+	}
 	o := backups.CreateOptions{Name: c.Name, Owner: s.login.Name}
 	for _, spec := range c.Files {
 		f, _, err := s.file(ctx, b, spec)
@@ -30,6 +33,27 @@ func (s *session) createDatabase(ctx context.Context, b *eval.Batch, c *ast.Crea
 	}
 	_, err := s.of.opt.Server().Create(o)
 	return failure(err)
+}
+
+// attach is CREATE DATABASE … FOR ATTACH: the first file is the primary one, which knows
+// where the others are.
+func (s *session) attach(ctx context.Context, b *eval.Batch, c *ast.CreateDatabase) error {
+	var primary string
+	if len(c.Files) > 0 {
+		if o := ast.Find(c.Files[0].Options, "FILENAME"); o != nil {
+			var err error
+			if primary, err = b.Text(ctx, o.Value); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := s.of.opt.Server().Attach(c.Name, primary, nil); err != nil {
+		if e := failure(err); e != err {
+			return e
+		}
+		return value.Errorf(5120, "Unable to open the physical file \"%s\". Operating system error 2: \"2(The system cannot find the file specified.)\".", primary)
+	}
+	return nil
 }
 
 func (s *session) dropDatabase(d *ast.DropDatabase) error {

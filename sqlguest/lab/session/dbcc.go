@@ -40,7 +40,7 @@ func (s *session) dbcc(ctx context.Context, b *eval.Batch, d *ast.DBCC) error {
 	return nil
 }
 
-// checkDB reads every table of a database.
+// checkDB checks a database's pages.
 func (s *session) checkDB(args []any) error {
 	name := s.Database()
 	if len(args) > 0 {
@@ -50,16 +50,19 @@ func (s *session) checkDB(args []any) error {
 	if err != nil {
 		return failure(err)
 	}
-	tables, err := db.Tables()
+	problems, err := db.Check()
 	if err != nil {
 		return failure(err)
 	}
-	for _, t := range tables {
-		if _, err := db.ScanUncommitted(t.Name); err != nil {
-			return failure(err)
-		}
+	out := &value.Error{}
+	for _, p := range problems {
+		out.All = append(out.All, value.Errorf(8939, "Table error: %v", p).All...)
 	}
-	return nil
+	if len(problems) == 0 {
+		return nil
+	}
+	out.All = append(out.All, value.Severe(8990, 16, "CHECKDB found 0 allocation errors and %d consistency errors in database '%s'.", len(problems), name).All...)
+	return out
 }
 
 // shrinkFile is DBCC SHRINKFILE (file, megabytes | EMPTYFILE).

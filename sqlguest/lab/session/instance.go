@@ -19,7 +19,6 @@ import (
 	"holdfast/sqlguest/lab/tds"
 	"holdfast/sqlguest/lab/tsql/eval"
 	"holdfast/sqlguest/lab/tsql/plan"
-	"holdfast/sqlguest/lab/value"
 )
 
 // Login is a login with a password.
@@ -96,39 +95,14 @@ func (l *Instance) others(s *session, database string) int {
 // error is returned.
 func (l *Instance) Run(ctx context.Context, text string) error {
 	s := &session{of: l, login: Login{Name: "sa", Sysadmin: true}, database: "master", since: l.opt.Now()}
-	c := &collect{}
+	c := &eval.Quiet{}
 	err := eval.NewBatch(s, c, &plan.State{}).Run(ctx, text)
 	s.rollback()
-	if c.err != nil {
-		err = c.err
+	if c.Err != nil {
+		err = c.Err
 	}
 	if err != nil {
 		return fmt.Errorf("run batch: %w", err)
 	}
 	return nil
-}
-
-// collect keeps the first error of a batch that nobody is connected to.
-type collect struct{ err error }
-
-// Columns says nothing to anybody.
-func (*collect) Columns([]value.Column) {}
-
-// Row is not looked at.
-func (*collect) Row([]any) {}
-
-// Count is not looked at.
-func (*collect) Count(int64) {}
-
-// Done is not looked at.
-func (*collect) Done() {}
-
-// Message is not looked at.
-func (*collect) Message(value.Message) {}
-
-// Failed keeps the first error.
-func (c *collect) Failed(err error) {
-	if c.err == nil {
-		c.err = err
-	}
 }

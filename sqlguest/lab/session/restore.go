@@ -16,8 +16,8 @@ import (
 
 // restoreOptions reads WITH of a RESTORE.
 func (s *session) restoreOptions(ctx context.Context, b *eval.Batch, t *ast.Restore) (backups.RestoreOptions, error) {
-	r := &reader{ctx: ctx, b: b}
-	o := backups.RestoreOptions{Database: r.text(t.Database), Log: t.What == "LOG", User: s.login.Name, Notify: s.notify, Move: map[string]string{}}
+	r := eval.NewReader(ctx, b)
+	o := backups.RestoreOptions{Database: r.Text(t.Database), Log: t.What == "LOG", User: s.login.Name, Notify: s.notify, Move: map[string]string{}}
 	for _, opt := range t.Options {
 		switch opt.Name {
 		case "RECOVERY":
@@ -25,19 +25,19 @@ func (s *session) restoreOptions(ctx context.Context, b *eval.Batch, t *ast.Rest
 		case "NORECOVERY":
 			o.End = backups.NoRecovery
 		case "STANDBY":
-			o.End, o.UndoFile = backups.Standby, r.text(opt.Value)
+			o.End, o.UndoFile = backups.Standby, r.Text(opt.Value)
 		case "REPLACE":
 			o.Replace = true
 		case "MOVE":
-			o.Move[r.text(opt.Value)] = r.text(opt.To)
+			o.Move[r.Text(opt.Value)] = r.Text(opt.To)
 		case "FILE":
-			o.File = r.int(opt.Value)
+			o.File = r.Int(opt.Value)
 		case "STOPAT":
-			o.Stop.At = s.stopTime(ctx, r, opt.Value)
+			o.Stop.At = s.stopTime(ctx, b, r, opt.Value)
 		case "STOPATMARK", "STOPBEFOREMARK":
-			o.Stop.Mark, o.Stop.Before = r.text(opt.Value), opt.Name == "STOPBEFOREMARK"
+			o.Stop.Mark, o.Stop.Before = r.Text(opt.Value), opt.Name == "STOPBEFOREMARK"
 			if opt.To != nil {
-				o.Stop.After = s.stopTime(ctx, r, opt.To)
+				o.Stop.After = s.stopTime(ctx, b, r, opt.To)
 			}
 		case "CHECKSUM":
 			o.Checksum = true
@@ -50,19 +50,19 @@ func (s *session) restoreOptions(ctx context.Context, b *eval.Batch, t *ast.Rest
 			}
 		}
 	}
-	return o, r.err
+	return o, r.Err
 }
 
 // stopTime reads the time of a stop clause as datetime2.
-func (s *session) stopTime(ctx context.Context, r *reader, x ast.Expr) time.Time {
-	if r.err != nil {
+func (s *session) stopTime(ctx context.Context, b *eval.Batch, r *eval.Reader, x ast.Expr) time.Time {
+	if r.Err != nil {
 		return time.Time{}
 	}
-	v, from, err := r.b.Evaluate(ctx, x)
+	v, from, err := b.Evaluate(ctx, x)
 	if err == nil {
 		v, err = value.Convert(v, from, value.Type{Kind: value.DateTime2, Scale: 7}, 0)
 	}
-	r.err = err
+	r.Err = err
 	t, _ := v.(time.Time)
 	return t
 }

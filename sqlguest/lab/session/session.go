@@ -79,7 +79,9 @@ func (s *session) Database() string {
 
 // Close rolls back and lets go of everything.
 func (s *session) Close() {
+	s.mu.Lock()
 	s.rollback()
+	s.mu.Unlock()
 	s.of.locks.ReleaseAll(s.id)
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
@@ -88,7 +90,9 @@ func (s *session) Close() {
 
 // Reset is what a pool asks for before somebody else gets the connection.
 func (s *session) Reset(_ context.Context, w *tds.Writer) {
+	s.mu.Lock()
 	s.rollback()
+	s.mu.Unlock()
 	s.of.locks.ReleaseAll(s.id)
 	s.xactAbort, s.uncommitted, s.state = false, false, plan.State{}
 	database := "master"
@@ -127,15 +131,20 @@ func (s *session) does(command string) func() {
 	}
 }
 
-// kill ends the session: its connection is of no use any more.
+// kill ends the session: what runs is stopped and hears 596, with which its connection
+// ends and Close rolls back. Between requests the session's own goroutine touches nothing,
+// so the killer rolls back for it at once; the next request hears 596.
 func (s *session) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.killed = true
+	s.database = "master"
+	s.of.locks.ReleaseAll(s.id)
 	if s.cancel != nil {
 		s.cancel()
+		return
 	}
-	s.database = "master"
+	s.rollback()
 }
 
 func (s *session) dead() error {
@@ -149,22 +158,22 @@ func (s *session) dead() error {
 
 // Batch runs a batch; the evaluator has sent the errors when it returns.
 func (s *session) Batch(ctx context.Context, text string, w *tds.Writer) error {
+	ctx, end := s.begin(ctx, w)
+	defer end()
 	if err := s.dead(); err != nil {
 		return err
 	}
-	ctx, end := s.begin(ctx, w)
-	defer end()
 	_ = eval.NewBatch(s, w, &s.state).Run(ctx, text)
 	return s.dead()
 }
 
 // Call runs a procedure that a client calls by name.
 func (s *session) Call(ctx context.Context, c *tds.Call, w *tds.Writer) (int32, error) {
+	ctx, end := s.begin(ctx, w)
+	defer end()
 	if err := s.dead(); err != nil {
 		return 0, err
 	}
-	ctx, end := s.begin(ctx, w)
-	defer end()
 	args := make([]eval.Argument, len(c.Params))
 	for i := range c.Params {
 		p := &c.Params[i]

@@ -123,6 +123,9 @@ func (s *session) rollback() {
 func (s *session) Transaction(ctx context.Context, r tds.TransactionRequest, w *tds.Writer) error {
 	_, end := s.begin(ctx, w)
 	defer end()
+	if err := s.dead(); err != nil {
+		return err
+	}
 	switch r.Kind {
 	case tds.TransactionBegin:
 		s.start(r.Name, false, "")

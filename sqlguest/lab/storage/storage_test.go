@@ -90,7 +90,7 @@ func TestEveryValueComesBackFromItsPage(t *testing.T) {
 // TestCrashKeepsCommittedAndUndoesTheRest runs random transactions against a map,
 // takes crash copies of the files in the middle of them and opens the copies.
 func TestCrashKeepsCommittedAndUndoesTheRest(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		env, fs := machine(seed)
 		db := create(t, env, Model(1+r.IntN(3)))

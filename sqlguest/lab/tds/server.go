@@ -127,6 +127,9 @@ func (s *Server) CloseConnections() {
 	}
 }
 
+// errFatal: the client was told an error that ends the connection.
+var errFatal = errors.New("connection ended by an error of severity 20 or more")
+
 // conn is one connection.
 type conn struct {
 	server  *Server
@@ -264,7 +267,10 @@ func (c *conn) request(ctx context.Context, m *message, requests <-chan *message
 				w.held = nil
 				w.done(tokenDone, doneAttention, 0)
 			}
-			return w.finish()
+			if err := w.finish(); err != nil || !w.fatal {
+				return err
+			}
+			return errFatal
 		case other := <-requests:
 			if other.kind != packetAttention {
 				cancel()

@@ -27,8 +27,9 @@ import (
 // echo is a handler that answers by the text of a batch: just enough to see every
 // token on the wire.
 type echo struct {
-	resets, begun, committed, rolledBack, stopped, closed atomic.Int32
-	waiting                                               chan struct{} // "run wait" has begun
+	resets, begun, committed, rolledBack, stopped atomic.Int32
+	waiting                                       chan struct{} // "run wait" has begun
+	ended                                         chan struct{} // a session was closed
 }
 
 func (e *echo) Login(_ context.Context, l *Login, _ net.Addr) (Session, error) {
@@ -42,7 +43,12 @@ type echoSession struct{ e *echo }
 
 func (s *echoSession) ID() uint16       { return 51 }
 func (s *echoSession) Database() string { return "master" }
-func (s *echoSession) Close()           { s.e.closed.Add(1) }
+func (s *echoSession) Close() {
+	select {
+	case s.e.ended <- struct{}{}:
+	default:
+	}
+}
 
 func (s *echoSession) Reset(context.Context, *Writer) { s.e.resets.Add(1) }
 
@@ -167,7 +173,7 @@ func serve(t *testing.T, e Encryption) (*echo, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &echo{waiting: make(chan struct{}, 1)}
+	h := &echo{waiting: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
 	s := NewServer(Options{Handler: h, Encryption: e, Certificate: certificate(t), Version: [4]byte{16, 0, 3, 232}})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(t.Context(), l) }()
@@ -389,5 +395,45 @@ func TestProcedureGivesStatusAndOutput(t *testing.T) {
 	_, err := open(t, dsn(address, "pässword", "false")).ExecContext(t.Context(), "sp_something", sql.Named("x", sql.Out{Dest: &out}), &status)
 	if err != nil || out != 42 || status != 5 {
 		t.Fatalf("output %d, status %d, %v", out, status, err)
+	}
+}
+
+// keep is a dialer that remembers its last connection.
+type keep struct{ last net.Conn }
+
+func (k *keep) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	k.last = c
+	return c, err
+}
+
+func TestCutConnectionStopsTheStatement(t *testing.T) {
+	h, address := serve(t, EncryptLogin)
+	connector, err := mssql.NewConnector(dsn(address, "pässword", "false"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keep{}
+	connector.Dialer = k
+	conn, err := sql.OpenDB(connector).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := conn.ExecContext(t.Context(), "run wait")
+		failed <- err
+	}()
+	<-h.waiting
+	if err := k.last.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("no error")
+	}
+	<-h.ended // only a statement that was stopped lets its session close
+	if h.stopped.Load() != 1 {
+		t.Error("the statement was not stopped")
 	}
 }

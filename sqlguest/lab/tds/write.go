@@ -29,6 +29,7 @@ type Writer struct {
 	columns []value.Column
 	ending  byte // the token that ends a statement here: DONE, or DONEINPROC in a procedure
 	held    []byte
+	fatal   bool // an error of severity 20 or more was sent: the connection ends with the answer
 }
 
 // Err is the connection's error, nil while it is well.
@@ -119,6 +120,7 @@ func (w *Writer) RolledBack(id uint64) { w.env(10, nil, binary.LittleEndian.Appe
 // Message sends an error (severity above 10) or information, which goes out at once.
 func (w *Writer) Message(m value.Message) {
 	kind := byte(0xAA)
+	w.fatal = w.fatal || m.Class >= 20
 	if m.Class <= 10 {
 		kind = 0xAB
 	}

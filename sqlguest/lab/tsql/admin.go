@@ -187,6 +187,10 @@ func (p *parser) createDatabase(at ast.Located) (ast.Statement, error) {
 	if p.Accept("COLLATE") {
 		_, err = p.Name()
 	}
+	if err == nil && p.Accept("FOR") {
+		s.Attach = true
+		err = p.Expect("ATTACH")
+	}
 	return s, err
 }
 

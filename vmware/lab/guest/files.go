@@ -212,13 +212,16 @@ func (m *fileManager) ListFilesInGuest(req *types.ListFilesInGuest) soap.HasFaul
 	}
 	res := &types.ListFilesInGuestResponse{}
 	for _, n := range names {
-		fi, err := os.Stat(filepath.Join(at, n))
+		fi, err := os.Lstat(filepath.Join(at, n)) // an entry that is a link is told as one
 		if err != nil || !match.MatchString(n) {
 			continue
 		}
 		kind := types.GuestFileTypeFile
-		if fi.IsDir() {
+		switch {
+		case fi.IsDir():
 			kind = types.GuestFileTypeDirectory
+		case fi.Mode()&os.ModeSymlink != 0:
+			kind = types.GuestFileTypeSymlink
 		}
 		res.Returnval.Files = append(res.Returnval.Files, types.GuestFileInfo{
 			Path: n, Type: string(kind), Size: fi.Size(), Attributes: &types.GuestFileAttributes{ModificationTime: types.NewTime(fi.ModTime())}})

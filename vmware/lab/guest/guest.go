@@ -85,7 +85,7 @@ func (g *Operations) enter(vm types.ManagedObjectReference, auth types.BaseGuest
 		return "", "", simulator.Fault("Failed to authenticate with the guest operating system using the supplied credentials.", &types.InvalidGuestLogin{})
 	}
 	dir = g.opt.Dir(id)
-	for _, d := range []string{dir, filepath.Join(dir, "tmp"), filepath.Join(dir, "Windows", "Temp")} {
+	for _, d := range []string{dir, filepath.Join(dir, "tmp"), filepath.Join(dir, "var", "lib"), filepath.Join(dir, "Windows", "Temp"), filepath.Join(dir, "ProgramData")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return "", "", simulator.Fault(err.Error(), &types.GuestOperationsFault{})
 		}

@@ -329,7 +329,8 @@ func (b *LogBackup) Complete() error {
 	}
 	e.logBack = nil
 	defer b.release()
-	keep := b.options.CopyOnly || b.options.NoTruncate || e.Boot.ReadOnly
+	keep := b.options.CopyOnly || b.options.NoTruncate || e.Boot.ReadOnly ||
+		e.Boot.LastLogBackup != b.First // the chain was broken meanwhile
 	for id, d := range e.Data {
 		if !keep && d.freshBulk != nil {
 			d.Bulk = d.freshBulk

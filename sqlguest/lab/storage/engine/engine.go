@@ -195,15 +195,17 @@ func (e *Engine) Start() error {
 	return e.crashRecover()
 }
 
-// alignLog moves the log's end behind every LSN that backups have promised.
+// alignLog moves the log's end to where backups and restores have promised that it
+// is: exactly to the point of a database that is being restored, and behind the last
+// log backup of one that goes on.
 func (e *Engine) alignLog() error {
-	e.Log.CloseBlock()
-	for _, at := range []lsn.LSN{e.Boot.LastLogBackup, e.Boot.RedoStart} {
-		if e.Log.End().Less(at) {
-			if err := e.Log.SetEnd(at); err != nil {
-				return err
-			}
-		}
+	at := e.Boot.RedoStart
+	if e.Boot.State != Restoring && !e.Boot.Standby {
+		e.Log.CloseBlock()
+		at = e.Boot.LastLogBackup
+	}
+	if e.Log.End().Less(at) {
+		return e.Log.SetEnd(at)
 	}
 	return nil
 }

@@ -207,9 +207,6 @@ func (e *Engine) limits() (at []lsn.LSN, wait []int) {
 	if e.backup != nil {
 		add(e.backup.First, 3)
 	}
-	if e.logBack != nil {
-		add(e.logBack.First, 3)
-	}
 	if e.active != nil && e.active.id != 0 {
 		add(e.active.first, 4)
 	}

@@ -13,7 +13,7 @@ import (
 // TestRowsLiveThroughAnyOrderOfChanges compares a page with a map, and what Diff
 // says with what it does when it is applied and undone.
 func TestRowsLiveThroughAnyOrderOfChanges(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		p := make(Page, Bytes)
 		p.Init(ID{1, 20}, 7)

@@ -183,10 +183,12 @@ func (Located) statement() {}
 
 // The statements that the evaluator runs itself.
 type (
+	// SelectStatement is a query whose rows go to the client, to variables or INTO a table.
 	SelectStatement struct {
 		Located
 		Query *Query
 	}
+	// Insert is INSERT … VALUES, SELECT or EXEC.
 	Insert struct {
 		Located
 		Table   []string
@@ -195,10 +197,12 @@ type (
 		Query   *Query
 		Exec    *Exec
 	}
+	// Assignment is column = value of an UPDATE.
 	Assignment struct {
 		Column string
 		Value  Expr
 	}
+	// Update is UPDATE … SET … FROM … WHERE.
 	Update struct {
 		Located
 		Table []string
@@ -207,6 +211,7 @@ type (
 		From  []TableRef
 		Where Expr
 	}
+	// Delete is DELETE … FROM … WHERE.
 	Delete struct {
 		Located
 		Table []string
@@ -214,60 +219,74 @@ type (
 		From  []TableRef
 		Where Expr
 	}
+	// Declaration is one variable of DECLARE or of sp_executesql.
 	Declaration struct {
 		Name  string
 		Type  value.Type
 		Value Expr
 		Table []ColumnDefinition // of a table variable
 	}
+	// Declare is DECLARE.
 	Declare struct {
 		Located
 		Variables []Declaration
 	}
+	// SetVariable is SET @v = value.
 	SetVariable struct {
 		Located
 		Name  string
 		Op    string // "", or the operator of += and its like
 		Value Expr
 	}
+	// If is IF … ELSE.
 	If struct {
 		Located
 		Condition  Expr
 		Then, Else Statement
 	}
+	// While is WHILE.
 	While struct {
 		Located
 		Condition Expr
 		Body      Statement
 	}
+	// Block is BEGIN … END.
 	Block struct {
 		Located
 		Body []Statement
 	}
+	// Try is BEGIN TRY … BEGIN CATCH.
 	Try struct {
 		Located
 		Body, Catch []Statement
 	}
-	Break    struct{ Located }
+	// Break is BREAK.
+	Break struct{ Located }
+	// Continue is CONTINUE.
 	Continue struct{ Located }
-	Return   struct {
+	// Return is RETURN.
+	Return struct {
 		Located
 		Value Expr
 	}
+	// Print is PRINT.
 	Print struct {
 		Located
 		Value Expr
 	}
+	// RaisError is RAISERROR.
 	RaisError struct {
 		Located
 		Message, Severity, State Expr
 		Args                     []Expr
 		NoWait                   bool
 	}
+	// Throw is THROW; without a number it throws on.
 	Throw struct {
 		Located
 		Number, Message, State Expr
 	}
+	// WaitFor is WAITFOR DELAY.
 	WaitFor struct {
 		Located
 		Delay Expr
@@ -281,6 +300,7 @@ type (
 		Text   Expr
 		Args   []Argument
 	}
+	// Argument is one of a procedure's.
 	Argument struct {
 		Name   string // with its @, or ""
 		Value  Expr
@@ -295,6 +315,7 @@ type (
 		Located
 		Words []string
 	}
+	// Use is USE.
 	Use struct {
 		Located
 		Database string
@@ -307,6 +328,7 @@ type (
 		Mark        bool
 		Description Expr
 	}
+	// ColumnDefinition is a column of CREATE TABLE.
 	ColumnDefinition struct {
 		Name       string
 		Type       value.Type
@@ -317,12 +339,14 @@ type (
 		Seed, Step int64
 		Default    Expr
 	}
+	// CreateTable is CREATE TABLE.
 	CreateTable struct {
 		Located
 		Name    []string
 		Columns []ColumnDefinition
 		Key     []string // a PRIMARY KEY (…) of its own
 	}
+	// DropTable is DROP TABLE, and TRUNCATE TABLE.
 	DropTable struct {
 		Located
 		Names    [][]string
@@ -334,11 +358,14 @@ type (
 		Options []Option
 		Log     bool
 	}
+	// CreateDatabase is CREATE DATABASE.
 	CreateDatabase struct {
 		Located
-		Name  string
-		Files []FileSpec
+		Name   string
+		Files  []FileSpec
+		Attach bool // FOR ATTACH
 	}
+	// DropDatabase is DROP DATABASE.
 	DropDatabase struct {
 		Located
 		Names    []string
@@ -357,14 +384,17 @@ type (
 		Files    []FileSpec
 		Target   string
 	}
+	// DBCC is a DBCC command.
 	DBCC struct {
 		Located
 		Command string
 		Args    []Expr // bare words are literals
 		Options []string
 	}
+	// Checkpoint is CHECKPOINT.
 	Checkpoint struct{ Located }
-	Kill       struct {
+	// Kill is KILL.
+	Kill struct {
 		Located
 		Session Expr
 	}
@@ -380,6 +410,7 @@ type (
 		Value Expr
 		To    Expr
 	}
+	// Backup is BACKUP DATABASE or BACKUP LOG.
 	Backup struct {
 		Located
 		Log      bool

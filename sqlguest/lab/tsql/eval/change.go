@@ -259,26 +259,9 @@ func (b *Batch) update(ctx context.Context, s *ast.Update) error {
 		return err
 	}
 	columns := sel.Table.Columns()
-	type change struct {
-		at int
-		to expr.Node
-	}
-	var changes []change
-	for _, a := range s.Set {
-		at := -1
-		for i, c := range columns {
-			if strings.EqualFold(c.Name, a.Column) {
-				at = i
-			}
-		}
-		if at < 0 {
-			return value.Errorf(207, "Invalid column name '%s'.", a.Column)
-		}
-		n, err := sel.Expression(a.Value)
-		if err != nil {
-			return err
-		}
-		changes = append(changes, change{at, n})
+	changes, err := assignments(sel, columns, s.Set)
+	if err != nil {
+		return err
 	}
 	f := &expr.Frame{Ctx: ctx}
 	in, err := sel.Rows(f)
@@ -308,6 +291,34 @@ func (b *Batch) update(ctx context.Context, s *ast.Update) error {
 	}
 	b.count(n)
 	return nil
+}
+
+// change is what an UPDATE puts into a column.
+type change struct {
+	at int
+	to expr.Node
+}
+
+// assignments compiles SET.
+func assignments(sel *plan.Selection, columns []value.Column, set []ast.Assignment) ([]change, error) {
+	var changes []change
+	for _, a := range set {
+		at := -1
+		for i, c := range columns {
+			if strings.EqualFold(c.Name, a.Column) {
+				at = i
+			}
+		}
+		if at < 0 {
+			return nil, value.Errorf(207, "Invalid column name '%s'.", a.Column)
+		}
+		n, err := sel.Expression(a.Value)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, change{at, n})
+	}
+	return changes, nil
 }
 
 func (b *Batch) delete(ctx context.Context, s *ast.Delete) error {

@@ -184,6 +184,11 @@ func (e Environment) timeFunction(name string, args []Node, constants []any) *Fu
 		return nil
 	}
 	part, _ := constants[0].(string)
+	return partFunction(name, part, args)
+}
+
+// partFunction are those that calculate with a part of time, named by their first argument.
+func partFunction(name, part string, args []Node) *Function {
 	at := value.Type{Kind: value.DateTime2, Scale: 7}
 	switch name {
 	case "DATEADD":

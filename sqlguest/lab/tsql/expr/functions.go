@@ -36,6 +36,30 @@ func TextFunction(name string) *Function {
 			}
 			return string(r), nil
 		})
+	case "CHAR", "NCHAR":
+		return Strict(value.Text(2), []value.Type{Int}, func(a []any) (any, error) { return string(rune(a[0].(int64))), nil })
+	case "ASCII", "UNICODE":
+		return Strict(Int, text, func(a []any) (any, error) {
+			for _, r := range a[0].(string) {
+				return int64(r), nil
+			}
+			return nil, nil
+		})
+	case "ISNUMERIC":
+		return &Function{Type: Int, Min: 1, Max: 1, Types: text, Call: func(a []any) (any, error) {
+			s, _ := a[0].(string)
+			if _, err := strconv.ParseFloat(strings.TrimSpace(s), 64); err != nil {
+				return int64(0), nil
+			}
+			return int64(1), nil
+		}}
+	}
+	return composeFunction(name)
+}
+
+// composeFunction are those that cut texts and put them together.
+func composeFunction(name string) *Function {
+	switch name {
 	case "LEFT", "RIGHT", "SUBSTRING":
 		return cutFunction(name)
 	case "REPLACE":
@@ -66,23 +90,6 @@ func TextFunction(name string) *Function {
 		}}
 	case "QUOTENAME":
 		return &Function{Type: value.Text(258), Min: 1, Max: 2, Types: []value.Type{Wide, Wide}, Call: quoteName}
-	case "CHAR", "NCHAR":
-		return Strict(value.Text(2), []value.Type{Int}, func(a []any) (any, error) { return string(rune(a[0].(int64))), nil })
-	case "ASCII", "UNICODE":
-		return Strict(Int, text, func(a []any) (any, error) {
-			for _, r := range a[0].(string) {
-				return int64(r), nil
-			}
-			return nil, nil
-		})
-	case "ISNUMERIC":
-		return &Function{Type: Int, Min: 1, Max: 1, Types: text, Call: func(a []any) (any, error) {
-			s, _ := a[0].(string)
-			if _, err := strconv.ParseFloat(strings.TrimSpace(s), 64); err != nil {
-				return int64(0), nil
-			}
-			return int64(1), nil
-		}}
 	}
 	return nil
 }
@@ -210,6 +217,8 @@ func badPart(part, function string) error {
 	return value.Severe(155, 15, "'%s' is not a recognized %s option.", part, function)
 }
 
+// DateAdd adds n of a part of time; the last day of a month stays in its month. 155 for an
+// unknown part.
 func DateAdd(part string, n int64, t time.Time) (time.Time, error) {
 	if m := months[part]; m > 0 {
 		moved := time.Date(t.Year(), t.Month(), 1, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), t.Location()).AddDate(0, int(n*m), 0)
@@ -253,6 +262,7 @@ func DateDiff(part string, a, b time.Time) (int64, error) {
 	return tick(b) - tick(a), nil
 }
 
+// DatePart is a part of a time as a number; 155 for an unknown part.
 func DatePart(part string, t time.Time) (any, error) {
 	parts := map[string]int{
 		"year": t.Year(), "yy": t.Year(), "yyyy": t.Year(), "month": int(t.Month()), "mm": int(t.Month()), "m": int(t.Month()),

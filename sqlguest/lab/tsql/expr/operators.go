@@ -7,6 +7,7 @@ import (
 	"holdfast/sqlguest/lab/value"
 )
 
+// Predicate makes a condition: true, false or nil for unknown.
 func Predicate(eval func(f *Frame) (any, error)) Node {
 	return Node{Type: value.Type{Kind: value.Boolean}, Eval: eval}
 }
@@ -86,6 +87,7 @@ func Arithmetic(op string, l, r Node) (Node, error) {
 	}}, nil
 }
 
+// Both evaluates two nodes, left first.
 func Both(f *Frame, l, r Node) (x, y any, err error) {
 	if x, err = l.Eval(f); err != nil {
 		return nil, nil, err
@@ -139,6 +141,7 @@ func bits(op string, l, r Node, t value.Type) Node {
 	}}
 }
 
+// Among is x IN (candidates): nil if only a NULL might have been it.
 func Among(f *Frame, x Node, candidates []Node, not bool) (any, error) {
 	open := false
 	for _, c := range candidates {

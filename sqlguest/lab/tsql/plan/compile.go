@@ -109,11 +109,6 @@ func (s source) called(qualifier []string) bool {
 	return true
 }
 
-func (s *scope) add(names []string, columns []value.Column) {
-	s.sources = append(s.sources, source{names, columns, s.width})
-	s.width += len(columns)
-}
-
 // compile settles an expression's names and types.
 func (b *Binder) compile(x ast.Expr, s *scope) (expr.Node, error) {
 	if s.groups != nil {

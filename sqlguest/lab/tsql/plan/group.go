@@ -111,6 +111,9 @@ func (b *Binder) compileAggregate(c *ast.Call, s *scope) (aggregate, error) {
 		}
 		if t.Kind == value.Decimal || t.Kind == value.Money {
 			_, t = value.Arithmetic('+', t, t)
+			if name == "AVG" {
+				t.Scale = max(t.Scale, 6)
+			}
 		}
 		n = expr.As(n, t)
 		combine = func(a, c any) (any, error) { return value.Calculate('+', a, c, t) }

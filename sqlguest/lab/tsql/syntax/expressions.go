@@ -146,6 +146,7 @@ func (p *Reader) operators(operand func() (ast.Expr, error), ops ...string) (ast
 	return left, err
 }
 
+// Unary reads an operand with its signs.
 func (p *Reader) Unary() (ast.Expr, error) {
 	if t := p.Current(); t.Kind == Symbol && (t.Text == "-" || t.Text == "+" || t.Text == "~") {
 		p.Depth++
@@ -165,6 +166,7 @@ func (p *Reader) Unary() (ast.Expr, error) {
 	return x, err
 }
 
+// Primary reads an operand: a constant, a variable, a column, a call, parentheses.
 func (p *Reader) Primary() (ast.Expr, error) {
 	t := p.Current()
 	switch t.Kind {
@@ -386,6 +388,7 @@ func (p *Reader) arguments(function string) ([]ast.Expr, error) {
 	return append(first, rest...), err
 }
 
+// List reads expressions with commas between them.
 func (p *Reader) List() ([]ast.Expr, error) {
 	var out []ast.Expr
 	for {

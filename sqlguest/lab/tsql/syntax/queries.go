@@ -267,6 +267,7 @@ func (p *Reader) alias(column bool) (string, error) {
 	return "", nil
 }
 
+// Tables reads what follows FROM, joins included.
 func (p *Reader) Tables() ([]ast.TableRef, error) {
 	var out []ast.TableRef
 	for {

@@ -1,0 +1,166 @@
+// Package database joins SQL Server to the commands: it logs in, chooses how the
+// streams travel, and shows what became of each database.
+package database
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"holdfast/backup"
+	"holdfast/cmd/batch"
+	"holdfast/cmd/settings"
+	"holdfast/repo/recovery"
+	"holdfast/sqlguest"
+	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/direct"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/server"
+)
+
+var (
+	// ErrUnreachable: nothing answers as SQL Server at the address.
+	ErrUnreachable = errors.New("SQL Server cannot be reached")
+	// ErrLogin: SQL Server refused the login.
+	ErrLogin = errors.New("SQL Server refused the login")
+	// ErrTransport: the streams have no way from this SQL Server to here.
+	ErrTransport = errors.New("no way for the backup's data")
+)
+
+// Login says which SQL Server, and who asks.
+type Login struct {
+	Instance       string // [HOST\]INSTANCE or HOST:PORT; "." is the default instance of this machine
+	User, Password string
+	Log            *slog.Logger
+}
+
+// address is what the driver calls it: a word without a host is an instance of this
+// machine.
+func (l Login) address() string {
+	if strings.ContainsAny(l.Instance, `\:.`) || strings.EqualFold(l.Instance, "localhost") {
+		return l.Instance
+	}
+	if strings.EqualFold(l.Instance, "MSSQLSERVER") {
+		return "localhost"
+	}
+	return `localhost\` + l.Instance
+}
+
+// Connect logs in. Errors: ErrUnreachable, ErrLogin.
+func Connect(ctx context.Context, l Login) (*direct.Server, error) {
+	s, err := direct.Open(ctx, direct.Options{Address: l.address(), User: l.User, Password: l.Password, Logger: l.Log})
+	var said *server.Error
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return s, err
+	case errors.As(err, &said) && said.Has(18456):
+		return nil, fmt.Errorf("%w: %w", ErrLogin, err)
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+}
+
+// Options of a backup.
+type Options struct {
+	Request            decide.Request
+	Databases, Exclude []string
+	Transport          string // auto, vdi or disk
+	Staging            string // SERVERPATH=LOCALPATH, "" for none
+	Tags               []string
+	Parallel           int
+}
+
+// Check refuses what cannot be meant.
+func (o Options) Check() error {
+	if o.Staging == "" {
+		return nil
+	}
+	if there, here, ok := strings.Cut(o.Staging, "="); !ok || there == "" || here == "" {
+		return settings.Usagef(`as in --staging '\\nas\sql=/mnt/sql': the directory as SQL Server calls it, and as this machine does`, "--staging %q is not SERVERPATH=LOCALPATH", o.Staging)
+	}
+	return nil
+}
+
+// way chooses how streams travel: by virtual devices where the server is on this
+// machine and has them, else by files in a directory that both sides reach.
+func (o Options) way(ctx context.Context, s *direct.Server) (transport, staging, local string, err error) {
+	staging, local, _ = strings.Cut(o.Staging, "=")
+	host, err := s.Host(ctx)
+	if err != nil {
+		return "", "", "", err
+	}
+	switch {
+	case o.Transport == server.VDI && !host.HasVDI:
+		return "", "", "", fmt.Errorf("--transport vdi: %w: %s", ErrTransport, host.WhyNoVDI)
+	case o.Transport != server.Disk && o.Staging == "" && host.HasVDI:
+		return server.VDI, "", "", nil
+	case o.Staging == "" && !s.Beside():
+		return "", "", "", fmt.Errorf("SQL Server is on another machine: %w", ErrTransport)
+	}
+	return server.Disk, staging, local, nil
+}
+
+// Backup backs up the databases of one SQL Server.
+func Backup(ctx context.Context, s *direct.Server, run *batch.Run, o Options) error {
+	transport, staging, local, err := o.way(ctx, s)
+	if err != nil {
+		return err
+	}
+	at, err := facts.AskInstance(ctx, s)
+	if err != nil {
+		return err
+	}
+	job := &sqlguest.Run{
+		Server: s, Label: "sql/" + at.Name, Place: strings.ToLower(at.Name), Request: o.Request,
+		Databases: o.Databases, Exclude: o.Exclude, Transport: transport, Staging: staging, Local: local,
+		Parallel: o.Parallel, Device: newDevice,
+		Keep: &sqlguest.Repository{Repo: run.Repository, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {
+			return run.Point(ctx, src, backup.Options{Tags: o.Tags})
+		}},
+		Tell: func(step sqlguest.Step) { tell(run, step) },
+	}
+	defer run.Progress.Done()
+	if _, err := job.All(ctx); err != nil {
+		if ctx.Err() != nil {
+			run.Fail("backup sql", context.Cause(ctx))
+			return run.All()
+		}
+		return err
+	}
+	return run.End()
+}
+
+// tell notes what became of a database.
+func tell(run *batch.Run, s sqlguest.Step) {
+	d := s.Decision
+	for _, w := range d.Warnings {
+		if s.Point == nil { // those of a point are its own
+			run.UI.Warn("%s: %s", s.Source, w.Text)
+		}
+	}
+	switch {
+	case s.Err != nil:
+		run.Fail(s.Source, s.Err)
+	case s.Point != nil:
+		if d.Exit != decide.ExitDone {
+			run.Less(s.Source)
+		}
+	case d.Rule == decide.RuleExcluded:
+		run.UI.Detail("%s: not chosen", s.Source)
+	case d.Exit == decide.ExitFailed:
+		run.Fail(s.Source, fmt.Errorf("%s (rule %s)", d.Reason, d.Rule))
+	default:
+		run.Skip(s.Source, string(d.Rule), d.Reason, d.Exit != decide.ExitDone)
+	}
+}
+
+// newDevice makes a fresh GUID in braces.
+func newDevice() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("{%X-%X-%X-%X-%X}", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

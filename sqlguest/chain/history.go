@@ -1,0 +1,234 @@
+package chain
+
+import (
+	"slices"
+
+	"holdfast/sqlguest/lsn"
+)
+
+// History is one line of a database's life, from its beginning to one end: the
+// confirmed backups whose states lie on it. A database has one history that it is on
+// now, and one more for every end that it has left, by a restore (another fork) or
+// by a revert of the machine beneath it (Reverted).
+type History struct {
+	Family string
+	Fork   string // where it ends
+	// Reverted is the set that saw that this history was left without a fork; ""
+	// while LSNs tell everything.
+	Reverted string
+	// Backups are in the order of their last LSNs, equal ones as they were made.
+	// Unusable ones (damage) are among them, for they tell where forks lie.
+	Backups []Backup
+	// Made is each backup's place in the order of making, by Point.
+	Made map[string]int
+}
+
+// Histories are all histories of a family, the one that the database is on first,
+// then the others, the newest first. The backups are in the order in which they were
+// made; that order, and not any clock, says which history is the newest.
+func Histories(backups []Backup, family string) []History {
+	v := view{family: family, backups: backups}
+	list := v.histories("")
+	for i := len(backups) - 1; i >= 0; i-- {
+		b := &backups[i]
+		if b.Family != family || len(b.Abandons) == 0 {
+			continue
+		}
+		// What was abandoned restores among itself and with what was there before: the
+		// world as it was until somebody saw that the database had gone back.
+		before := view{family: family, backups: backups[:i], only: b.Abandons}
+		list = append(list, before.histories(b.Point)...)
+	}
+	return list
+}
+
+// view is the backups that existed at a moment.
+type view struct {
+	family  string
+	backups []Backup
+	only    []string // histories must hold one of these sets; empty: any
+}
+
+// line is where a fork left the one before it.
+type line struct {
+	parent string
+	at     lsn.LSN // the fork point
+	first  lsn.LSN // where the log backup that spans it begins
+}
+
+func (v view) histories(reverted string) []History {
+	all, made := v.confirmed()
+	lines := lines(all)
+	var heads []string
+	for i := len(all) - 1; i >= 0; i-- {
+		b := &all[i]
+		if slices.Contains(heads, b.Fork) || len(v.only) > 0 && !slices.Contains(v.only, b.Set) {
+			continue
+		}
+		heads = append(heads, b.Fork)
+	}
+	var list []History
+	for _, head := range heads {
+		h := History{Family: v.family, Fork: head, Reverted: reverted, Made: made}
+		h.Backups = along(all, lines, head)
+		list = append(list, h)
+	}
+	return list
+}
+
+// confirmed are the family's confirmed backups that nobody has abandoned.
+func (v view) confirmed() ([]Backup, map[string]int) {
+	gone := map[string]bool{}
+	for _, b := range v.backups {
+		for _, set := range b.Abandons {
+			gone[set] = true
+		}
+	}
+	var all []Backup
+	made := map[string]int{}
+	for i, b := range v.backups {
+		if b.Family == v.family && b.State == Confirmed && !gone[b.Set] && b.Kind != Other && b.Fork != "" {
+			all, made[b.Point] = append(all, b), i
+		}
+	}
+	return all, made
+}
+
+// lines reads from the logs that span them how forks follow each other.
+func lines(all []Backup) map[string]line {
+	lines := map[string]line{}
+	for _, b := range all {
+		if b.FirstFork == b.Fork || b.FirstFork == "" {
+			continue
+		}
+		l := line{parent: b.FirstFork, at: b.ForkPoint, first: b.First}
+		if l.at.IsZero() {
+			l.at = b.First
+		}
+		if old, known := lines[b.Fork]; !known || l.first.Less(old.first) {
+			lines[b.Fork] = l
+		}
+	}
+	return lines
+}
+
+// along collects the backups on the way back from a fork.
+func along(all []Backup, lines map[string]line, head string) []Backup {
+	var list []Backup
+	seen := map[string]bool{}
+	dataUntil, logUntil, sure := lsn.Max, lsn.Max, lsn.Max
+	for fork := head; fork != "" && !seen[fork]; {
+		seen[fork] = true
+		for _, b := range all {
+			limit := dataUntil
+			if b.Kind == Log {
+				// What the restore that left this fork applied whole ended where the next
+				// log begins; a log that ends later went on without it.
+				limit = logUntil
+			}
+			if b.Fork != fork || limit.Less(b.Last) {
+				continue
+			}
+			if sure.Less(b.Last) && turnsOff(lines, head, fork, sure, b.Last) {
+				continue
+			}
+			list = append(list, b)
+		}
+		l, known := lines[fork]
+		if !known {
+			break
+		}
+		dataUntil, logUntil, sure = earlier(dataUntil, l.at), earlier(logUntil, l.first), earlier(sure, l.first)
+		fork = l.parent
+	}
+	list = withBases(list, all)
+	slices.SortStableFunc(list, func(a, b Backup) int { return a.Last.Compare(b.Last) })
+	return list
+}
+
+// turnsOff tells whether another fork leaves this one between two LSNs. A log that
+// spans several forks names the first and the last of them only, so what lies beyond
+// such a point may be on the other branch, and is not trusted.
+func turnsOff(lines map[string]line, head, fork string, from, to lsn.LSN) bool {
+	for guid, l := range lines {
+		if guid != head && l.parent == fork && from.Compare(l.at) <= 0 && l.at.Less(to) {
+			return true
+		}
+	}
+	return false
+}
+
+// withBases adds the fulls that differentials on the line name by GUID: they lie on
+// it even where no log tells how the forks between hang together.
+func withBases(list, all []Backup) []Backup {
+	have := map[string]bool{}
+	for _, b := range list {
+		have[b.Point] = true
+	}
+	for _, d := range list {
+		if d.Kind != Diff {
+			continue
+		}
+		for _, f := range all {
+			if !have[f.Point] && Bases(&f.Header, &d.Header) {
+				have[f.Point] = true
+				list = append(list, f)
+			}
+		}
+	}
+	return list
+}
+
+func earlier(a, b lsn.LSN) lsn.LSN {
+	if b.Less(a) {
+		return b
+	}
+	return a
+}
+
+// Takes is R3 and R6 for a database that stands at redo on a fork: the log begins at
+// or before it, ends behind it, and comes by that fork at that LSN. Unlike Applies it
+// knows logs that span a fork, which may be met on either side of the fork point.
+func (h *Header) Takes(redo lsn.LSN, fork string) bool {
+	if h.Kind != Log || redo.Less(h.First) || !redo.Less(h.Last) {
+		return false
+	}
+	if h.FirstFork == h.Fork || h.FirstFork == "" || h.ForkPoint.IsZero() {
+		return fork == h.Fork || fork == h.FirstFork
+	}
+	return fork == h.FirstFork && redo.Compare(h.ForkPoint) <= 0 || fork == h.Fork && h.ForkPoint.Compare(redo) <= 0
+}
+
+// Base is the usable full in this history that the differential was read against,
+// or nil.
+func (h *History) Base(diff *Backup) *Backup {
+	for i := range h.Backups {
+		if f := &h.Backups[i]; f.Usable() && Bases(&f.Header, &diff.Header) {
+			return f
+		}
+	}
+	return nil
+}
+
+// Starts tells whether a restore can begin with the backup: a usable full, or a
+// usable differential whose full is here.
+func (h *History) Starts(b *Backup) bool {
+	return b.Usable() && (b.Kind == Full || b.Kind == Diff && h.Base(b) != nil)
+}
+
+// Newest is the backup that reaches furthest, usable or not; nil if there is none.
+// Of several that end together the first counts.
+func (h *History) Newest() *Backup {
+	var best *Backup
+	for i := range h.Backups {
+		if b := &h.Backups[i]; best == nil || best.Last.Less(b.Last) {
+			best = b
+		}
+	}
+	return best
+}
+
+// Holds tells whether the point is in this history.
+func (h *History) Holds(point string) bool {
+	return slices.ContainsFunc(h.Backups, func(b Backup) bool { return b.Point == point })
+}

@@ -1,0 +1,175 @@
+package chain
+
+import (
+	"slices"
+	"time"
+
+	"holdfast/sqlguest/lsn"
+)
+
+// Moment is a state that can be restored: the end of one of the backups.
+type Moment struct {
+	Point string  `json:"point"`
+	LSN   lsn.LSN `json:"lsn"`
+	// Time is server-local, with the offset of then. Where a window begins it is the
+	// first whole second that surely lies behind the backup; where it ends, the last
+	// one that surely lies before the end of the log.
+	Time time.Time `json:"time"`
+}
+
+// Window is a stretch in which every moment can be restored; From and To are the
+// same moment where a backup can be restored and nothing around it.
+type Window struct {
+	From   Moment `json:"from"`
+	To     Moment `json:"to"`
+	Single bool   `json:"single,omitempty"`
+}
+
+// Hole is a stretch between two backups of a history in which nothing can be
+// restored, or nothing but its end.
+type Hole struct {
+	From    lsn.LSN `json:"from"` // null: there is nothing before
+	To      lsn.LSN `json:"to"`
+	Why     string  `json:"why"`               // HoleGap, HoleBulk, HoleDamage, HoleBase
+	Point   string  `json:"point"`             // the backup behind it, which needs it
+	Foreign *Row    `json:"foreign,omitempty"` // somebody else's log that lies in it
+}
+
+// Why a stretch cannot be restored.
+const (
+	HoleGap    = "gap"         // no log backup of ours covers it
+	HoleBulk   = "bulk-logged" // R9: the log restores to its end only
+	HoleDamage = "damage"      // the repository cannot give the backup back, or SQL Server met damage
+	HoleBase   = "foreign"     // the differential counts from a full that is not here
+)
+
+// Reach is what of a history can be restored.
+type Reach struct {
+	Windows []Window `json:"windows"` // by LSN, from the oldest
+	Holes   []Hole   `json:"holes,omitempty"`
+	// Broken tells that the newest backup cannot be restored: the chain must be
+	// mended before the next moment is safe (exit 15).
+	Broken bool `json:"broken"`
+	ends   map[string]bool
+}
+
+// Ends tells whether the state at the end of that point can be restored.
+func (r *Reach) Ends(point string) bool { return r.ends[point] }
+
+// SurelyAfter is the first whole second at which everything in the backup has
+// happened: SQL Server notes when it ended in whole seconds, rounded down.
+func (h *Header) SurelyAfter() time.Time {
+	return h.Finished.Truncate(time.Second).Add(time.Second)
+}
+
+// stretch is a run of LSNs that can be restored, with the backups at its ends.
+type stretch struct{ from, to *Backup }
+
+// Reach computes what can be restored, from the chain alone. Rows are msdb's rows,
+// whoever made them (nil: not known); they say who sits in a gap.
+func (h *History) Reach(rows []Row) Reach {
+	r := Reach{ends: map[string]bool{}}
+	var at []*Backup // ends that are reached, by LSN
+	var runs []stretch
+	for i := range h.Backups {
+		b := &h.Backups[i]
+		low, high := b, b
+		if b.Kind == Log {
+			low, high = before(at, b)
+		}
+		usable := b.Usable() && !(b.Kind == Log && b.Empty())
+		switch {
+		case b.Kind == Log && b.Empty():
+			continue
+		case b.Kind != Log && h.Starts(b):
+			low = b
+		case !usable || low == nil || b.Kind != Log:
+			r.Holes = append(r.Holes, h.hole(b, at, rows))
+			continue
+		case b.BulkLogged:
+			r.Holes = append(r.Holes, Hole{From: high.Last, To: b.Last, Why: HoleBulk, Point: b.Point})
+			low = b
+		}
+		r.ends[b.Point] = true
+		at = append(at, b)
+		runs = append(runs, stretch{low, b})
+	}
+	r.Windows = merge(runs)
+	newest := h.Newest()
+	r.Broken = newest != nil && !slices.ContainsFunc(at, func(b *Backup) bool { return b.Last == newest.Last })
+	return r
+}
+
+// before are the earliest and the latest end at which a database may stand that
+// takes the log; nil if there is none.
+func before(at []*Backup, log *Backup) (low, high *Backup) {
+	for i := len(at) - 1; i >= 0; i-- {
+		b := at[i]
+		if b.Last.Less(log.First) {
+			break
+		}
+		if !log.Takes(b.Last, b.Fork) {
+			continue
+		}
+		low = b
+		if high == nil {
+			high = b
+		}
+	}
+	return low, high
+}
+
+// hole says why a backup cannot be reached.
+func (h *History) hole(b *Backup, at []*Backup, rows []Row) Hole {
+	o := Hole{To: b.First, Why: HoleGap, Point: b.Point}
+	if len(at) > 0 {
+		o.From = at[len(at)-1].Last
+	}
+	switch {
+	case !b.Usable():
+		o.Why, o.From, o.To = HoleDamage, b.First, b.Last
+	case b.Kind == Diff:
+		o.Why, o.From, o.To = HoleBase, b.BaseLSN, b.Last
+	}
+	for i := range rows {
+		w := &rows[i]
+		ours := slices.ContainsFunc(h.Backups, func(b Backup) bool { return b.Set == w.Set })
+		if !ours && o.Why == HoleGap && w.Kind == Log && !w.CopyOnly && o.From.Less(w.Last) && w.First.Less(o.To) {
+			o.Foreign = w
+			break
+		}
+	}
+	return o
+}
+
+// merge joins stretches that touch.
+func merge(runs []stretch) []Window {
+	slices.SortStableFunc(runs, func(a, b stretch) int { return a.from.Last.Compare(b.from.Last) })
+	var out []Window
+	var last stretch
+	for _, s := range runs {
+		n := len(out) - 1
+		if n < 0 || last.to.Last.Less(s.from.Last) {
+			last = s
+			out = append(out, Window{From: begin(s.from), To: begin(s.from), Single: true})
+			n++
+		}
+		if last.to.Last.Less(s.to.Last) || s.to.Kind == Log && s.to.Last == last.to.Last {
+			last.to = s.to
+		}
+		if out[n].From.LSN.Less(last.to.Last) {
+			out[n].To, out[n].Single = end(last.to), false
+		}
+	}
+	return out
+}
+
+func begin(b *Backup) Moment { return Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()} }
+
+func end(b *Backup) Moment {
+	m := Moment{Point: b.Point, LSN: b.Last, Time: b.Started}
+	if b.Kind != Log { // its log part ends with it, and nothing is known in between
+		m.Time = b.SurelyAfter()
+	}
+	return m
+}

@@ -1,0 +1,273 @@
+package direct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"holdfast/sqlguest/server"
+	"holdfast/sqlguest/vdi"
+)
+
+// ErrStaging: the staging directory is not there, or cannot be reached from here.
+var ErrStaging = errors.New("staging directory cannot be used")
+
+// suffix of staging files. The rest of the name is the device's, so that msdb's
+// physical_device_name tells which backup a file is.
+const suffix = ".bak"
+
+// Kept says that a log backup's files are the only copy of what SQL Server has
+// truncated. Staged and Adopt are the way on.
+type Kept struct {
+	Device string
+	Files  []string // as this process sees them
+	// Unknown: nobody could be asked whether SQL Server finished the backup.
+	Unknown bool
+}
+
+// Error names the files.
+func (k *Kept) Error() string {
+	what := "the log is truncated"
+	if k.Unknown {
+		what = "the log may be truncated"
+	}
+	return fmt.Sprintf("%s, and its only backup is kept in %s: the next run takes it from there", what, strings.Join(k.Files, ", "))
+}
+
+// staged is a BACKUP into files. Its streams wait until the statement has ended.
+type staged struct {
+	server  *Server
+	device  string
+	isLog   bool
+	streams []*file
+	remote  []string // the files as SQL Server calls them
+
+	cancel  context.CancelFunc
+	ended   chan struct{} // outcome and verdict stand
+	outcome *server.Outcome
+	verdict error
+
+	mu        sync.Mutex
+	committed bool
+}
+
+var _ server.Backup = (*staged)(nil)
+
+// stage begins a BACKUP TO DISK. The directory is looked at before SQL Server does
+// anything that a log backup does.
+func (s *Server) stage(ctx context.Context, st server.Statement) (*staged, error) {
+	b, err := s.prepare(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	ctx, b.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(b.ended)
+		b.outcome, b.verdict = s.execute(ctx, place(st.Text, clause(b.remote)), st.Args)
+	}()
+	return b, nil
+}
+
+// prepare finds the files' places.
+func (s *Server) prepare(ctx context.Context, st server.Statement) (*staged, error) {
+	remote, local, err := s.staging(ctx, st.Staging, st.Local)
+	if err != nil {
+		return nil, err
+	}
+	b := &staged{server: s, device: st.Name, isLog: isLog(st.Text), ended: make(chan struct{}), cancel: func() {}}
+	for _, name := range vdi.Names(st.Name, st.Devices) {
+		b.remote = append(b.remote, join(remote, name+suffix))
+		b.streams = append(b.streams, &file{of: b, path: filepath.Join(local, name+suffix)})
+	}
+	return b, nil
+}
+
+// staging is the directory as the server and as this process call it.
+func (s *Server) staging(ctx context.Context, remote, local string) (string, string, error) {
+	if remote == "" {
+		rows, err := s.Query(ctx, "SELECT CAST(SERVERPROPERTY('InstanceDefaultBackupPath') AS nvarchar(4000)) AS path")
+		if err != nil {
+			return "", "", fmt.Errorf("ask for the default backup directory: %w", err)
+		}
+		if len(rows.Values) == 1 && len(rows.Values[0]) == 1 {
+			remote, _ = rows.Values[0][0].(string)
+		}
+		if remote == "" {
+			return "", "", fmt.Errorf("%w: this SQL Server does not tell its default backup directory, so it must be named", ErrStaging)
+		}
+	}
+	if local == "" {
+		local = remote
+	}
+	if info, err := os.Stat(local); err != nil || !info.IsDir() {
+		return "", "", fmt.Errorf("%w: %s is no directory of this machine", ErrStaging, local)
+	}
+	return remote, local, nil
+}
+
+// join appends a name by the server's rules, not by this machine's.
+func join(dir, name string) string {
+	separator := "/"
+	if strings.Contains(dir, `\`) || len(dir) > 1 && dir[1] == ':' {
+		separator = `\`
+	}
+	return strings.TrimRight(dir, `/\`) + separator + name
+}
+
+func clause(paths []string) string {
+	parts := make([]string, len(paths))
+	for i, p := range paths {
+		parts[i] = "DISK = N'" + strings.ReplaceAll(p, "'", "''") + "'"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// isLog tells whether the statement truncates a log when it ends.
+func isLog(text string) bool {
+	words := strings.Fields(text)
+	return len(words) > 1 && strings.EqualFold(words[0], "BACKUP") && strings.EqualFold(words[1], "LOG")
+}
+
+// Streams are the files' bytes.
+func (b *staged) Streams() []io.ReadCloser {
+	out := make([]io.ReadCloser, len(b.streams))
+	for i, f := range b.streams {
+		out[i] = f
+	}
+	return out
+}
+
+// Commit deletes the files and returns what SQL Server said. A file that stays is
+// no failure of the backup: a later run finds it by Staged.
+func (b *staged) Commit(ctx context.Context) (*server.Outcome, error) {
+	for _, f := range b.streams {
+		if !f.wasRead() {
+			return nil, errors.Join(fmt.Errorf("commit backup: %w", vdi.ErrUnread), b.Abort(ctx))
+		}
+	}
+	b.mu.Lock()
+	b.committed = true
+	b.mu.Unlock()
+	b.cancel()
+	if err := b.remove(); err != nil {
+		b.server.log.Warn("staging file not deleted", "error", err)
+	}
+	return b.outcome, nil
+}
+
+// Abort stops the statement and deletes its files, unless they are a log that SQL
+// Server has truncated, or may have: then the error is a *Kept.
+func (b *staged) Abort(ctx context.Context) error {
+	b.mu.Lock()
+	committed := b.committed
+	b.mu.Unlock()
+	if committed {
+		return nil
+	}
+	b.cancel()
+	<-b.ended // the driver gives up soon after its context
+	b.close()
+	var refused *server.Error
+	if !b.isLog || errors.As(b.verdict, &refused) {
+		return b.remove()
+	}
+	finished, err := true, error(nil)
+	if b.verdict != nil {
+		finished, err = b.server.finished(ctx, b.remote[0])
+	}
+	if !finished && err == nil {
+		return b.remove()
+	}
+	kept := &Kept{Device: b.device, Unknown: err != nil}
+	for _, f := range b.streams {
+		kept.Files = append(kept.Files, f.path)
+	}
+	return fmt.Errorf("abort backup: %w", kept)
+}
+
+// finished asks msdb whether a backup into that file was completed.
+func (s *Server) finished(ctx context.Context, path string) (bool, error) {
+	rows, err := s.Query(ctx, "SELECT COUNT(*) AS found FROM msdb.dbo.backupmediafamily WHERE physical_device_name = @path", server.Arg{Name: "path", Value: path})
+	if err != nil {
+		return false, err
+	}
+	return len(rows.Values) == 1 && rows.Values[0][0] != int64(0), nil
+}
+
+func (b *staged) close() {
+	for _, f := range b.streams {
+		_ = f.Close()
+	}
+}
+
+// remove deletes the files; those that are gone are no error.
+func (b *staged) remove() error {
+	b.close()
+	var all error
+	for _, f := range b.streams {
+		if err := os.Remove(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			all = errors.Join(all, fmt.Errorf("delete staging file: %w", err))
+		}
+	}
+	return all
+}
+
+// file is one stream: it opens its file at the first Read after the statement's end.
+type file struct {
+	of   *staged
+	path string
+
+	mu     sync.Mutex
+	f      *os.File
+	err    error // of the opening
+	read   bool  // io.EOF was told
+	closed bool
+}
+
+// Read waits for the statement's end, which comes by itself or by the backup's
+// context or Abort. A statement that failed is the error.
+func (f *file) Read(p []byte) (int, error) {
+	<-f.of.ended
+	if f.of.verdict != nil {
+		return 0, f.of.verdict
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return 0, os.ErrClosed
+	}
+	if f.f == nil && f.err == nil {
+		f.f, f.err = os.Open(f.path)
+	}
+	if f.err != nil {
+		return 0, fmt.Errorf("open staging file: %w", f.err)
+	}
+	n, err := f.f.Read(p)
+	f.read = f.read || err == io.EOF
+	return n, err
+}
+
+func (f *file) wasRead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.read
+}
+
+// Close lets go of the file; it stays where it is.
+func (f *file) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	if f.f == nil {
+		return nil
+	}
+	return f.f.Close()
+}
