@@ -268,5 +268,5 @@ func (l *Lab) media() media.Options {
 	l.mu.Lock()
 	fs := l.opt.FS
 	l.mu.Unlock()
-	return media.Options{FS: fs, Path: l.opt.Path, Devices: l.opt.Devices, Before: l.faults.before}
+	return media.Options{FS: fs, Path: l.opt.Path, Directory: l.opt.BackupDirectory, Devices: l.opt.Devices, Before: l.faults.before}
 }

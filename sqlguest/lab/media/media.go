@@ -183,6 +183,8 @@ type Options struct {
 	// server's.
 	FS   filesystem.FS
 	Path func(server string) string
+	// Directory is where names without a path belong.
+	Directory string
 	// Devices are the virtual ones; nil for a server without.
 	Devices bridge.Devices
 	// Before, if not nil, is asked before each write with the bytes that the device has
@@ -210,6 +212,7 @@ func Virtual(ctx context.Context, o Options, r bridge.Request) *Media {
 func Disk(ctx context.Context, o Options, names []string, write bool) (*Media, error) {
 	m := &Media{}
 	for _, name := range names {
+		name = o.whole(name)
 		d := backups.Device{Name: name, Type: backups.DeviceDisk}
 		if strings.EqualFold(name, "NUL") && write {
 			d.W = io.Discard
@@ -230,6 +233,18 @@ func Disk(ctx context.Context, o Options, names []string, write bool) (*Media, e
 		m.Devices = append(m.Devices, d)
 	}
 	return m, nil
+}
+
+// whole is the path of a file whose name may have none.
+func (o Options) whole(name string) string {
+	if strings.EqualFold(name, "NUL") || strings.ContainsAny(name, `/\:`) || o.Directory == "" {
+		return name
+	}
+	separator := "/"
+	if strings.Contains(o.Directory, `\`) {
+		separator = `\`
+	}
+	return o.Directory + separator + name
 }
 
 // watched asks before each write.
