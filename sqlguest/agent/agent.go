@@ -18,6 +18,7 @@
 //	GET  /backup/ID/N      one device's bytes; the trailer says whether that is all
 //	POST /backup/ID/commit the word → what SQL Server said
 //	DELETE /backup/ID      abort
+//	POST /staged           log backups that an earlier run has left in files
 //	POST /restore/ID       begins a RESTORE
 //	PUT  /restore/ID/N     one device's bytes; the trailer says whether that is all
 //	GET  /restore/ID       waits for what SQL Server said
@@ -39,8 +40,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"time"
+
+	"holdfast/sqlguest/agent/check"
+	"holdfast/sqlguest/direct"
+	"holdfast/sqlguest/server"
 )
 
 // Port is where agents listen unless told otherwise.
@@ -56,6 +62,8 @@ var (
 	ErrBusy = errors.New("the agent serves another session")
 	// ErrVersion: the agent speaks another version of the protocol.
 	ErrVersion = errors.New("the agent speaks another version of the protocol")
+	// ErrNoStager: the server behind the agent keeps no staging files.
+	ErrNoStager = errors.New("this server keeps no staging files")
 	// ErrIdle: the service ended because nobody had a session for too long.
 	ErrIdle = errors.New("no session for too long")
 	// ErrLifetime: the service ended because its time was over.
@@ -79,11 +87,18 @@ const (
 	endOfStream   = "eof"
 )
 
-// Check is one line of what an agent can tell about its machine before anything is
-// begun.
-type Check struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitempty"` // a sentence
-	Remedy string `json:"remedy,omitempty"` // what helps, if it is not OK
+// Stager is what a server can do besides, whose log backups may have been left in
+// staging files by a run that was cut: list them by device, and give one out as the
+// backup that it is. *direct.Server and *Client are such servers.
+type Stager interface {
+	Staged(ctx context.Context, staging, local string) ([]string, error)
+	Adopt(ctx context.Context, s server.Statement) (server.Backup, error)
 }
+
+// Check is one line of what an agent can tell about its machine.
+type Check = check.Line
+
+var (
+	_ Stager = (*direct.Server)(nil)
+	_ Stager = (*Client)(nil)
+)

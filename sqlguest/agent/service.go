@@ -67,15 +67,16 @@ func Serve(ctx context.Context, l net.Listener, o ServiceOptions) error {
 	end := time.AfterFunc(o.Lifetime, func() { stop(ErrLifetime) })
 	defer end.Stop()
 	h := s.http(ctx)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(tls.NewListener(l, config)) }()
-	select {
-	case err = <-served:
-		stop(err)
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	return errors.Join(s.close(h, err), ignoreGoodbye(err))
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		stop(h.Serve(tls.NewListener(l, config)))
+	}()
+	<-ctx.Done()
+	err = context.Cause(ctx)
+	err = errors.Join(s.close(h, err), ignoreGoodbye(err))
+	<-served
+	return err
 }
 
 func ignoreGoodbye(err error) error {
@@ -113,6 +114,7 @@ func (s *service) http(ctx context.Context) *http.Server {
 	mux.HandleFunc("POST /session", s.open)
 	for pattern, do := range map[string]func(*session, http.ResponseWriter, *http.Request){
 		"POST /query": (*session).query, "GET /host": (*session).host, "GET /checks": (*session).checks,
+		"POST /staged":    (*session).staged,
 		"POST /hold/{id}": (*session).hold, "DELETE /hold/{id}": (*session).release,
 		"POST /backup/{id}": (*session).backup, "GET /backup/{id}/{n}": (*session).stream,
 		"POST /backup/{id}/commit": (*session).commit, "DELETE /backup/{id}": (*session).abort,
@@ -125,7 +127,7 @@ func (s *service) http(ctx context.Context) *http.Server {
 	only.SetHTTP2(true)
 	return &http.Server{
 		Handler: mux, Protocols: &only, ReadHeaderTimeout: 15 * time.Second, MaxHeaderBytes: 64 << 10,
-		HTTP2:       &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, MaxConcurrentStreams: 256},
+		HTTP2:       &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, MaxConcurrentStreams: 1024},
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}

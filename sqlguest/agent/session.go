@@ -164,7 +164,7 @@ func (n *session) backup(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stop := context.AfterFunc(r.Context(), cancel)
-	b.backup, b.err = n.service.opt.Server.Backup(ctx, t.statement())
+	b.backup, b.err = n.start(ctx, t)
 	if b.err == nil {
 		b.streams = b.backup.Streams()
 	}
@@ -175,6 +175,34 @@ func (n *session) backup(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, len(b.streams), b.err)
+}
+
+// start begins a BACKUP, or takes one that is over from its files.
+func (n *session) start(ctx context.Context, t task) (server.Backup, error) {
+	if !t.Adopt {
+		return n.service.opt.Server.Backup(ctx, t.statement())
+	}
+	s, ok := n.service.opt.Server.(Stager)
+	if !ok {
+		return nil, ErrNoStager
+	}
+	return s.Adopt(ctx, t.statement())
+}
+
+// staged lists what earlier runs have left.
+func (n *session) staged(w http.ResponseWriter, r *http.Request) {
+	var f folder
+	if err := readJSON(r.Body, maxRequestBytes, &f); err != nil {
+		reply(w, nil, fmt.Errorf("read request: %w", err))
+		return
+	}
+	s, ok := n.service.opt.Server.(Stager)
+	if !ok {
+		reply(w, nil, ErrNoStager)
+		return
+	}
+	devices, err := s.Staged(r.Context(), f.Staging, f.Local)
+	reply(w, devices, err)
 }
 
 // found is a backup that has begun.

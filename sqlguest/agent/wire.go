@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/server"
 	"holdfast/sqlguest/vdi"
 )
@@ -106,6 +107,13 @@ type task struct {
 	Statement server.Statement `json:"statement"` // without its parameters
 	Args      []arg            `json:"args,omitempty"`
 	Streams   int              `json:"streams,omitempty"` // of a restore
+	Adopt     bool             `json:"adopt,omitempty"`   // a backup whose files an earlier run has left
+}
+
+// folder is a staging directory, as in server.Statement.
+type folder struct {
+	Staging string `json:"staging"`
+	Local   string `json:"local"`
 }
 
 func newTask(s server.Statement, streams int) task {
@@ -155,14 +163,15 @@ func (r *rows) server() *server.Rows {
 var sentinels = map[string]error{
 	"no-vdi": server.ErrNoVDI, "aborted": server.ErrAborted, "held": server.ErrHeld,
 	"unread": vdi.ErrUnread, "not-asked": vdi.ErrNotAsked, "more-data": vdi.ErrMoreData, "unused": vdi.ErrUnused,
-	"busy": ErrBusy, "version": ErrVersion, "cut": ErrCut, "canceled": context.Canceled, "deadline": context.DeadlineExceeded,
+	"busy": ErrBusy, "version": ErrVersion, "cut": ErrCut, "staging": direct.ErrStaging, "no-stager": ErrNoStager, "canceled": context.Canceled, "deadline": context.DeadlineExceeded,
 }
 
 // failure is an error on the wire.
 type failure struct {
-	Text  string           `json:"text"`
-	Is    []string         `json:"is,omitempty"`
-	All   []server.Message `json:"all,omitempty"` // of a *server.Error
+	Text string           `json:"text"`
+	Is   []string         `json:"is,omitempty"`
+	All  []server.Message `json:"all,omitempty"`  // of a *server.Error
+	Kept *direct.Kept     `json:"kept,omitempty"` // a log that is in files now
 }
 
 // maxTrailer bounds what a trailer says: HTTP/2 limits headers.
@@ -179,6 +188,7 @@ func wireFailure(err error) *failure {
 	if errors.As(err, &refused) {
 		f.All = refused.All
 	}
+	_ = errors.As(err, &f.Kept)
 	return f
 }
 
@@ -209,6 +219,9 @@ func (f *failure) err() error {
 	e := &remoteError{text: f.Text}
 	if f.All != nil {
 		e.causes = append(e.causes, &server.Error{All: f.All})
+	}
+	if f.Kept != nil {
+		e.causes = append(e.causes, f.Kept)
 	}
 	for _, name := range f.Is {
 		if s, ok := sentinels[name]; ok {

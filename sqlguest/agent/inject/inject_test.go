@@ -1,0 +1,241 @@
+package inject_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/inject"
+	"holdfast/sqlguest/lab"
+)
+
+const canary = "canary-0815"
+
+// program builds the real agent, once.
+var program = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "agent")
+	if text, err := exec.Command("go", "build", "-o", out, "holdfast/sqlguest/agent/guest").CombinedOutput(); err != nil {
+		return nil, errors.New(string(text))
+	}
+	return os.ReadFile(out)
+})
+
+// ground is a guest with a SQL Server in it.
+func ground(t *testing.T) (*local, inject.Options) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("plays a Linux guest with this machine's own programs")
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		if os.Getenv("HOLDFAST_DEMAND_PARTS") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("needs the go command to build the agent: ", err)
+	}
+	l, err := lab.Start(lab.Options{Logins: []lab.Login{{Name: "sa", Password: canary, Sysadmin: true}}})
+	must(t, err)
+	t.Cleanup(func() { must(t, l.Close()) })
+	g := newLocal(t)
+	return g, inject.Options{
+		Guest: g, Program: func(string) ([]byte, error) { return program() }, Host: "here", PID: 1, Pause: 5 * time.Millisecond,
+		Config: agent.Config{Listen: "127.0.0.1:0", Address: l.Address(), User: "sa", Password: canary},
+	}
+}
+
+func clean(t *testing.T, g *local) {
+	t.Helper()
+	if left := g.left(t); len(left) > 0 {
+		t.Errorf("left in the guest: %q", left)
+	}
+	if running := g.running(); len(running) > 0 {
+		t.Errorf("still running in the guest: %v", running)
+	}
+}
+
+func TestInjectedAgentAnswersAndIsTakenOut(t *testing.T) {
+	g, o := ground(t)
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	rows, err := i.Query(t.Context(), "SELECT 1 AS one")
+	if err != nil || rows.Values[0][0] != int64(1) {
+		t.Errorf("query %+v: %v", rows, err)
+	}
+	secrets := 0
+	for _, path := range g.left(t) {
+		info, err := os.Stat(path)
+		must(t, err)
+		if info.IsDir() {
+			if info.Mode().Perm() != 0o700 {
+				t.Errorf("%s is open to others: %v", path, info.Mode())
+			}
+			continue
+		}
+		data, err := os.ReadFile(path)
+		must(t, err)
+		if strings.Contains(string(data), canary) || filepath.Base(path) == agent.ConfigName {
+			secrets++
+		}
+	}
+	for _, line := range g.running() {
+		if strings.Contains(line, canary) {
+			secrets++
+		}
+	}
+	if secrets > 0 {
+		t.Errorf("secrets in %d places of the guest", secrets)
+	}
+	must(t, i.Close(t.Context()))
+	clean(t, g)
+}
+
+// TestFailuresLeaveTheGuestClean: each has its own error, with what helps.
+func TestFailuresLeaveTheGuestClean(t *testing.T) {
+	for name, k := range map[string]struct {
+		spoil func(*local, *inject.Options)
+		is    error
+		says  string
+	}{
+		"closed port":    {func(g *local, _ *inject.Options) { g.closed = true }, inject.ErrPort, "refused"},
+		"wrong login":    {func(_ *local, o *inject.Options) { o.Config.Password = "wrong" }, inject.ErrAgent, "18456"},
+		"altered":        {func(g *local, _ *inject.Options) { g.altered = isProgram }, inject.ErrAltered, ""},
+		"unsafe":         {func(g *local, _ *inject.Options) { g.refused = "/bin/chmod" }, inject.ErrPlace, "chmod"},
+		"no such system": {func(_ *local, o *inject.Options) { o.Program = noProgram }, inject.ErrSystem, "linux"},
+		"agent dies": {func(_ *local, o *inject.Options) {
+			o.Program = func(string) ([]byte, error) { return []byte("#!/bin/sh\nexit 7\n"), nil }
+		}, inject.ErrAgent, "exit code 7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, o := ground(t)
+			k.spoil(g, &o)
+			i, err := inject.Open(t.Context(), o)
+			if err == nil {
+				_ = i.Close(t.Context())
+			}
+			if !errors.Is(err, k.is) || !strings.Contains(err.Error(), k.says) || strings.Contains(err.Error(), canary) {
+				t.Errorf("open: %v", err)
+			}
+			if k.is != inject.ErrSystem && inject.Hint(err) == "" {
+				t.Error("nothing is said of what helps")
+			}
+			clean(t, g)
+		})
+	}
+}
+
+func isProgram(path string) bool { return strings.HasSuffix(path, agent.BinaryName) }
+
+func noProgram(string) ([]byte, error) { return nil, errors.New("not built in") }
+
+// TestKilledAgent: the session ends, and the guest is clean after Close.
+func TestKilledAgent(t *testing.T) {
+	g, o := ground(t)
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	for pid := range g.running() {
+		must(t, g.Kill(t.Context(), pid))
+	}
+	<-i.Done()
+	if _, err := i.Query(t.Context(), "SELECT 1 AS one"); !errors.Is(err, agent.ErrCut) {
+		t.Errorf("query: %v", err)
+	}
+	must(t, i.Close(t.Context()))
+	clean(t, g)
+}
+
+// TestCancelledRunLeavesTheGuestClean: Close has time of its own.
+func TestCancelledRunLeavesTheGuestClean(t *testing.T) {
+	g, o := ground(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	i, err := inject.Open(ctx, o)
+	must(t, err)
+	cancel()
+	must(t, i.Close(ctx))
+	clean(t, g)
+	if _, err := inject.Open(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("open of a cancelled run: %v", err)
+	}
+	clean(t, g)
+}
+
+// TestLostConnectionTakesItselfOut: nobody comes back, and the agent leaves nothing.
+func TestLostConnectionTakesItselfOut(t *testing.T) {
+	g, o := ground(t)
+	o.Config.IdleTimeout = 2 * time.Second // a session must begin within it
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	must(t, i.Client.Close())
+	g.wait.Wait()
+	clean(t, g)
+}
+
+// TestOrphans: what a killed run has left is taken out by the next; a live run's is
+// not touched, and is named.
+func TestOrphans(t *testing.T) {
+	g, o := ground(t)
+	first, err := inject.Open(t.Context(), o)
+	must(t, err)
+	other := o
+	other.Host = "elsewhere"
+	if _, err := inject.Open(t.Context(), other); !errors.Is(err, inject.ErrOccupied) || !strings.Contains(err.Error(), "here") {
+		t.Errorf("second run from elsewhere: %v", err)
+	}
+	same := o
+	same.Alive = func(m inject.Marker) bool { return m.PID == 1 }
+	if _, err := inject.Open(t.Context(), same); !errors.Is(err, inject.ErrOccupied) {
+		t.Errorf("second run from here: %v", err)
+	}
+	if _, err := first.Query(t.Context(), "SELECT 1 AS one"); err != nil {
+		t.Errorf("the first run was disturbed: %v", err)
+	}
+	// The first run's program is killed: nothing is said to its agent.
+	must(t, first.Client.Close())
+	next := o
+	next.Alive = func(inject.Marker) bool { return false }
+	second, err := inject.Open(t.Context(), next)
+	must(t, err)
+	if n := len(g.running()); n != 1 {
+		t.Errorf("%d agents run", n)
+	}
+	must(t, second.Close(t.Context()))
+	clean(t, g)
+}
+
+// TestStrangersStay: a link, a file and a directory that only look like ours.
+func TestStrangersStay(t *testing.T) {
+	g, o := ground(t)
+	victim := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(victim, agent.MarkerName), []byte(`{"run":"AAAAAAAAAAAAAAAAAAAAAAAAAA"}`), 0o600))
+	parent := g.inside("/var/lib/holdfast-agent")
+	must(t, os.Mkdir(parent, 0o700))
+	must(t, os.Symlink(victim, filepath.Join(parent, strings.Repeat("A", 26))))
+	theirs := filepath.Join(parent, strings.Repeat("B", 26))
+	must(t, os.Mkdir(theirs, 0o700))
+	must(t, os.WriteFile(filepath.Join(theirs, agent.MarkerName), []byte(`{"run":"`+strings.Repeat("B", 26)+`","host":"dead"}`), 0o600))
+	must(t, os.WriteFile(filepath.Join(theirs, "precious"), nil, 0o600))
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	must(t, i.Close(t.Context()))
+	for _, path := range []string{filepath.Join(victim, agent.MarkerName), filepath.Join(theirs, "precious")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, os.RemoveAll(parent))
+	must(t, os.Symlink(victim, parent))
+	if _, err := inject.Open(t.Context(), o); !errors.Is(err, inject.ErrPlace) {
+		t.Errorf("parent that is a link: %v", err)
+	}
+}

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"holdfast/sqlguest/agent/check"
+	"holdfast/sqlguest/direct"
+)
+
+// Names of what lies in an agent's directory. Nothing else there is an agent's.
+const (
+	ConfigName = "config.json" // secret: read once and deleted
+	ReadyName  = "ready.json"  // Ready, when the agent listens
+	FailedName = "failed.txt"  // why it could not
+	MarkerName = "run.json"    // whose directory it is
+	BinaryName = "holdfast-agent"
+)
+
+// Names are all of them, with the program's on either system; the marker is the last
+// that is deleted.
+func Names() []string {
+	return []string{ConfigName, ReadyName, FailedName, BinaryName, BinaryName + ".exe", MarkerName}
+}
+
+// ErrConfig: the configuration is not there, is no plain file of ours, or cannot be
+// deleted after it was read.
+var ErrConfig = errors.New("agent's configuration cannot be used")
+
+// Config is what an agent is told. It travels in a file, for arguments and
+// environments can be read by everybody on the machine.
+type Config struct {
+	Listen      string        `json:"listen"` // host:port
+	Keys        *Keys         `json:"keys"`
+	Address     string        `json:"address"` // of the SQL Server; see direct.Options
+	Instance    string        `json:"instance"`
+	User        string        `json:"user"` // "" is Windows authentication
+	Password    string        `json:"password"`
+	IdleTimeout time.Duration `json:"idle_timeout"` // nanoseconds, as Lifetime; 0 as in ServiceOptions
+	Lifetime    time.Duration `json:"lifetime"`
+}
+
+// Ready says where an agent listens.
+type Ready struct {
+	Port int `json:"port"`
+	PID  int `json:"pid"`
+}
+
+const maxConfigBytes = 1 << 20
+
+// LoadConfig reads the file and deletes it. A file that cannot be deleted is not used.
+func LoadConfig(path string) (*Config, error) {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	defer func() { _ = root.Close() }()
+	name := filepath.Base(path)
+	info, err := root.Lstat(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxConfigBytes {
+		return nil, fmt.Errorf("%w: no plain file of a configuration's size", ErrConfig)
+	}
+	data, err := root.ReadFile(name)
+	if removed := remove(root, name); err != nil || removed != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, errors.Join(err, removed))
+	}
+	defer clear(data)
+	c := &Config{}
+	if json.Unmarshal(data, c) != nil || c.Keys == nil || c.Listen == "" { // the decoder's error may quote a secret
+		return nil, fmt.Errorf("%w: it cannot be read", ErrConfig)
+	}
+	return c, nil
+}
+
+// Main is the agent as a program: args are the path of its configuration. It serves
+// until it has nothing more to do, and takes its files away, as far as the system
+// lets a program delete itself (Windows does not).
+func Main(ctx context.Context, args []string, log *slog.Logger) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%w: its path is the only argument", ErrConfig)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	path, err := filepath.Abs(args[0])
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	dir := filepath.Dir(path)
+	listening := false
+	c, err := LoadConfig(path)
+	if err == nil {
+		err = serve(ctx, dir, c, log, &listening)
+	}
+	if err != nil && !listening {
+		// Whoever has started this waits for one of the two files.
+		if wrote := leave(dir, FailedName, []byte(err.Error())); wrote != nil {
+			return errors.Join(err, wrote, Tidy(dir))
+		}
+		return err
+	}
+	return errors.Join(err, Tidy(dir))
+}
+
+func serve(ctx context.Context, dir string, c *Config, log *slog.Logger, listening *bool) error {
+	sql, err := direct.Open(ctx, direct.Options{Address: c.Address, Instance: c.Instance, User: c.User, Password: c.Password, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sql.Close() }()
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the client: %w", err)
+	}
+	ready, err := json.Marshal(Ready{Port: l.Addr().(*net.TCPAddr).Port, PID: os.Getpid()})
+	if err == nil {
+		err = leave(dir, ReadyName, ready)
+	}
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	*listening = true
+	return Serve(ctx, l, ServiceOptions{
+		Server: sql, Keys: c.Keys, IdleTimeout: c.IdleTimeout, Lifetime: c.Lifetime, Logger: log,
+		Checks: func(ctx context.Context) []Check { return check.All(ctx, sql, check.Options{}) },
+	})
+}
+
+// leave writes a file for the other side, whole or not at all, never over another.
+func leave(dir, name string, data []byte) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	defer func() { _ = root.Close() }()
+	f, err := root.OpenFile(name+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = root.Rename(name+".new", name)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, errors.Join(err, root.Remove(name+".new")))
+	}
+	return nil
+}
+
+// remove deletes a file of an opened directory. Where the system does not know the
+// way that needs no path (file systems for Windows without POSIX semantics), it goes
+// by the path, for plain files.
+func remove(root *os.Root, name string) error {
+	err := root.Remove(name)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || runtime.GOOS != "windows" {
+		return err
+	}
+	info, looked := root.Lstat(name)
+	if looked != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	return os.Remove(filepath.Join(root.Name(), name))
+}
+
+// Tidy deletes an agent's files and its directory. It goes through no link, and
+// leaves what is not an agent's, together with the directory.
+func Tidy(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || !info.IsDir() {
+		return fmt.Errorf("tidy %s: no directory (%w)", dir, errors.Join(err, fs.ErrInvalid))
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("tidy agent's directory: %w", err)
+	}
+	var all error
+	for _, name := range Names() {
+		if name == MarkerName && all != nil {
+			break // what stays must say whose it is, for the next run
+		}
+		if err := remove(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			all = errors.Join(all, err)
+		}
+	}
+	if all = errors.Join(all, root.Close()); all == nil {
+		all = os.Remove(dir)
+	}
+	if all != nil {
+		return fmt.Errorf("tidy agent's directory: %w", all)
+	}
+	return nil
+}
+
+// Write puts the configuration into JSON, for LoadConfig.
+func (c *Config) Write(to io.Writer) error {
+	if err := json.NewEncoder(to).Encode(c); err != nil {
+		return fmt.Errorf("write agent's configuration: %w", err)
+	}
+	return nil
+}
