@@ -10,6 +10,7 @@ import (
 	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
 	"holdfast/cmd/verdict"
+	"holdfast/cmd/view"
 	"holdfast/repo"
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
@@ -114,6 +115,11 @@ func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from
 	wanted, problems, err := from.Points(ctx)
 	if err != nil {
 		return err
+	}
+	if len(words) == 0 { // else those that are found tell
+		if err := view.Vanished(ctx, from, nil, a.tellVanished); err != nil {
+			return err
+		}
 	}
 	chosen := map[string]bool{}
 	for _, word := range words {

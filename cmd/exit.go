@@ -21,11 +21,14 @@ import (
 	"holdfast/repo/slot"
 	"holdfast/restore"
 	"holdfast/sqlguest"
+	"holdfast/sqlguest/agent/binary"
+	"holdfast/sqlguest/agent/inject"
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/server"
 	"holdfast/vmware"
 	"holdfast/vmware/cbt"
 	"holdfast/vmware/disk"
+	"holdfast/vmware/guest"
 	"holdfast/vmware/leftover"
 	"holdfast/vmware/snapshot"
 	"holdfast/vmware/target"
@@ -99,18 +102,22 @@ var exitTable = []exitRow{
 	{seal.ErrUnknownEpoch, exitDamaged, "the place has lost, or withholds, what belongs to a key rotation: bring the objects below epochs/ and spare/epochs/ back from a copy"},
 	{seal.ErrNotVouched, exitRefused, "holdfast key passwd, or key add, makes a key that a rotation can reach"},
 	{seal.ErrRingFull, exitRefused, "holdfast copy to a new repository begins anew"},
+	{repo.ErrLedger, exitDamaged, "both copies of the newest entry are lost: holdfast scrub --heal may mend one; else bring the entry named above back from another copy of the repository, as ledger/ or spare/ledger/. Until then nothing can be written; everything restores, and holdfast copy saves it to a new repository"},
 	{pack.ErrTampered, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy; holdfast check --read-data names the points that are hit"},
+	{repo.ErrVanished, exitDamaged, "bring its object below commit/ back from a copy of the repository, or acknowledge the loss: holdfast forget ID"},
 	{pack.ErrDamaged, exitDamaged, "holdfast check --read-data names the points and items that are hit; all others restore"},
 	{repo.ErrUnlisted, exitIncomplete, "holdfast repair index makes the index anew from the packs; check then tells whether anything is lost"},
 	{repo.ErrMissing, exitDamaged, "holdfast repair index lists packs that the index does not know; holdfast check names the points that are hit"},
 	{repo.ErrIndexLost, exitRefused, "holdfast repair index makes the index anew from the packs; then prune again"},
-	{repo.ErrPruneBlocked, exitDamaged, "holdfast check names what is damaged; a point that cannot be saved can be forgotten"},
+	{repo.ErrPruneBlocked, exitDamaged, "holdfast check names what is damaged; if it finds nothing, prune again. Only a point that check calls lost need be forgotten"},
 	{repo.ErrPruneContended, exitFailed, "other prunes run at the same time: run it again"},
 	{ledger.ErrFull, exitRefused, "holdfast forget --keep-last N makes room; backups and restores go on meanwhile"},
 	{repo.ErrNoLock, exitRefused, "objects are locked in S3 buckets that were made with Object Lock; without --object-lock the repository can be made here"},
 	{errPinned, exitRefused, "holdfast unpin lets it go"},
 	{recovery.ErrNeeded, exitRefused, "name both, or let both be"},
 	{recovery.ErrStaleClock, exitRefused, "set the clock, or say --allow-stale or --now TIME"},
+	{repo.ErrBehind, exitUnreachable, "the place answers with an older state than it has: wait a little, and run it again"},
+	{repo.ErrPinned, exitRefused, "holdfast unpin lets it go"},
 	{repo.ErrHealable, exitIncomplete, "holdfast scrub --heal mends it"},
 	{repo.ErrKeyUnknown, exitFailed, "holdfast key list shows the keys there are"},
 	{repo.ErrLastKey, exitFailed, "add another key first: holdfast key add"},
@@ -130,6 +137,18 @@ var exitTable = []exitRow{
 	{vmdk.ErrTruncated, exitFailed, "the VMDK ends too early: copy it again"},
 	{vmdk.ErrNeedsDescriptor, exitFailed, "name the small .vmdk text file, not the data file that belongs to it"},
 	{vmdk.ErrFormat, exitFailed, "the VMDK is damaged, or no VMDK: --format raw backs up the bytes as they are"},
+	{guest.ErrTools, exitRefused, "power the VM on and start VMware Tools in it"},
+	{guest.ErrLogin, exitUnreachable, "check HOLDFAST_GUEST_USER and HOLDFAST_GUEST_PASSWORD"},
+	{guest.ErrDenied, exitRefused, "the guest user must be an administrator: a filtered token, as UAC gives it, is not enough"},
+	{guest.ErrPrivilege, exitRefused, "the vCenter user needs VirtualMachine.GuestOperations.Query, .Modify and .Execute"},
+	{guest.ErrAddress, exitUnreachable, "give the guest's address with HOLDFAST_GUEST_ADDRESS"},
+	{inject.ErrOccupied, exitBusy, "wait for the other run to end"},
+	{inject.ErrPort, exitUnreachable, "let TCP to the agent's port pass, 3542 unless HOLDFAST_GUEST_PORT says otherwise"},
+	{inject.ErrPlace, exitRefused, "look at the agents' directory in the guest"},
+	{inject.ErrAltered, exitRefused, "let the virus scanner pass the agents' directory in the guest"},
+	{inject.ErrSystem, exitRefused, "SQL Server runs on Windows and Linux"},
+	{inject.ErrAgent, exitUnreachable, "the agent's own words say why"},
+	{binary.ErrMissing, exitRefused, "go generate ./... builds the agents into the program; the released program has them"},
 	{server.ErrHeld, exitBusy, "another backup or restore of the database is under way: wait for it to end"},
 	{database.ErrLogin, exitUnreachable, "check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; without a user it is the Windows login of this process"},
 	{database.ErrUnreachable, exitUnreachable, "check --instance, the service and the network; a port is given as HOST:PORT"},

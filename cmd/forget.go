@@ -39,7 +39,8 @@ A policy is what the --keep flags say, applied to each source by itself; what on
 them keeps is kept. A day ends at midnight, a week on Sunday, in --timezone. Log
 backups follow --keep-daily, --keep-within, --keep-last and --keep-pit alone. By any
 policy stay: pinned points, the newest restorable point of a source, and whatever a
-point that stays is restored by. Every point is printed with what becomes of it and
+point that stays is restored by; and all of a source whose newest point this machine has
+seen and nobody finds any more: exit status 3. Every point is printed with what becomes of it and
 why. Look first with --dry-run.`,
 		Example: "holdfast -r /srv/backup forget --keep-daily 14 --keep-weekly 8 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
 		Args:    args("[POINT…]"),
@@ -65,7 +66,7 @@ why. Look first with --dry-run.`,
 				return runForget(c.Context(), plan, opts)
 			})
 		},
-	}, append([]exitCode{exitRefused}, writerCodes...)...)
+	}, append([]exitCode{exitIncomplete, exitRefused}, writerCodes...)...)
 	f, p := c.Flags(), &opts.policy
 	f.IntVar(&p.Last, "keep-last", 0, "keep the newest `N` points of each source, and the logs since")
 	f.IntVar(&p.Daily, "keep-daily", 0, "keep every point of a day to the end of the `N`-th day after it")
@@ -259,7 +260,11 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 				return lost // its label: unpin and tag write a new one
 			}
 			if f.lost[lost.ID] == nil {
-				plan(&recovery.Point{ID: lost.ID}, "named", "cannot be read")
+				why := "cannot be read"
+				if errors.Is(lost, repo.ErrVanished) {
+					why = "vanished"
+				}
+				plan(&recovery.Point{ID: lost.ID}, "named", why)
 			}
 			f.lost[lost.ID] = lost
 			continue
@@ -280,6 +285,21 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 	return recovery.NeededBy(points, func(id string) bool { return named[id] })
 }
 
+// counted are the points that stay of sources of which others go: those go because
+// these are there.
+func (f *forgetPlan) counted() (stay []repo.Brief) {
+	loses := map[string]bool{}
+	for _, j := range f.judged {
+		loses[j.Point.Identity()] = loses[j.Point.Identity()] || !j.Keep
+	}
+	for _, j := range f.judged {
+		if j.Keep && loses[j.Point.Identity()] {
+			stay = append(stay, *j.Point)
+		}
+	}
+	return stay
+}
+
 // byPolicy judges every point that the filters let through.
 func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 	points, problems, err := f.r.Briefs(ctx)
@@ -295,6 +315,14 @@ func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 	}
 	if f.judged, err = opts.policy.Judge(points, f.now, asked); err != nil {
 		return err
+	}
+	if err := view.KeepVanished(ctx, f.r, f.judged, opts.source == "" && opts.kind == "", f.a.noteVanished); err != nil {
+		return err
+	}
+	if !opts.dryRun {
+		if err := f.r.Standing(ctx, f.counted()); err != nil {
+			return err
+		}
 	}
 	if len(f.judged) == 0 || opts.now != "" || opts.allowStale {
 		return nil

@@ -119,9 +119,9 @@ type initReport struct {
 	Parity     string   `json:"parity"`
 	DiskChunk  int64    `json:"disk_chunk"`
 	Keys       []string `json:"keys"`
-	KeyFile    string   `json:"key_file,omitempty"`
+	KeyFile    string   `json:"key_file"`
 
-	ObjectLock *repo.ObjectLock `json:"object_lock,omitempty"`
+	ObjectLock *repo.ObjectLock `json:"object_lock"`
 	// SingleWriter is why only one program may write there at a time; "" for many.
 	SingleWriter string `json:"single_writer"`
 }

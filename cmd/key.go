@@ -101,8 +101,8 @@ func newKeyAddCommand(a *app) *cobra.Command {
 // keyChange is the result of key add, remove and passwd.
 type keyChange struct {
 	ID      string `json:"id"`
-	Removed string `json:"removed,omitempty"`
-	KeyFile string `json:"key_file,omitempty"`
+	Removed string `json:"removed"`
+	KeyFile string `json:"key_file"`
 }
 
 func runKeyAdd(ctx context.Context, opts keyAddOptions, a *app, r *repo.Repository) error {

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/secret"
+	"holdfast/cmd/sheet"
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/seal"
@@ -31,7 +31,8 @@ func newKeyExportCommand(a *app) *cobra.Command {
 		Long: `Export makes a sheet for the safe: what this repository is, where it lies, which keys it
 has, how to restore, and a new recovery key in groups that a person can type. Whoever
 holds the sheet can read the whole repository. The key appears in key list with the label
-"recovery sheet"; key remove and key rotate make the sheet worthless.
+"recovery sheet". The sheet goes on opening what is written after a key rotate; key remove,
+and then key rotate, make it worthless for that.
 
 The sheet goes to a terminal, to a new file that only its owner can read, or, with -o -,
 to wherever standard output leads; a pipe alone is refused.`,
@@ -55,38 +56,26 @@ to wherever standard output leads; a pipe alone is refused.`,
 // sheetLabel is what key list calls the key of a sheet.
 const sheetLabel = "recovery sheet"
 
-// recoverySheet is the result of key export.
-type recoverySheet struct {
-	Repository    string     `json:"repository"`
-	Location      string     `json:"location"`
-	FormatVersion int        `json:"format_version"`
-	Made          time.Time  `json:"made"`
-	Keys          []repo.Key `json:"keys"`
-	Key           string     `json:"key,omitempty"`          // the id of the sheet's own
-	RecoveryKey   []string   `json:"recovery_key,omitempty"` // its rows; not when the sheet is in Output
-	Output        string     `json:"output,omitempty"`
-}
-
 func runKeyExport(ctx context.Context, opts keyExportOptions, a *app, r *repo.Repository) error {
-	sheet := &recoverySheet{Repository: r.Config().ID, Location: r.Location(), FormatVersion: r.Config().Version, Made: a.std.Now()}
+	made := &sheet.Sheet{Repository: r.Config().ID, Location: r.Location(), FormatVersion: r.Config().Version, Made: a.std.Now()}
 	if !opts.noKey {
-		if err := sheet.addKey(ctx, a, r); err != nil {
+		if err := addSheetKey(ctx, a, r, made); err != nil {
 			return err
 		}
 	}
-	err := sheet.deliver(ctx, opts, a, r)
+	err := deliverSheet(ctx, opts, a, r, made)
 	if err == nil {
 		err = a.ui.Err()
 	}
-	if err != nil && sheet.Key != "" { // nobody will ever type that key
-		_, undo := r.RemoveKey(context.WithoutCancel(ctx), sheet.Key)
+	if err != nil && made.Key != "" { // nobody will ever type that key
+		_, undo := r.RemoveKey(context.WithoutCancel(ctx), made.Key)
 		err = errors.Join(err, undo)
 	}
 	return err
 }
 
-// addKey makes the sheet's key.
-func (s *recoverySheet) addKey(ctx context.Context, a *app, r *repo.Repository) error {
+// addSheetKey makes the sheet's key.
+func addSheetKey(ctx context.Context, a *app, r *repo.Repository, s *sheet.Sheet) error {
 	rows, err := seal.NewSheetKey(rand.Reader)
 	if err != nil {
 		return err
@@ -106,18 +95,18 @@ func (s *recoverySheet) addKey(ctx context.Context, a *app, r *repo.Repository) 
 	return err
 }
 
-// deliver lists the keys and writes the sheet where it was asked for.
-func (s *recoverySheet) deliver(ctx context.Context, opts keyExportOptions, a *app, r *repo.Repository) error {
+// deliverSheet lists the keys and writes the sheet where it was asked for.
+func deliverSheet(ctx context.Context, opts keyExportOptions, a *app, r *repo.Repository, s *sheet.Sheet) error {
 	keys, err := r.Keys(ctx)
 	if err != nil {
 		return err
 	}
 	s.Keys = orEmpty(keys)
 	if opts.output == "" || opts.output == "-" {
-		a.ui.Printf("%s", s.text())
+		a.ui.Printf("%s", s.Text())
 		return a.ui.Result(s)
 	}
-	if err := secret.WriteKeyFile(opts.output, []byte(s.text())); err != nil {
+	if err := secret.WriteKeyFile(opts.output, []byte(s.Text())); err != nil {
 		return err
 	}
 	s.Output, s.RecoveryKey = opts.output, nil
@@ -132,50 +121,4 @@ func (s *recoverySheet) deliver(ctx context.Context, opts keyExportOptions, a *a
 		os.Remove(opts.output)
 	}
 	return err
-}
-
-// text is the sheet as it is printed.
-func (s *recoverySheet) text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "HOLDFAST RECOVERY SHEET\n\n")
-	if s.Key != "" {
-		fmt.Fprintf(&b, "WHOEVER HOLDS THIS SHEET CAN READ THE WHOLE REPOSITORY. Keep it in a safe.\n\n")
-	}
-	fmt.Fprintf(&b, "Repository    %s\nPlace         %s\nFormat        version %d\nMade          %s\n", s.Repository, s.Location, s.FormatVersion, s.Made.Format(time.RFC3339))
-	if s.Key != "" {
-		fmt.Fprintf(&b, "\nRECOVERY KEY  %s\n\n", s.Key)
-		for i, row := range s.RecoveryKey {
-			fmt.Fprintf(&b, "    row %d:  %s\n", i+1, row)
-		}
-		fmt.Fprintf(&b, `
-    Type the groups of the four rows (without "row 1:") into a text file, here
-    typed.txt. Small letters, missing spaces and line ends do no harm; there is no
-    letter O, I, L or U, only the digits 0 and 1. A mistyped row is told by number.
-`)
-	}
-	option := ""
-	if s.Key != "" {
-		option = " --key-file typed.txt"
-	}
-	fmt.Fprintf(&b, `
-TO RESTORE
-
-    holdfast -r PLACE%[1]s points
-    holdfast -r PLACE%[1]s restore disk POINT -o disk.raw
-    holdfast -r PLACE%[1]s restore vm POINT
-
-    PLACE is the place above, or wherever a copy of the repository lies now; for a
-    bucket the access keys are needed as well. Any version of holdfast that knows the
-    format above will do. The bytes are described in FORMAT.md of its sources.
-
-KEYS WHEN THIS WAS MADE
-
-`, option)
-	for _, k := range s.Keys {
-		fmt.Fprintf(&b, "    %s  %-8s  %s  %s\n", k.ID, k.KDF, k.Created.Format(time.DateOnly), k.Label)
-	}
-	if s.Key != "" {
-		fmt.Fprintf(&b, "\nThis sheet is lost or seen by others: holdfast key remove %s, then holdfast key rotate.\n", s.Key[:6])
-	}
-	return b.String()
 }

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -16,8 +17,8 @@ func newLabCommand(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "run the laboratory until Ctrl-C, printing the variables to use against it",
 		Long: `Serve runs a vCenter to practise on, with one host, two datastores and the VM web01 (two
-disks), and a SQL Server with the databases sales (FULL), stock (SIMPLE) and
-"it's, ünï" (FULL). It keeps everything in temporary directories that go away with it. It
+disks) and sql01, in whose guest a SQL Server has the databases sales (FULL), stock (SIMPLE)
+and "it's, ünï" (FULL). It keeps everything in temporary directories that go away with it. It
 speaks the real protocols and enforces the real rules, but it is neither vCenter nor SQL
 Server: see its packages for what it does differently.`,
 		Example:     "holdfast lab serve\nholdfast lab serve --listen 127.0.0.1:8989 --json",
@@ -44,7 +45,11 @@ func runLabServe(ctx context.Context, listen string, a *app) error {
 	}
 	defer sql.Close() //nolint:errcheck // the laboratory goes as a whole
 	env := l.Env()
-	env["HOLDFAST_SQL_USER"], env["HOLDFAST_SQL_PASSWORD"] = sql.User, sql.Password
+	inside, err := sql.AddSQL01(l)
+	if err != nil {
+		return err
+	}
+	maps.Copy(env, inside)
 	a.ui.Printf("# the laboratory runs until Ctrl-C; in another shell:\n")
 	for _, name := range sortedNames(env) {
 		a.ui.Printf("export %s='%s'\n", name, env[name])

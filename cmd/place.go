@@ -3,16 +3,13 @@ package cmd
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 
+	"holdfast/cmd/about"
 	"holdfast/cmd/place"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/secret"
-	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/session"
 )
@@ -27,17 +24,33 @@ func (a *app) options() repo.Options {
 	if err != nil {
 		a.log.Info("no cache", "error", err)
 	}
-	var locks func(repository string) session.Locks
-	if err == nil {
-		locks = func(repository string) session.Locks {
-			return runlock.Sessions{Dir: filepath.Join(cache, repository, "sessions")}
-		}
-	}
 	return repo.Options{
-		Locks:    locks,
+		Locks:    func(repository string) session.Locks { return a.locks(cache, repository) },
 		CacheDir: cache, Log: a.log, Now: a.now, Rand: rand.Reader, Host: host,
-		Program: "holdfast " + version().Version, PID: os.Getpid(), Healed: a.noteHealed, Unlisted: a.noteUnlisted, Vanished: a.noteVanished,
+		Program: "holdfast " + about.Program().Version, PID: os.Getpid(), Healed: a.noteHealed, Unlisted: a.noteUnlisted, Vanished: a.noteVanished,
 	}
+}
+
+// locks are those of the sessions of this host, as far as possible where every run
+// looks for them, whatever its user and cache.
+func (a *app) locks(cache, repository string) session.Locks {
+	s := runlock.Sessions{Repository: repository, Warn: a.noteUnlocked}
+	if cache != "" {
+		s.Own = filepath.Join(cache, repository, "sessions")
+	}
+	var err error
+	if s.Shared, err = runlock.Shared(); err != nil {
+		a.log.Info("locks of sessions lie in the cache alone", "error", err)
+	}
+	return s
+}
+
+// noteUnlocked tells the operator, once, that no other run learns from this host
+// whether this one lives.
+func (a *app) noteUnlocked(err error) {
+	a.unlocked.Do(func() {
+		a.ui.Warn("no lock can be taken for this run; if it dies, prune waits for --dead-after before it removes what the run leaves: %v", err)
+	})
 }
 
 // noteHealed tells the operator, once an object, that a read had to heal.
@@ -54,33 +67,18 @@ func (a *app) noteUnlisted(packs int) {
 	})
 }
 
-// noteVanished tells the operator that a point is gone that was there.
+// noteVanished tells the operator that a point is gone that was there, and that the
+// run is not complete for it.
 func (a *app) noteVanished(point string) {
-	a.ui.Warn("point %s was the newest of its source; it is gone, and nobody has forgotten it: somebody or something has removed it from the repository's place", point)
-	a.vanished.add(point)
+	a.tellVanished(point)
+	a.vanished.Add(point)
 }
 
-// missed are points that a run has missed. It may be told from many goroutines.
-type missed struct {
-	mu     sync.Mutex
-	points []string
-}
-
-func (m *missed) add(point string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.points = append(m.points, point)
-}
-
-// verdict is the error of a run that ended with err: a point that is missed makes
-// it incomplete, for once the next one is made nothing else will tell.
-func (m *missed) verdict(err error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.points) == 0 {
-		return err
+// tellVanished is noteVanished for a run that wants nothing of that point.
+func (a *app) tellVanished(point string) {
+	if text := a.vanished.Tell(point); text != "" {
+		a.ui.Warn("%s", text)
 	}
-	return errors.Join(err, verdict.Incomplete("of points that were here before these are gone: "+strings.Join(m.points, ", ")))
 }
 
 // openPlace opens the store behind a repository's URL, or makes it.
@@ -128,14 +126,14 @@ func (a *app) open(ctx context.Context, write bool, fn func(r *repo.Repository) 
 		}
 		defer r.Close()
 		if !write {
-			return a.vanished.verdict(fn(r))
+			return a.vanished.Verdict(fn(r))
 		}
 		unlock, err := a.alone(ctx, be)
 		if err != nil {
 			return err
 		}
 		defer unlock()
-		return a.vanished.verdict(fn(r))
+		return a.vanished.Verdict(fn(r))
 	})
 }
 

@@ -52,6 +52,9 @@ func runPoints(ctx context.Context, opts pointsOptions, a *app, r *repo.Reposito
 	if err != nil {
 		return err
 	}
+	if err := view.Vanished(ctx, r, nil, a.tellVanished); err != nil {
+		return err
+	}
 	points, err = view.Filter{Kind: opts.kind, Source: opts.source, Latest: opts.latest}.Select(points)
 	if err != nil {
 		return err
@@ -85,7 +88,7 @@ func cellsOf(p *repo.Brief) []string {
 
 // find resolves the POINT that an operator typed.
 func (a *app) find(ctx context.Context, r *repo.Repository, spec string) (repo.Entry, error) {
-	return view.Find(ctx, r, spec, a.ui.Warn)
+	return view.Find(ctx, r, spec, a.ui.Warn, a.tellVanished)
 }
 
 func newShowCommand(a *app) *cobra.Command {

@@ -129,6 +129,10 @@ func runPrune(ctx context.Context, opts repo.PruneOptions, streams bool, a *app,
 		a.ui.Say("%d packs, %s, wait for backups that are open; the next prune removes them\n", rep.PacksWaiting, ui.Bytes(rep.BytesWaiting))
 	}
 	for _, o := range rep.Open {
+		if o.Vanished {
+			a.ui.Say("ended, its point has vanished: %s from %s, heard of at %s\n", o.Source, o.Host, o.Heard.Local().Format(time.DateTime))
+			continue
+		}
 		a.ui.Say("open: %s from %s, heard of at %s\n", o.Source, o.Host, o.Heard.Local().Format(time.DateTime))
 	}
 	if rep.Locked > 0 {

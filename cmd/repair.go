@@ -11,7 +11,7 @@ import (
 )
 
 func newRepairCommand(a *app) *cobra.Command {
-	return newGroup("repair", "rebuild what can be rebuilt", "Repair rebuilds parts of a repository from others. It never removes data.",
+	return newGroup("repair", "rebuild what can be rebuilt", "Repair rebuilds parts of a repository from others. What cannot be read is moved aside,\nnever thrown away.",
 		documented(&cobra.Command{
 			Use:   "index",
 			Short: "rebuild the index from the packs",

@@ -184,7 +184,8 @@ func (a *app) restoreTo(ctx context.Context, r *repo.Repository, p *recovery.Poi
 	return nil
 }
 
-// warnings are what a summary says about damage that was healed on the way.
+// warnings are what a summary says about damage that was healed on the way, and
+// about points that are gone.
 func (a *app) warnings() []string {
 	list := []string{}
 	a.healed.Range(func(name, _ any) bool {
@@ -192,7 +193,7 @@ func (a *app) warnings() []string {
 		return true
 	})
 	slices.Sort(list)
-	return list
+	return append(list, a.vanished.Warnings()...)
 }
 
 // diskFormat joins the VMDK code to the restore of files.

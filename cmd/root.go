@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -27,11 +28,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/about"
+	"holdfast/cmd/database"
 	"holdfast/cmd/monitor"
 	"holdfast/cmd/secret"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/ui"
 	"holdfast/cmd/usage"
+	"holdfast/cmd/verdict"
 )
 
 // Std is what a process has: its streams and its environment. The zero value
@@ -69,7 +73,8 @@ type app struct {
 
 	healed   sync.Map  // objects of which the operator was told that reading healed them
 	unlisted sync.Once // the operator is told that the index is incomplete
-	vanished missed    // points that this machine has seen and that are gone
+	unlocked sync.Once // and that no lock can be taken
+	vanished verdict.Missed  // points that this machine has seen and that are gone
 	stdinFor string    // what standard input was given to, "" while it is free
 	closeLog func() error
 }
@@ -109,7 +114,22 @@ func commands(a *app) []*cobra.Command {
 // Main runs one command line (without the program's name) and returns the exit
 // code. The first signal cancels the command, which then cleans up; see
 // listen for those that follow.
-func Main(args []string, std Std) int { return run(args, std, commands) }
+func Main(args []string, std Std) int {
+	if len(args) > 0 && args[0] == database.AgentCommand {
+		return serveGuest(args[1:], std)
+	}
+	return run(args, std, commands)
+}
+
+// serveGuest makes the program the agent in a guest, where nobody types its commands.
+func serveGuest(args []string, std Std) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := database.Agent(ctx, args, std.Err); err != nil {
+		return int(exitFailed)
+	}
+	return int(exitDone)
+}
 
 // run is Main with a choice of commands.
 func run(args []string, std Std, commands func(*app) []*cobra.Command) int {
@@ -338,6 +358,6 @@ func (a *app) prepare(c *cobra.Command) error {
 	if file := s.SecretFile(); file != "" {
 		secret.WarnReadable(file, a.ui.Warn)
 	}
-	a.log.Info("start", "command", c.CommandPath(), "version", version().Version)
+	a.log.Info("start", "command", c.CommandPath(), "version", about.Program().Version)
 	return nil
 }

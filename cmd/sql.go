@@ -12,7 +12,7 @@ import (
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/sqlguest/decide"
-	"holdfast/sqlguest/direct"
+	"holdfast/vmware"
 )
 
 // sqlCodes are the exit codes of every command that talks to a SQL Server.
@@ -24,22 +24,22 @@ type sqlPlace struct {
 }
 
 func (p *sqlPlace) flags(c *cobra.Command) {
-	c.Flags().StringVar(&p.vm, "vm", "", "the SQL Servers in the virtual machine `NAME`, through an agent (not part of this version)")
+	c.Flags().StringVar(&p.vm, "vm", "", "the SQL Server in the virtual machine `NAME`, through an agent that is put in for the run")
 	c.Flags().StringVar(&p.instance, "instance", "", "the SQL Server `INSTANCE`: NAME, HOST\\NAME or HOST:PORT; . is the default one of this machine")
 }
 
 func (p *sqlPlace) check() error {
 	switch {
-	case p.vm != "":
-		return usagef("run it beside the SQL Server with --instance for now", "--vm is not part of this version")
-	case p.instance == "":
-		return usagef("--instance . is the default instance of this machine", "no SQL Server was named")
+	case p.vm != "" && p.instance != "":
+		return usagef("leave one of them away", "--vm and --instance cannot be meant together")
+	case p.vm == "" && p.instance == "":
+		return usagef("--vm NAME, or --instance . for the default instance of this machine", "no SQL Server was named")
 	}
 	return nil
 }
 
 // withSQL runs fn with a login at the SQL Server.
-func (a *app) withSQL(ctx context.Context, p sqlPlace, fn func(s *direct.Server) error) error {
+func (a *app) withSQL(ctx context.Context, p sqlPlace, fn func(at database.Place) error) error {
 	login := database.Login{Instance: p.instance, User: a.settings.Text("sql.user"), Log: a.log}
 	if login.User != "" {
 		password, err := a.loadSecret(ctx, secret.SQL)
@@ -48,12 +48,30 @@ func (a *app) withSQL(ctx context.Context, p sqlPlace, fn func(s *direct.Server)
 		}
 		login.Password = string(password)
 	}
+	if p.vm != "" {
+		login.Instance = a.settings.Text("sql.address")
+		return a.withGuest(ctx, p.vm, login, fn)
+	}
 	s, err := database.Connect(ctx, login)
 	if err != nil {
 		return err
 	}
 	defer s.Close() //nolint:errcheck // nothing of ours is left in a connection
-	return fn(s)
+	return fn(database.Place{Server: s, Beside: s.Beside()})
+}
+
+// withGuest runs fn with an agent in the VM, and takes it out again whatever happens.
+func (a *app) withGuest(ctx context.Context, name string, login database.Login, fn func(at database.Place) error) error {
+	g, err := database.GuestOf(a.settings.Text)
+	if err != nil {
+		return err
+	}
+	password, err := a.loadSecret(ctx, secret.Guest)
+	if err != nil {
+		return err
+	}
+	g.Password = string(password)
+	return a.withVCenter(ctx, func(s *vmware.Session) error { return database.Inside(ctx, s, name, g, login, fn) })
 }
 
 func newSQLCommand(a *app) *cobra.Command {
@@ -72,8 +90,8 @@ func newSQLDatabasesCommand(a *app) *cobra.Command {
 			if err := p.check(); err != nil {
 				return err
 			}
-			return a.withSQL(c.Context(), p, func(s *direct.Server) error {
-				rows, err := database.List(c.Context(), s, decide.Request{})
+			return a.withSQL(c.Context(), p, func(at database.Place) error {
+				rows, err := database.List(c.Context(), at.Server, decide.Request{})
 				if err != nil {
 					return err
 				}
@@ -120,8 +138,8 @@ Device Interface; elsewhere through files in a directory that both reach (--stag
 			}
 			a.ui.Stream()
 			return a.withWriter(c.Context(), func(r *repo.Repository) error {
-				return a.withSQL(c.Context(), opts.sqlPlace, func(s *direct.Server) error {
-					return database.Backup(c.Context(), s, a.newBatch(r), opts.Options)
+				return a.withSQL(c.Context(), opts.sqlPlace, func(at database.Place) error {
+					return database.Backup(c.Context(), at, a.newBatch(r), opts.Options)
 				})
 			})
 		},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/about"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/typed"
 	"holdfast/cmd/ui"
@@ -31,7 +32,7 @@ func (a *app) withVCenter(ctx context.Context, fn func(s *vmware.Session) error)
 	s, err := vmware.Connect(ctx, vmware.Options{
 		URL: url, User: a.settings.Text("vcenter.user"), Password: password,
 		Thumbprint: a.settings.Text("vcenter.thumbprint"), Insecure: a.settings.Bool("vcenter.insecure"),
-		CAFile: a.settings.Text("tls-ca"), UserAgent: "holdfast/" + version().Version, Log: a.log,
+		CAFile: a.settings.Text("tls-ca"), UserAgent: "holdfast/" + about.Program().Version, Log: a.log,
 	})
 	if err != nil {
 		return err

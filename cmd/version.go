@@ -3,44 +3,13 @@ package cmd
 import (
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
 
+	"holdfast/cmd/about"
 	"holdfast/cmd/usage"
 
 	"github.com/spf13/cobra"
 )
-
-// build describes this program.
-type build struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit"`
-	Go      string `json:"go"`
-	OS      string `json:"os"`
-	Arch    string `json:"arch"`
-}
-
-// version reads what the linker recorded.
-func version() build {
-	b := build{Version: "devel", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		b.Version = v
-	}
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			b.Commit = s.Value + b.Commit
-		case s.Key == "vcs.modified" && s.Value == "true":
-			b.Commit += "+changes"
-		}
-	}
-	return b
-}
 
 func newVersionCommand(a *app) *cobra.Command {
 	return documented(&cobra.Command{
@@ -50,7 +19,7 @@ func newVersionCommand(a *app) *cobra.Command {
 		Args:        args(),
 		Annotations: map[string]string{offlineKey: ""},
 		RunE: func(*cobra.Command, []string) error {
-			b := version()
+			b := about.Program()
 			commit := ""
 			if b.Commit != "" {
 				commit = ", commit " + b.Commit
@@ -98,7 +67,7 @@ func newManCommand(a *app) *cobra.Command {
 			if err := os.MkdirAll(given[0], 0o755); err != nil {
 				return fmt.Errorf("write manual: %w", err)
 			}
-			files, err := usage.Manual(given[0], c.Root(), version().Version)
+			files, err := usage.Manual(given[0], c.Root(), about.Program().Version)
 			if err != nil {
 				return err
 			}

@@ -129,13 +129,14 @@ func TestForeignFilesDisturbNobody(t *testing.T) {
 func TestLedgerThatIsGoneIsSaid(t *testing.T) {
 	_, be, secret := newRepo(t)
 	damage(t, be, "ledger/00000000", remove)
+	damage(t, be, "spare/ledger/00000000", remove)
 	r := openAt(t, be, secret)
 	rep := check(t, r)
 	wantVerdict(t, rep, pack.ErrDamaged)
 	if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].Object, "ledger") {
 		t.Errorf("check: %+v", rep.Findings)
 	}
-	if _, err := r.Begin(t.Context(), "image/a", "a"); !errors.Is(err, pack.ErrDamaged) || !strings.Contains(err.Error(), "ledger") {
+	if _, err := r.Begin(t.Context(), "image/a", "a"); !errors.Is(err, pack.ErrDamaged) || !errors.Is(err, repo.ErrLedger) {
 		t.Errorf("begin: %v", err)
 	}
 }

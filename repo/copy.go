@@ -52,32 +52,34 @@ func (c *Copier) Copy(ctx context.Context, e Entry) (*recovery.Point, error) {
 	}
 	p := *e.Point
 	p.Origin, p.Parent = c.from.OriginOf(e.Point), c.ids[e.Parent]
-	if p.Items, err = c.carrier.Items(ctx, s, e.Point); err != nil {
-		s.Abort()
-		return nil, err
+	if p.Items, err = c.carrier.Items(ctx, s, e.Point); err == nil {
+		err = c.finish(ctx, s, e, &p)
 	}
-	if err := s.Flush(ctx); err != nil {
-		s.Abort()
-		return nil, err
-	}
-	p.BytesAdded, p.ChunksNew = s.Stats().BytesAdded, s.Stats().ChunksNew
-	if e.Pinned {
-		label := ledger.Label{Tags: p.Tags, Pinned: true}
-		if err := points.LabelFirst(ctx, c.to.catalog, s.SID(), label); err != nil {
-			s.Abort()
-			return nil, err
-		}
-	}
-	if err := c.confirmFirst(ctx, s.SID(), e); err != nil {
-		s.Abort()
-		return nil, err
-	}
-	if err := s.Commit(ctx, &p); err != nil {
+	if err != nil {
+		c.carrier.Forget() // nothing keeps the maps that a failed copy has made
 		s.Abort()
 		return nil, err
 	}
 	c.ids[e.ID], c.last = p.ID, &p
 	return &p, nil
+}
+
+// finish makes the point of what the carrier has stored.
+func (c *Copier) finish(ctx context.Context, s *Session, e Entry, p *recovery.Point) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	p.BytesAdded, p.ChunksNew = s.Stats().BytesAdded, s.Stats().ChunksNew
+	if e.Pinned {
+		label := ledger.Label{Tags: p.Tags, Pinned: true}
+		if err := points.LabelFirst(ctx, c.to.catalog, s.SID(), label); err != nil {
+			return err
+		}
+	}
+	if err := c.confirmFirst(ctx, s.SID(), e); err != nil {
+		return err
+	}
+	return s.Commit(ctx, p)
 }
 
 // confirmFirst takes a point's confirmation along, before its slot is written: the

@@ -1,10 +1,14 @@
 package repo_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"holdfast/repo"
+	"holdfast/repo/backend"
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
@@ -111,4 +115,59 @@ func TestParentThatWasForgottenBeforeTheSessionIsRefused(t *testing.T) {
 	if err := s.Expect(t.Context(), b); err != nil {
 		t.Errorf("parent: %v", err)
 	}
+}
+
+// TestCopyAfterOneThatFailedBuildsOnNothingOfIt: its maps are garbage that the next
+// prune takes.
+func TestCopyAfterOneThatFailedBuildsOnNothingOfIt(t *testing.T) {
+	from, _, _ := newRepo(t)
+	store, secret := mem.New(), keyFile(t)
+	full := false
+	be := &refusing{Backend: store, refuses: func(name string) (now bool) {
+		if now = full && strings.HasPrefix(name, ledger.Commits); now {
+			full = false // the session can be given up
+		}
+		return now
+	}}
+	to := initAt(t, be, repo.InitParams{DiskChunkBytes: testChunk, Keys: []repo.NewKey{{Secret: secret}}}, options())
+	data := noise(1, 300*testChunk)
+	c := to.CopierFrom(from, nil)
+	copied := func() (*recovery.Point, error) {
+		e, err := from.Find(t.Context(), makePoint(t, from, "image/a", data).ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Copy(t.Context(), e)
+	}
+	if _, err := copied(); err != nil {
+		t.Fatal(err)
+	}
+	copy(data[3*testChunk:], noise(2, testChunk)) // a node that only the failed copy has
+	full = true
+	if _, err := copied(); !errors.Is(err, backend.ErrNoSpace) {
+		t.Fatalf("the copy that fails: %v", err)
+	}
+	wantTidy(t, to, store)
+	copy(data[200*testChunk:], noise(3, testChunk))
+	p, err := copied()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, openAt(t, store, secret), p, data)
+	wantTidy(t, to, store)
+	wantContent(t, openAt(t, store, secret), p, data)
+	wantVerdict(t, check(t, openAt(t, store, secret)), nil)
+}
+
+// refusing has no space for some names.
+type refusing struct {
+	backend.Backend
+	refuses func(name string) bool
+}
+
+func (f *refusing) PutIfAbsent(ctx context.Context, name string, data []byte) error {
+	if f.refuses(name) {
+		return fmt.Errorf("write %s: %w", name, backend.ErrNoSpace)
+	}
+	return f.Backend.PutIfAbsent(ctx, name, data)
 }

@@ -10,6 +10,7 @@ import (
 	"holdfast/repo/parity"
 	"holdfast/repo/record"
 	"holdfast/repo/seal"
+	"holdfast/repo/slot"
 )
 
 // Default and bounds of the disk chunk, in bytes.
@@ -101,10 +102,14 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 // found writes the first objects, the config last, and returns the names of the
 // key slots that it may have written.
 func (r *Repository) found(ctx context.Context, keys []NewKey, config ledger.Config) (made []string, err error) {
-	for _, key := range keys {
+	for i, key := range keys {
 		id, err := r.slots.First(ctx, key)
 		if id != "" {
 			made = append(made, ledger.Keys+id, ledger.Spare(ledger.Keys+id))
+		}
+		if id != "" && !errors.Is(err, backend.ErrExists) { // else the number is another's
+			name := slot.RollName(uint32(i))
+			made = append(made, name, ledger.Spare(name))
 		}
 		if err != nil {
 			return made, err
@@ -128,7 +133,7 @@ func (r *Repository) undo(ctx context.Context, made []string) error {
 		if err := Exists(ctx, r.be); !errors.Is(err, ErrNoRepository) {
 			return nil
 		}
-		made = append(made, ledger.LedgerName(0))
+		made = append(made, ledger.LedgerName(0), ledger.Spare(ledger.LedgerName(0)))
 	case !record.IsDefinite(err):
 		return fmt.Errorf("undo init: %w", err)
 	}

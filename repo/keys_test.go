@@ -222,7 +222,11 @@ func TestLastKeyIsNeverRemoved(t *testing.T) {
 func TestKeyThatWasNotAddedOpensNothing(t *testing.T) {
 	for _, mode := range fault.Modes {
 		_, store, secret := newRepo(t)
-		be := fault.New(store, fault.Options{Rules: []fault.Rule{{Op: fault.PutIfAbsent, Prefix: "keys/", Err: backend.ErrNoSpace, Mode: mode}}})
+		var slots []fault.Rule // but not the roll
+		for _, digit := range "0123456789abcdef" {
+			slots = append(slots, fault.Rule{Op: fault.PutIfAbsent, Prefix: "keys/" + string(digit), Err: backend.ErrNoSpace, Mode: mode})
+		}
+		be := fault.New(store, fault.Options{Rules: slots})
 		never := keyFile(t)
 		if _, err := openAt(t, be, secret).AddKey(t.Context(), repo.NewKey{Secret: never}); !errors.Is(err, backend.ErrNoSpace) {
 			t.Fatalf("a full store: %v", err)
@@ -230,6 +234,32 @@ func TestKeyThatWasNotAddedOpensNothing(t *testing.T) {
 		if _, err := repo.Open(t.Context(), store, never, options()); !errors.Is(err, seal.ErrWrongKey) {
 			t.Errorf("%s: the key opens: %v", mode, err)
 		}
+		wantVerdict(t, scrub(t, store, true), nil)
+	}
+}
+
+// TestKeyThatCouldNotBeEnrolledOpensNothing: what half an entry of the roll leaves
+// names no slot, and the next key comes after it.
+func TestKeyThatCouldNotBeEnrolledOpensNothing(t *testing.T) {
+	for _, mode := range fault.Modes {
+		_, store, secret := newRepo(t)
+		be := fault.New(store, fault.Options{Rules: []fault.Rule{{Op: fault.PutIfAbsent, Prefix: "keys/roll/", Err: backend.ErrNoSpace, Mode: mode}}})
+		never, next := keyFile(t), keyFile(t)
+		if _, err := openAt(t, be, secret).AddKey(t.Context(), repo.NewKey{Secret: never}); !errors.Is(err, backend.ErrNoSpace) {
+			t.Fatalf("a full store: %v", err)
+		}
+		if _, err := repo.Open(t.Context(), store, never, options()); !errors.Is(err, seal.ErrWrongKey) {
+			t.Errorf("%s: the key opens: %v", mode, err)
+		}
+		r := openAt(t, store, secret)
+		if _, err := r.AddKey(t.Context(), repo.NewKey{Secret: next}); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := r.RotateKeys(t.Context()); err != nil || len(done.Keys) != 2 || len(done.LeftOut) != 0 {
+			t.Errorf("%s: %+v %v", mode, done, err)
+		}
+		openAt(t, store, next)
+		scrub(t, store, true) // completes the entry
 		wantVerdict(t, scrub(t, store, true), nil)
 	}
 }

@@ -302,7 +302,7 @@ func TestLostWayIsNotTakenForLostData(t *testing.T) {
 }
 
 // TestLostLedgerStopsWritersOnly: what was saved comes back although the record
-// of maintenance is gone; a writer must not guess what it said.
+// of maintenance is gone, and its spare with it; a writer must not guess what it said.
 func TestLostLedgerStopsWritersOnly(t *testing.T) {
 	for what, change := range map[string]func([]byte) []byte{"ruined": ruin, "missing": remove} {
 		t.Run(what, func(t *testing.T) {
@@ -310,6 +310,7 @@ func TestLostLedgerStopsWritersOnly(t *testing.T) {
 			data := noise(3, 300_000)
 			makePoint(t, r, "image/a", data)
 			damage(t, be, "ledger/00000000", change)
+			damage(t, be, "spare/ledger/00000000", change)
 			again := openAt(t, be, secret)
 			points, problems, err := again.Points(t.Context())
 			if err != nil || len(problems) != 0 || len(points) != 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"holdfast/repo/catalog"
 	"holdfast/repo/ledger"
 	"holdfast/repo/points"
 	"holdfast/repo/prune"
@@ -27,6 +28,8 @@ var (
 	ErrPruneBlocked = prune.ErrBlocked
 	// ErrPruneContended: other pruners were faster, again and again.
 	ErrPruneContended = prune.ErrContended
+	// ErrLedger: the newest ledger entry is lost, and its spare with it.
+	ErrLedger = catalog.ErrLedger
 )
 
 // Forget drops a point: from now on it is not listed, and a prune may remove what
@@ -41,14 +44,22 @@ func (r *Repository) Forget(ctx context.Context, e Entry, reason string) error {
 	return points.Forget(ctx, r.catalog, e, reason)
 }
 
-// ForgetLost drops a point whose manifest cannot be read, so that it no longer
-// keeps prune from deciding.
+// ForgetLost drops a point whose manifest cannot be read, or is gone, so that it no
+// longer keeps prune from deciding, and nobody misses it.
 func (r *Repository) ForgetLost(ctx context.Context, e *PointError, reason string) error {
-	return points.ForgetLost(ctx, r.catalog, e, reason)
+	err := points.ForgetLost(ctx, r.catalog, e, reason)
+	if err != nil || !errors.Is(e.Err, ErrVanished) {
+		return err
+	}
+	sid, err := e.Session()
+	if err != nil {
+		return err
+	}
+	return r.acknowledge(ctx, sid)
 }
 
-// Prune removes what no point needs; see prune.Run. Options' Src, Who, Lock
-// and Leaving are filled in.
+// Prune removes what no point needs; see prune.Run. Options' Src, Who, Lock,
+// Leaving and Vanished are filled in.
 func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport, error) {
 	opts.Src, opts.Who = r.keys.SourceName("prune"), r.sessionOptions("prune")
 	if opts.Lock = r.config.Lock != nil; opts.Lock {
@@ -63,6 +74,11 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 			}
 		}
 	}
+	gone, err := r.Vanished(ctx)
+	if err != nil {
+		return &PruneReport{}, err
+	}
+	opts.Vanished = gone
 	rep, err := prune.Run(ctx, r.catalog, opts)
 	if errors.Is(err, ErrPruneBlocked) {
 		return rep, r.blamesIndex(ctx, rep, err)
@@ -70,7 +86,6 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 	if err != nil {
 		return rep, err
 	}
-	gone, err := r.vanished(ctx, "")
 	for _, sid := range gone {
 		if r.opts.Vanished != nil {
 			r.opts.Vanished(sid.Rand)
@@ -78,7 +93,7 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 		}
 		rep.Warnings = append(rep.Warnings, fmt.Sprintf("point %s was here when this machine last looked; it is gone, and nobody has forgotten it", sid.Rand))
 	}
-	return rep, err
+	return rep, nil
 }
 
 // RepairIndex lists every pack that no good segment lists; see repair.Index.

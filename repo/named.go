@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/repo/check"
 	"holdfast/repo/ledger"
-	"holdfast/repo/pack"
 	"holdfast/repo/record"
 )
 
@@ -34,11 +34,44 @@ func (r *Repository) namedAndGone(ctx context.Context) ([]check.Unreadable, erro
 			return nil, err
 		}
 		if lost {
-			why := fmt.Errorf("the ledger names the point; it is gone, and nobody has forgotten it: %w", pack.ErrDamaged)
+			why := fmt.Errorf("the ledger names the point: %w", ErrVanished)
 			gone = append(gone, check.Unreadable{ID: sid.Rand, Object: ledger.CommitName(sid), Err: why})
 		}
 	}
 	return gone, nil
+}
+
+// nameable are the objects of records whose names follow from others: the ledger, the
+// roll, the slots of its sessions and of the points that the ledger names, and the
+// segments of the index. The index knows the latter when this returns.
+func (r *Repository) nameable(ctx context.Context) ([]string, error) {
+	young, end, err := r.catalog.Young(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := r.catalog.Reveal(ctx, young)
+	if err == nil && found > 0 {
+		err = r.catalog.Refresh(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	view := r.catalog.View()
+	names := append([]string{ledger.ConfigObject, ledger.Spare(ledger.ConfigObject)}, r.catalog.Index.Missing()...)
+	names = append(names, ledger.Spare(ledger.LedgerName(view.Number))) // older ones need none
+	for g := range view.Number + 1 {
+		names = append(names, ledger.LedgerName(g))
+	}
+	for n := view.Entry.Roll; n < end; n++ {
+		names = append(names, ledger.RollName(n))
+	}
+	for _, sid := range slices.Concat(young, view.Entry.Points) {
+		names = append(names, ledger.CommitName(sid.SID()))
+	}
+	for _, segment := range r.catalog.Index.Segments() {
+		names = append(names, segment.Name)
+	}
+	return names, nil
 }
 
 // isLost asks for a point by name: a listing may be older than the ledger, and a
@@ -55,7 +88,7 @@ func (r *Repository) isLost(ctx context.Context, sid ledger.SID) (bool, error) {
 }
 
 // unlessNamed makes of unknown, the answer for an id, a PointError if it is that of
-// a point which the ledger names and which is gone: it can be forgotten then, and no
+// a point which the ledger names, or this machine has seen, and which is gone: it can be forgotten then, and no
 // longer keeps prune from deciding.
 func (r *Repository) unlessNamed(ctx context.Context, id string, unknown error) error {
 	const shortest = 4 // digits of an id, as everywhere
@@ -63,13 +96,18 @@ func (r *Repository) unlessNamed(ctx context.Context, id string, unknown error) 
 		return unknown
 	}
 	gone, err := r.namedAndGone(ctx)
+	if err == nil {
+		var seen []check.Unreadable
+		seen, err = r.seenAndGone(ctx)
+		gone = append(gone, seen...)
+	}
 	if err != nil {
 		return errors.Join(unknown, err)
 	}
 	var found *PointError
 	for _, p := range gone {
 		if strings.HasPrefix(p.ID, strings.ToLower(id)) {
-			if found != nil {
+			if found != nil && found.Object != p.Object {
 				return unknown // more of the id tells which
 			}
 			found = &PointError{ID: p.ID, Object: p.Object, Err: p.Err}

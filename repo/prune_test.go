@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/recovery"
 	"holdfast/repo/session"
 )
 
@@ -275,6 +277,50 @@ func TestNewestPointThatVanishedIsMissedByWhoHasSeenIt(t *testing.T) {
 	wantVerdict(t, check(t, again), nil)
 }
 
+// TestVanishedPointIsNotGivenUpUntilItIsForgotten: an operator may bring it back for
+// as long as he has not acknowledged the loss.
+func TestVanishedPointIsNotGivenUpUntilItIsForgotten(t *testing.T) {
+	be, secret := mem.New(), keyFile(t)
+	r := initAt(t, be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, cached(t.TempDir()))
+	last := makePoint(t, r, "image/a", noise(1, 4*testChunk))
+	commit := names(t, be, ledger.Commits)[0]
+	object, err := backend.Whole(t.Context(), be, commit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage(t, be, commit, remove)
+	for range 3 {
+		rep := prune(t, r, repo.PruneOptions{DeadAfter: 1})
+		if len(rep.Revoked) != 0 || len(rep.Open) != 1 || !rep.Open[0].Vanished || len(rep.Warnings) != 1 || rep.PacksRemoved != 0 {
+			t.Fatalf("of a point that has vanished: %+v", rep)
+		}
+	}
+	if err := be.Put(t.Context(), commit, object); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := r.Vanished(t.Context()); err != nil || len(gone) != 0 {
+		t.Fatalf("brought back: %v, %v", gone, err)
+	}
+	wantVerdict(t, check(t, r), nil)
+	damage(t, be, commit, remove)
+	_, err = r.Find(t.Context(), last.ID[:6])
+	lost, ok := errors.AsType[*repo.PointError](err)
+	if !ok || !errors.Is(err, repo.ErrVanished) || lost.ID != last.ID {
+		t.Fatalf("find: %v", err)
+	}
+	if err := r.ForgetLost(t.Context(), lost, "acknowledged"); err != nil {
+		t.Fatal(err)
+	}
+	rep := prune(t, r, repo.PruneOptions{})
+	if len(rep.Open) != 0 || len(rep.Warnings) != 0 || rep.PacksRemoved == 0 {
+		t.Errorf("acknowledged: %+v", rep)
+	}
+	wantVerdict(t, check(t, r), nil)
+	if _, err := r.Find(t.Context(), last.ID[:6]); errors.Is(err, repo.ErrVanished) || !errors.Is(err, recovery.ErrUnknown) {
+		t.Errorf("find once it is acknowledged: %v", err)
+	}
+}
+
 // TestLostIndexAfterPrune: index/ and all local state go; repair brings it back
 // and prune goes on.
 func TestLostIndexAfterPrune(t *testing.T) {
@@ -345,9 +391,17 @@ func TestDeadSessionOfThisHostIsRevokedAtOnce(t *testing.T) {
 	for sid := range locks {
 		locks[sid] = false // kill -9
 	}
+	before := names(t, be, "")
+	would := prune(t, r, repo.PruneOptions{DryRun: true})
+	if len(would.Revoked) != 1 || len(would.Open) != 0 {
+		t.Errorf("dead session in a dry run: %+v", would)
+	}
+	if after := names(t, be, ""); !slices.Equal(after, before) {
+		t.Errorf("a dry run made of %v: %v", before, after)
+	}
 	rep := prune(t, r, repo.PruneOptions{})
-	if len(rep.Revoked) != 1 || rep.PacksRemoved == 0 {
-		t.Errorf("dead session: %+v", rep)
+	if len(rep.Revoked) != 1 || rep.PacksRemoved == 0 || rep.PacksRemoved != would.PacksRemoved || rep.BytesRemoved != would.BytesRemoved {
+		t.Errorf("dead session: %+v, and a dry run said %+v", rep, would)
 	}
 	if err := s.Commit(t.Context(), p); !errors.Is(err, repo.ErrSessionLost) {
 		t.Errorf("the zombie's commit: %v", err)

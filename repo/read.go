@@ -70,13 +70,23 @@ func (r *Repository) Stats(ctx context.Context) (*check.Totals, error) {
 }
 
 func (r *Repository) subject() check.Subject {
-	return check.Subject{Loader: r.catalog.Load, Points: r.checkable, MayBeGone: func(p index.Pack) bool { return r.catalog.MayBeGone()(p) }}
+	return check.Subject{
+		Loader: r.catalog.Load, Points: r.checkable, Named: r.nameable,
+		MayBeGone: func(p index.Pack) bool { return r.catalog.MayBeGone()(p) },
+	}
 }
 
-// checkable lists the points for a check.
+// checkable finds the points for a check, also those that a listing hides.
 func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.Unreadable, error) {
-	entries, problems, err := r.Points(ctx)
+	young, _, err := r.catalog.Young(ctx)
 	if err != nil {
+		return nil, nil, err
+	}
+	entries, problems, err := points.Named(ctx, r.catalog, young)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := r.catalog.Reveal(ctx, young); err != nil { // of sessions that ended meanwhile
 		return nil, nil, err
 	}
 	var found []*recovery.Point
@@ -92,21 +102,19 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 		return nil, nil, err
 	}
 	unreadable = append(unreadable, named...)
+	seen, err := r.seenAndGone(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range seen {
+		if !slices.ContainsFunc(named, func(u check.Unreadable) bool { return u.ID == p.ID }) { // else the ledger names it, too
+			unreadable = append(unreadable, p)
+		}
+	}
 	if len(problems) > 0 {
 		return found, unreadable, nil // the links below cannot be followed then
 	}
 	missing, err := r.missing(ctx, entries)
-	if err != nil {
-		return nil, nil, err
-	}
-	gone, err := r.vanished(ctx, "")
-	for _, sid := range gone {
-		if slices.ContainsFunc(unreadable, func(u check.Unreadable) bool { return u.ID == sid.Rand }) {
-			continue // the ledger names it, too
-		}
-		why := fmt.Errorf("this machine has seen the point; it is gone, and nobody has forgotten it: %w", pack.ErrDamaged)
-		missing = append(missing, check.Unreadable{ID: sid.Rand, Object: ledger.CommitName(sid), Err: why})
-	}
 	return found, append(unreadable, missing...), err
 }
 

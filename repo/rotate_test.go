@@ -162,7 +162,7 @@ func TestScrubHealsWhatRotationWrote(t *testing.T) {
 			hit++
 		}
 	}
-	if hit != 4 { // slot, box, decision, removal
+	if hit != 7 { // slot, two of the roll, mark, box, decision, removal
 		t.Fatalf("%d objects", hit)
 	}
 	wantVerdict(t, check(t, openAt(t, be, secret)), repo.ErrHealable)

@@ -90,7 +90,7 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		}
 		known = slices.DeleteFunc(known, func(e points.Entry) bool { return e.Session() == newest.Session() })
 	}
-	gone, err := s.r.vanished(ctx, src)
+	gone, err := s.r.Vanished(ctx, src)
 	if err != nil {
 		return err
 	}
@@ -116,36 +116,6 @@ func (s *Session) stands(ctx context.Context, sid ledger.SID) (bool, error) {
 		return false, err
 	}
 	return !view.IsVoid(sid), nil
-}
-
-// vanished are points that this machine has seen as the newest of their source and
-// that are gone without having been forgotten. src "" means all sources.
-func (r *Repository) vanished(ctx context.Context, src string) ([]ledger.SID, error) {
-	below := ""
-	if src != "" {
-		below = src + "/"
-	}
-	slots, err := r.store.SIDs(ctx, ledger.Commits+below)
-	if err != nil {
-		return nil, err
-	}
-	forgotten, err := r.store.SIDs(ctx, ledger.Forgets+below)
-	if err != nil {
-		return nil, err
-	}
-	view := r.catalog.View()
-	// What a listing does not show is asked for by name: there is one a source.
-	has := func(name string) bool {
-		there, failed := r.catalog.Has(ctx, name)
-		err = errors.Join(err, failed)
-		return there
-	}
-	there := func(sid ledger.SID) bool { return slots[sid] || has(ledger.CommitName(sid)) }
-	dropped := func(sid ledger.SID) bool {
-		return forgotten[sid] || view.IsVoid(sid) || has(ledger.ForgetName(sid))
-	}
-	gone := r.heads.Gone(src, there, dropped)
-	return gone, err
 }
 
 // Parent is the newest point of the source when the session began, or nil.

@@ -86,7 +86,7 @@ func (o Options) Check() error {
 
 // way chooses how streams travel: by virtual devices where the server is on this
 // machine and has them, else by files in a directory that both sides reach.
-func (o Options) way(ctx context.Context, s *direct.Server) (transport, staging, local string, err error) {
+func (o Options) way(ctx context.Context, s server.Server, beside bool) (transport, staging, local string, err error) {
 	staging, local, _ = strings.Cut(o.Staging, "=")
 	host, err := s.Host(ctx)
 	if err != nil {
@@ -97,24 +97,36 @@ func (o Options) way(ctx context.Context, s *direct.Server) (transport, staging,
 		return "", "", "", fmt.Errorf("--transport vdi: %w: %s", ErrTransport, host.WhyNoVDI)
 	case o.Transport != server.Disk && o.Staging == "" && host.HasVDI:
 		return server.VDI, "", "", nil
-	case o.Staging == "" && !s.Beside():
+	case o.Staging == "" && !beside:
 		return "", "", "", fmt.Errorf("SQL Server is on another machine: %w", ErrTransport)
 	}
 	return server.Disk, staging, local, nil
 }
 
+// Place is a SQL Server and what it is called.
+type Place struct {
+	Server server.Server
+	Beside bool   // Server speaks from the machine of the SQL Server
+	Label  string // of its databases: sql/VM; "" is sql/ and the server's own name
+	ID     string // what stays of it; "" is the server's own name
+}
+
 // Backup backs up the databases of one SQL Server.
-func Backup(ctx context.Context, s *direct.Server, run *batch.Run, o Options) error {
-	transport, staging, local, err := o.way(ctx, s)
+func Backup(ctx context.Context, at Place, run *batch.Run, o Options) error {
+	s := at.Server
+	transport, staging, local, err := o.way(ctx, s, at.Beside)
 	if err != nil {
 		return err
 	}
-	at, err := facts.AskInstance(ctx, s)
+	about, err := facts.AskInstance(ctx, s)
 	if err != nil {
 		return err
+	}
+	if at.Label == "" {
+		at.Label, at.ID = "sql/"+about.Name, strings.ToLower(about.Name)
 	}
 	job := &sqlguest.Run{
-		Server: s, Label: "sql/" + at.Name, Place: strings.ToLower(at.Name), Request: o.Request,
+		Server: s, Label: at.Label, Place: at.ID, Request: o.Request,
 		Databases: o.Databases, Exclude: o.Exclude, Transport: transport, Staging: staging, Local: local,
 		Parallel: o.Parallel, Device: newDevice,
 		Keep: &sqlguest.Repository{Repo: run.Repository, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {

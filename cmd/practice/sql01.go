@@ -2,10 +2,13 @@ package practice
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 
 	"holdfast/sqlguest/lab"
+	vlab "holdfast/vmware/lab"
 )
 
 // SQL is the laboratory's SQL Server.
@@ -36,6 +39,30 @@ func StartSQL(password string) (*SQL, error) {
 		return nil, fmt.Errorf("start SQL Server: %w", err)
 	}
 	return s, nil
+}
+
+// AddSQL01 makes the VM in whose guest the SQL Server runs, and returns the variables
+// by which it is entered.
+func (s *SQL) AddSQL01(l *vlab.Lab) (map[string]string, error) {
+	password := rand.Text()
+	_, err := l.AddVM(vlab.VMSpec{Name: "sql01", PoweredOn: true, Guest: "ubuntu64Guest", HardwareVersion: "vmx-19",
+		GuestUser: "root", GuestPassword: password, Disks: []vlab.DiskSpec{{Bytes: 64 << 20}}})
+	if err != nil {
+		return nil, fmt.Errorf("add sql01: %w", err)
+	}
+	// The guest is this machine, where several laboratories may run at once.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("find a port for the agent: %w", err)
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err = errors.Join(err, listener.Close()); err != nil {
+		return nil, fmt.Errorf("find a port for the agent: %w", err)
+	}
+	return map[string]string{
+		"HOLDFAST_GUEST_USER": "root", "HOLDFAST_GUEST_PASSWORD": password, "HOLDFAST_GUEST_ADDRESS": "127.0.0.1", "HOLDFAST_GUEST_PORT": port,
+		"HOLDFAST_SQL_ADDRESS": s.Address(), "HOLDFAST_SQL_USER": s.User, "HOLDFAST_SQL_PASSWORD": s.Password,
+	}, nil
 }
 
 // Close ends the server and removes what it wrote.

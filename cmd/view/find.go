@@ -9,13 +9,15 @@ import (
 
 	"holdfast/cmd/settings"
 	"holdfast/repo"
+	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
 )
 
 // Find resolves what an operator typed. Where that is the newest point, one
 // that cannot be read may be newer still: that is never passed over in silence.
-func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format string, args ...any)) (repo.Entry, error) {
+// Nor is one that has vanished: vanished is told of it.
+func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format string, args ...any), vanished func(point string)) (repo.Entry, error) {
 	if spec != "latest" && !strings.HasPrefix(spec, "latest:") {
 		return r.Find(ctx, spec)
 	}
@@ -28,12 +30,66 @@ func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format
 	}
 	b, err := recovery.Find(briefs, spec)
 	if err != nil {
-		return repo.Entry{}, errors.Join(err, Unreadable(problems))
+		return repo.Entry{}, errors.Join(err, Unreadable(problems), Vanished(ctx, r, nil, vanished))
+	}
+	var srcs []string
+	if spec != "latest" {
+		srcs = sourcesOf(briefs, b.Source())
+	}
+	if err := Vanished(ctx, r, srcs, vanished); err != nil {
+		return repo.Entry{}, err
 	}
 	for _, problem := range problems {
 		warn("point %s cannot be read and may be newer than %s: %v", problem.ID, b.ID(), problem.Err)
 	}
 	return r.Whole(ctx, *b)
+}
+
+// sourcesOf are the places of a source of that name: a VM that was made anew has two.
+func sourcesOf(briefs []repo.Brief, name string) (srcs []string) {
+	for i := range briefs {
+		if briefs[i].Source() != name {
+			continue
+		}
+		if sid, err := ledger.ParseSID(briefs[i].SID()); err == nil && !slices.Contains(srcs, sid.Src) {
+			srcs = append(srcs, sid.Src)
+		}
+	}
+	return srcs
+}
+
+// Vanished tells of points that this machine has seen and that are gone: of the
+// sources at those places (ledger.SID.Src), or of all if there are none.
+func Vanished(ctx context.Context, r *repo.Repository, srcs []string, tell func(point string)) error {
+	gone, err := r.Vanished(ctx, srcs...)
+	for _, sid := range gone {
+		tell(sid.Rand)
+	}
+	return err
+}
+
+// KeepVanished keeps all of a source whose newest point has vanished, and tells of it:
+// what stays by a policy may be counted from that one, or be all that is left. all says
+// that every source is in question, not those judged alone.
+func KeepVanished(ctx context.Context, r *repo.Repository, judged []recovery.Judged, all bool, tell func(point string)) error {
+	gone, err := r.Vanished(ctx)
+	for _, lost := range gone {
+		concerned := all
+		for i := range judged {
+			j := &judged[i]
+			if sid, err := ledger.ParseSID(j.Point.SID()); err != nil || sid.Src != lost.Src {
+				continue
+			}
+			concerned = true
+			if !j.Keep {
+				j.Keep, j.Reasons = true, []string{"newest point vanished"}
+			}
+		}
+		if concerned {
+			tell(lost.Rand)
+		}
+	}
+	return err
 }
 
 // Unreadable is the error of a listing in which points had to be left out.

@@ -26,10 +26,12 @@ type Catalog struct {
 
 	mu      sync.Mutex
 	view    *ledger.View
-	roll    uint32   // a number of the roll below which all are known to have been taken
-	unread  bool     // the newest entry is damaged; view is what readers go by
-	listed  []string // segments of the last Refresh
-	damaged error    // what the last Refresh could not take in
+	roll    uint32                   // a number of the roll below which all are known to have been taken
+	unread  bool                     // the newest entry is damaged; view is what readers go by
+	listed  []string                 // segments of the last Refresh
+	hidden  []string                 // segments that Reveal has found, which a listing may hide
+	young   map[uint32]ledger.Packed // the roll as Young has read it: who has a number never changes
+	damaged error                    // what the last Refresh could not take in
 }
 
 // Open makes the catalog of a repository, with the local index in dir ("" keeps
@@ -129,6 +131,9 @@ func (c *Catalog) ReadLedger(ctx context.Context) (*ledger.View, error) {
 	}
 	entry, err := record.ReadAs[ledger.Entry](ctx, c.Store, ledger.LedgerName(newest), parity.Ledger)
 	if err != nil {
+		if record.IsDefinite(err) {
+			return nil, fmt.Errorf("%w: %w", ErrLedger, err)
+		}
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
 	view, err := ledger.NewView(newest, entry)

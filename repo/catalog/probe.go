@@ -44,15 +44,29 @@ func (c *Catalog) newestLedger(ctx context.Context, known *ledger.View) (uint32,
 			}
 		}
 	}
-	end, err := ledger.FirstFree(from, func(g uint32) (bool, error) { return c.Has(ctx, ledger.LedgerName(g)) })
+	end, err := ledger.FirstFree(from, func(g uint32) (bool, error) { return c.hasEntry(ctx, g) })
 	if err != nil {
 		return 0, err
 	}
 	if end == 0 {
-		return 0, fmt.Errorf("read ledger: no entry: %w", pack.ErrDamaged)
+		return 0, fmt.Errorf("%w: no entry: %w", ErrLedger, pack.ErrDamaged)
 	}
 	return end - 1, nil
 }
+
+// hasEntry asks for a ledger entry. Its spare is written after it, so a spare alone
+// says that the entry was lost: its number is taken all the same.
+func (c *Catalog) hasEntry(ctx context.Context, g uint32) (bool, error) {
+	there, err := c.Has(ctx, ledger.LedgerName(g))
+	if err != nil || there {
+		return there, err
+	}
+	return c.Has(ctx, ledger.Spare(ledger.LedgerName(g)))
+}
+
+// ErrLedger: the newest ledger entry is lost, and its spare with it. Points can be
+// read; nobody can say any more what a writer may build on.
+var ErrLedger = errors.New("the newest entry of the ledger cannot be read")
 
 // RollEnd finds the first free number of the roll that is not below from or where
 // view says that the roll begins.
@@ -100,24 +114,28 @@ func (c *Catalog) SawRoll(end uint32) {
 	c.roll = max(c.roll, end)
 }
 
-// segments lists the segments of the index. Those that the ledger names are asked
-// for by name if the listing does not show them.
+// segments lists the segments of the index. Those that the ledger names, and those
+// that Reveal has found, are asked for by name if the listing does not show them.
 func (c *Catalog) segments(ctx context.Context) ([]string, error) {
 	names, err := c.List(ctx, ledger.Indexes)
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	known := append(slices.Clone(c.view.Entry.Runs), c.hidden...)
+	c.mu.Unlock()
+	slices.Sort(known)
 	var hidden []string
-	for _, run := range c.View().Entry.Runs {
-		if _, listed := slices.BinarySearch(names, run); listed {
+	for _, name := range slices.Compact(known) {
+		if _, listed := slices.BinarySearch(names, name); listed {
 			continue
 		}
-		there, err := c.Has(ctx, run)
+		there, err := c.Has(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		if there {
-			hidden = append(hidden, run)
+			hidden = append(hidden, name)
 		}
 	}
 	if len(hidden) > 0 {

@@ -12,9 +12,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
@@ -43,6 +47,9 @@ type Options struct {
 type Subject struct {
 	*load.Loader
 	Points func(ctx context.Context) ([]*recovery.Point, []Unreadable, error)
+	// Named are objects that exist, or may, by what the ledger and the roll say: a
+	// listing may hide them. nil is none.
+	Named func(ctx context.Context) ([]string, error)
 	// MayBeGone reports whether a prune may have removed a pack that the index
 	// still lists: no writer relies on it. A point that does is a finding.
 	MayBeGone func(index.Pack) bool
@@ -54,6 +61,8 @@ type Unreadable struct {
 	Object string
 	Err    error
 }
+
+const asksAtOnce = 8
 
 // checker carries one check.
 type checker struct {
@@ -94,7 +103,7 @@ func Run(ctx context.Context, r Subject, opts Options) (*scrub.Report, error) {
 	if err := r.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{c.records, c.packs, c.data, c.points} {
+	for _, step := range []func(context.Context) error{c.complete, c.records, c.packs, c.data, c.points} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -104,6 +113,43 @@ func Run(ctx context.Context, r Subject, opts Options) (*scrub.Report, error) {
 		c.rep.Bytes += size
 	}
 	return &c.rep, nil
+}
+
+// complete adds the objects that the listing has hidden and that can be asked for by
+// name: nothing is lost, and nothing is whole, because a listing does not show it.
+// (What is not there is for others to judge.)
+func (c *checker) complete(ctx context.Context) error {
+	if c.r.Named == nil {
+		return nil
+	}
+	names, err := c.r.Named(ctx)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	found := map[string]int64{}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(asksAtOnce)
+	for _, name := range names {
+		if _, listed := c.sizes[name]; listed {
+			continue
+		}
+		group.Go(func() error {
+			info, err := c.r.Backend.Stat(ctx, name)
+			if errors.Is(err, backend.ErrNotFound) {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found[name] = info.Bytes // of one that cannot be asked for, reading it tells
+			return c.noAnswer(ctx, name, err)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	maps.Copy(c.sizes, found)
+	return nil
 }
 
 // kindOf is the kind of object that a name promises; false for packs, key
@@ -138,7 +184,7 @@ func (c *checker) records(ctx context.Context) error {
 	if err := c.copies(ctx, names); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, ledger.Ledgers) }) {
+	if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(ledger.TrueName(name), ledger.Ledgers) }) {
 		c.rep.Add(scrub.Finding{Object: ledger.Ledgers, What: "missing: no backup can be made", Lost: true})
 	}
 	return nil
@@ -175,7 +221,7 @@ func (c *checker) copies(ctx context.Context, names []string) error {
 			c.rep.Add(scrub.Finding{Object: name, What: why, Lost: true})
 		case bad:
 			c.rep.Add(scrub.Finding{Object: name, What: why + "; its copy is there"})
-		case !otherThere:
+		case !otherThere && (ledger.NeedsSpare(ledger.TrueName(name)) || ledger.TrueName(name) != name):
 			c.rep.Add(scrub.Finding{Object: ledger.Twin(name), What: "missing; its copy is there"})
 		}
 	}

@@ -31,6 +31,9 @@ func (c *checker) points(ctx context.Context) error {
 	}
 	for _, p := range problems {
 		c.hit(p.Object, p.Err.Error(), p.ID)
+		if errors.Is(p.Err, recovery.ErrVanished) {
+			c.rep.Findings[len(c.rep.Findings)-1].Vanished = true
+		}
 	}
 	for _, e := range entries {
 		for i := range e.Items {

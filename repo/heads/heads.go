@@ -11,8 +11,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"holdfast/repo/ledger"
@@ -56,6 +58,22 @@ func (h *Heads) Saw(sid ledger.SID) error {
 		return nil
 	}
 	h.seen[sid.Src] = sid.String()
+	return h.keep()
+}
+
+// Drop forgets a point, if it is the one that is remembered of its source.
+func (h *Heads) Drop(sid ledger.SID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.path == "" || h.seen[sid.Src] != sid.String() {
+		return nil
+	}
+	delete(h.seen, sid.Src)
+	return h.keep()
+}
+
+// keep writes the file in one step.
+func (h *Heads) keep() error {
 	text, err := json.Marshal(h.seen)
 	if err != nil {
 		return err
@@ -81,17 +99,16 @@ func (h *Heads) Saw(sid ledger.SID) error {
 	return nil
 }
 
-// Gone are the remembered points of src ("": of all sources) that are neither there
-// nor known to have been dropped.
-func (h *Heads) Gone(src string, there, dropped func(ledger.SID) bool) []ledger.SID {
+// Of are the remembered points: of src, or of all sources if it is empty, in a fixed
+// order.
+func (h *Heads) Of(src string) []ledger.SID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var gone []ledger.SID
-	for of, text := range h.seen {
-		sid, err := ledger.ParseSID(text)
-		if err == nil && (src == "" || src == of) && !there(sid) && !dropped(sid) {
-			gone = append(gone, sid)
+	var seen []ledger.SID
+	for _, of := range slices.Sorted(maps.Keys(h.seen)) {
+		if sid, err := ledger.ParseSID(h.seen[of]); err == nil && (src == "" || src == of) {
+			seen = append(seen, sid)
 		}
 	}
-	return gone
+	return seen
 }

@@ -13,8 +13,6 @@ func sid(src, rand byte) ledger.SID {
 	return ledger.SID{Gen: 1, Src: hex(src), Rand: hex(rand)}
 }
 
-func never(ledger.SID) bool { return false }
-
 func TestNewestOfEachSourceIsRemembered(t *testing.T) {
 	dir := t.TempDir()
 	h := Open(dir, "/srv/backup")
@@ -24,21 +22,23 @@ func TestNewestOfEachSourceIsRemembered(t *testing.T) {
 		}
 	}
 	h = Open(dir, "/srv/backup")
-	if gone := h.Gone("", never, never); len(gone) != 2 {
+	if gone := h.Of(""); len(gone) != 2 {
 		t.Errorf("gone: %v", gone)
 	}
-	if gone := h.Gone(sid('a', '0').Src, never, never); len(gone) != 1 || gone[0] != sid('a', '3') {
+	if gone := h.Of(sid('a', '0').Src); len(gone) != 1 || gone[0] != sid('a', '3') {
 		t.Errorf("gone of a: %v", gone)
 	}
-	is := func(s ledger.SID) bool { return s == sid('a', '3') }
-	if gone := h.Gone("", is, never); len(gone) != 1 {
-		t.Errorf("one is there: %v", gone)
+	if err := h.Drop(sid('a', '1')); err != nil || len(h.Of("")) != 2 {
+		t.Errorf("one that is not the newest was dropped: %v, %v", h.Of(""), err)
 	}
-	if gone := h.Gone("", never, is); len(gone) != 1 {
-		t.Errorf("one was dropped: %v", gone)
+	if err := h.Drop(sid('a', '3')); err != nil {
+		t.Fatal(err)
+	}
+	if left := Open(dir, "/srv/backup").Of(""); len(left) != 1 || left[0] != sid('b', '2') {
+		t.Errorf("after a drop: %v", left)
 	}
 	none := Open("", "/srv/backup")
-	if err := none.Saw(sid('a', '1')); err != nil || len(none.Gone("", never, never)) != 0 {
+	if err := none.Saw(sid('a', '1')); err != nil || len(none.Of("")) != 0 {
 		t.Errorf("without a folder: %v", err)
 	}
 }
@@ -50,10 +50,10 @@ func TestCopyAtAnotherPlaceHasAMemoryOfItsOwn(t *testing.T) {
 	if err := Open(dir, "/srv/backup").Saw(sid('a', '1')); err != nil {
 		t.Fatal(err)
 	}
-	if gone := Open(dir, "/mnt/copy").Gone("", never, never); len(gone) != 0 {
+	if gone := Open(dir, "/mnt/copy").Of(""); len(gone) != 0 {
 		t.Errorf("the copy is said to have lost %v", gone)
 	}
-	if gone := Open(dir, "/srv/backup").Gone("", never, never); len(gone) != 1 {
+	if gone := Open(dir, "/srv/backup").Of(""); len(gone) != 1 {
 		t.Errorf("gone at the first place: %v", gone)
 	}
 }
@@ -70,7 +70,7 @@ func FuzzHeads(f *testing.F) {
 			t.Fatal(err)
 		}
 		h := Open(dir, "/srv/backup")
-		for _, s := range h.Gone("", never, never) {
+		for _, s := range h.Of("") {
 			if _, err := ledger.ParseSID(s.String()); err != nil {
 				t.Errorf("%v: %v", s, err)
 			}
@@ -78,7 +78,7 @@ func FuzzHeads(f *testing.F) {
 		if err := h.Saw(sid('a', '1')); err != nil {
 			t.Fatal(err)
 		}
-		if gone := Open(dir, "/srv/backup").Gone(sid('a', '1').Src, never, never); len(gone) != 1 {
+		if gone := Open(dir, "/srv/backup").Of(sid('a', '1').Src); len(gone) != 1 {
 			t.Errorf("after a new one: %v", gone)
 		}
 	})

@@ -15,8 +15,20 @@ const (
 // Spare is the name of the copy of a precious object.
 func Spare(name string) string { return Spares + name }
 
-// HasSpare reports whether objects of that name are stored twice.
-func HasSpare(name string) bool { return name == ConfigObject || IsKeyObject(name) }
+// HasSpare reports whether objects of that name may be stored twice: what reads or
+// heals one of them turns to the other.
+func HasSpare(name string) bool { return NeedsSpare(name) || isEntry(name) }
+
+// NeedsSpare reports whether objects of that name are always stored twice, the
+// spare first. A ledger entry is not: it stands as soon as it has its number, its
+// spare follows, and old entries have none (View.MayRemove).
+func NeedsSpare(name string) bool { return name == ConfigObject || IsKeyObject(name) }
+
+// isEntry reports whether name is that of a ledger entry.
+func isEntry(name string) bool {
+	_, err := ParseLedger(name)
+	return err == nil
+}
 
 // IsKeyObject reports whether an object of that name belongs to the key slots:
 // it is not sealed by the key ring but seals or signs itself (FORMAT.md §6).

@@ -22,7 +22,8 @@ func RemovalOrder() []string {
 //	session    its record if the roll begins above its number; heartbeats below the horizon
 //
 // Ledger entries stay, whatever their age: a pruner that was away must find
-// the number taken which it means to write.
+// the number taken which it means to write. Their spares go but for those of the
+// newest and of the one before, which somebody may be reading.
 func (v *View) MayRemove(name string) bool {
 	switch prefix, _, _ := strings.Cut(name, "/"); prefix + "/" {
 	case Data, Meta:
@@ -41,6 +42,9 @@ func (v *View) MayRemove(name string) bool {
 		}
 		sid, _, err := ParseNumbered(name)
 		return err == nil && sid.Gen < v.Entry.Horizon
+	case Spares:
+		n, err := ParseLedger(TrueName(name))
+		return err == nil && uint64(n)+1 < uint64(v.Number)
 	}
 	return false
 }

@@ -124,6 +124,11 @@ func (look there) each(ctx context.Context, c *catalog.Catalog, fn func(Entry) e
 			if errors.Is(err, backend.ErrUnreachable) {
 				return err // says nothing of the point
 			}
+			if entry != nil && look.hidden.Has(packed) {
+				if forgotten, err := c.Has(ctx, ledger.ForgetName(sid)); err != nil || forgotten {
+					return err
+				}
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && !record.IsGone(err) { // else: pruned meanwhile
@@ -149,8 +154,10 @@ func (look there) each(ctx context.Context, c *catalog.Catalog, fn func(Entry) e
 // there is what a listing finds: slots that may hold points, in their order, and
 // labels, by the highest number of each point.
 type there struct {
-	slots  ledger.Pile
-	labels map[ledger.Packed]int
+	slots     ledger.Pile
+	labels    map[ledger.Packed]int
+	forgotten ledger.Pile // of which a tombstone is listed
+	hidden    ledger.Pile // of slots: those that no listing shows, found otherwise
 }
 
 func survey(ctx context.Context, c *catalog.Catalog, src string) (there, error) {
@@ -171,7 +178,7 @@ func survey(ctx context.Context, c *catalog.Catalog, src string) (there, error) 
 	if err := c.LookLedger(ctx); err != nil {
 		return there{}, err
 	}
-	found := there{}
+	found := there{forgotten: forgotten}
 	if found.labels, err = newestLabels(ctx, c, src); err != nil {
 		return there{}, err
 	}
@@ -195,6 +202,37 @@ func Sessions(ctx context.Context, c *catalog.Catalog, prefix string) (ledger.Pi
 	}
 	found.Sort()
 	return found, nil
+}
+
+// Named is All for whoever must not miss a point that listings hide: the slots of
+// the points that the ledger names and of these sessions (Catalog.Young) are asked
+// for by name. It costs one question for each session without a point.
+func Named(ctx context.Context, c *catalog.Catalog, young ledger.Pile) ([]Entry, []*Unreadable, error) {
+	look, err := survey(ctx, c, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	view := c.View()
+	for _, sid := range slices.Concat(young, view.Entry.Points) {
+		if !look.slots.Has(sid) && !look.forgotten.Has(sid) && !view.Voids(sid) {
+			look.hidden = append(look.hidden, sid)
+		}
+	}
+	look.hidden.Sort()
+	look.slots = append(look.slots, look.hidden...)
+	look.slots.Sort()
+	var entries []Entry
+	known := newWords()
+	problems, err := look.each(ctx, c, func(e Entry) error {
+		known.share(&e)
+		entries = append(entries, e)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	sortEntries(entries)
+	return entries, problems, nil
 }
 
 // sortEntries orders by time; equal times by session, so that the order is the

@@ -3,6 +3,7 @@ package prune
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
@@ -13,14 +14,19 @@ import (
 // revokeGone gives up sessions whose process is gone from this host: who gets
 // the lock knows.
 func (r *round) revokeGone(ctx context.Context) error {
-	if r.opts.DryRun || r.opts.Who.Locks == nil {
+	if r.opts.Who.Locks == nil {
 		return nil
 	}
 	revoked := false
 	for _, open := range r.survey.Open {
 		lock := r.opts.Who.Locks.State(open.SID.String())
 		why, dead := ledger.IsDead(open, r.view, lock, ledger.Patience{})
-		if !dead {
+		if !dead || slices.Contains(r.opts.Vanished, open.SID) {
+			continue
+		}
+		if r.opts.DryRun {
+			r.listing.Slots = append(r.listing.Slots, ledger.Held{SID: open.SID.Pack(), Kind: ledger.RevokedSlot})
+			r.rep.Revoked = append(r.rep.Revoked, open.SID.String())
 			continue
 		}
 		if err := r.revoke(ctx, open.SID, why); err != nil {
@@ -30,6 +36,10 @@ func (r *round) revokeGone(ctx context.Context) error {
 	}
 	if revoked {
 		return errAgain
+	}
+	if len(r.rep.Revoked) > 0 && r.opts.DryRun { // look again, as if they had been
+		r.survey = ledger.Look(&r.listing)
+		return r.hear(ctx)
 	}
 	return nil
 }
@@ -52,7 +62,7 @@ func (r *round) revokeSilent(ctx context.Context, before *ledger.View) error {
 			lock = r.opts.Who.Locks.State(open.SID.String())
 		}
 		why, dead := ledger.IsDead(open, before, lock, patience)
-		if !dead {
+		if !dead || slices.Contains(r.opts.Vanished, open.SID) {
 			continue
 		}
 		if err := r.revoke(ctx, open.SID, why); err != nil {
@@ -87,7 +97,7 @@ func (r *round) revoke(ctx context.Context, sid ledger.SID, why string) error {
 func (r *round) describeOpen(ctx context.Context) []OpenSession {
 	open := []OpenSession{}
 	for _, h := range r.survey.Open {
-		o := OpenSession{SID: h.SID.String(), Heard: h.Newest}
+		o := OpenSession{SID: h.SID.String(), Heard: h.Newest, Vanished: slices.Contains(r.opts.Vanished, h.SID)}
 		if n, known := r.numberOf(h.SID); known {
 			if rec, err := record.ReadAs[ledger.Session](ctx, r.c.Store, ledger.RollName(n), parity.Session); err == nil {
 				o.Host, o.Source = rec.Host, rec.Source

@@ -10,6 +10,7 @@ import (
 	"holdfast/repo/image"
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
+	"holdfast/repo/prune/shelf"
 	"holdfast/repo/stream"
 )
 
@@ -44,7 +45,7 @@ func (r *round) markAll(ctx context.Context, sids ledger.Pile, marks *index.Mark
 	for i, sid := range sids {
 		r.progress("marking", done+int64(i), total)
 		m.point = uint32(i)
-		if err := m.walk(ctx, r.slots.roots(sid)); err != nil {
+		if err := m.walk(ctx, r.slots.Roots(sid)); err != nil {
 			return fmt.Errorf("follow point %s: %w", sid.Rand(), err)
 		}
 	}
@@ -81,12 +82,12 @@ func (m *marking) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn fu
 
 // walk marks all that a point needs. The error is only what says nothing of the
 // point.
-func (m *marking) walk(ctx context.Context, of roots) error {
-	for _, d := range of.disks {
+func (m *marking) walk(ctx context.Context, of shelf.Roots) error {
+	for _, d := range of.Disks {
 		m.leaves = false
 		m.lose(m.point, image.Nodes(ctx, m, d, m.meet, m.skip))
 	}
-	for _, s := range of.streams {
+	for _, s := range of.Streams {
 		m.leaves = false
 		m.lose(m.point, stream.Nodes(ctx, m, s, m.meet, m.skip))
 	}

@@ -21,6 +21,7 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/prune/shelf"
 	"holdfast/repo/record"
 	"holdfast/repo/session"
 )
@@ -48,6 +49,7 @@ type Options struct {
 	DeadAfter  time.Duration   // silence of a session elsewhere; 0: DefaultDeadAfter
 	DryRun     bool            // decide and report, change nothing
 	Without    []ledger.SID    // of a dry run: as if these points had been forgotten
+	Vanished   []ledger.SID    // sessions that are over, though their points are gone: not given up while an operator may bring them back
 	Lock       bool            // the place locks objects: lock what is needed for as long again, from now
 	Leaving    map[string]bool // of Lock: objects beside those that prune knows which are not to be locked again
 	Src        string          // source name of the pruner's own sessions
@@ -92,6 +94,8 @@ type OpenSession struct {
 	Host   string    `json:"host"`
 	Source string    `json:"source"`
 	Heard  time.Time `json:"heard"` // its newest record, by the store's clock
+
+	Vanished bool `json:"vanished"` // it has ended: its point was there, and is gone
 }
 
 // BlockedBy names an object that keeps prune from deciding.
@@ -106,7 +110,7 @@ type pruner struct {
 	opts Options
 	rep  *Report
 
-	slots  shelf
+	slots  shelf.Shelf
 	roll   map[uint32]ledger.Packed // as read: whose record has a number never changes
 	gone   map[string]bool          // going packs that were asked for and are not there
 	locked map[string]bool          // what the place refused to delete, once an object
@@ -158,6 +162,9 @@ func (p *pruner) run(ctx context.Context) error {
 		if r, err = p.rounds(ctx); err != nil {
 			return err
 		}
+	}
+	if err := r.keepSpares(ctx); err != nil {
+		return err
 	}
 	return r.prolong(ctx)
 }
@@ -240,8 +247,8 @@ func (p *pruner) tryRound(ctx context.Context) (*round, error) {
 
 // overtaken is errAgain if what the round could not read may have been removed
 // beside it, by a pruner that forgot what this round took for live: then the
-// ledger has moved, or a segment is not there any more. What still blocks
-// when nobody was faster is damage.
+// ledger has moved, or a segment is not there any more; or if a listing was
+// behind. What still blocks then is damage.
 func (r *round) overtaken(ctx context.Context) error {
 	view, err := r.c.ReadLedger(ctx)
 	if err != nil {
@@ -258,6 +265,26 @@ func (r *round) overtaken(ctx context.Context) error {
 		if !there {
 			return errAgain
 		}
+	}
+	return r.unseen(ctx)
+}
+
+// unseen is errAgain if sessions have segments that no listing has shown: what they
+// list may be all that was missing. Only what a name does not lead to is damage.
+func (r *round) unseen(ctx context.Context) error {
+	var young ledger.Pile
+	for _, e := range r.listing.Roll {
+		if e.SID.Gen() >= r.view.Entry.Horizon {
+			young = append(young, e.SID)
+		}
+	}
+	found, err := r.c.Reveal(ctx, young)
+	if err != nil {
+		return err
+	}
+	if found > 0 {
+		r.c.Log.Warn("a listing is behind: it does not show all of the index", "segments", found)
+		return errAgain
 	}
 	return nil
 }

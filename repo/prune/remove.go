@@ -94,6 +94,42 @@ func (r *round) removeAll(ctx context.Context, prefix string, names []string) er
 	return group.Wait()
 }
 
+// keepSpares sees to it that the newest ledger entry has its spare, which its writer
+// may not have lived to write, and removes those of old entries that are whole
+// themselves: the others want to be healed from them.
+func (r *round) keepSpares(ctx context.Context) error {
+	if err := r.c.KeepSpare(ctx, ledger.LedgerName(r.view.Number)); err != nil {
+		return err
+	}
+	names, err := r.c.List(ctx, ledger.Spare(ledger.Ledgers))
+	if err != nil {
+		return err
+	}
+	var old []string
+	for _, name := range names {
+		if !r.view.MayRemove(name) {
+			continue
+		}
+		whole, err := r.c.IsWhole(ctx, ledger.TrueName(name))
+		if err != nil {
+			return err
+		}
+		if whole {
+			old = append(old, name)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	if err := r.removeAll(ctx, ledger.Spare(ledger.Ledgers), old); err != nil {
+		return err
+	}
+	if err := r.c.Backend.Sync(ctx); err != nil {
+		return fmt.Errorf("make removals durable: %w", err)
+	}
+	return nil
+}
+
 // prolong locks what is needed for as long as a new object, where the place locks
 // objects. What a session has written since its point was looked for has a lock
 // that is still fresh.

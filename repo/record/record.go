@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"holdfast/repo/backend"
@@ -37,6 +38,8 @@ type Store struct {
 	VerifyFull bool              // decode and re-hash every chunk before it leaves memory, not one in ten
 	OnHealed   func(name string) // told each time a read had to heal an object
 	OnUnlisted func(packs int)   // told when a read had to find packs that the index does not list
+
+	owed atomic.Bool // the reserve was used and could not be taken again
 }
 
 // Write seals v as a record object and takes its name for ever. It returns
@@ -56,13 +59,75 @@ func (s *Store) WritePayload(ctx context.Context, name string, kind parity.Kind,
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", name, err)
 	}
-	if ledger.HasSpare(name) {
+	if ledger.NeedsSpare(name) {
 		if err := s.Backend.PutIfAbsent(ctx, ledger.Spare(name), object.Bytes); err != nil {
 			return fmt.Errorf("write %s: %w", ledger.Spare(name), err)
 		}
 	}
+	spareFollows := ledger.HasSpare(name) && !ledger.NeedsSpare(name)
+	if spareFollows { // whoever lost the record has the number still
+		_, err := s.Backend.Stat(ctx, ledger.Spare(name))
+		if err == nil {
+			return fmt.Errorf("write %s: its spare is there: %w", name, backend.ErrExists)
+		}
+		if !IsGone(err) {
+			return fmt.Errorf("look for %s: %w", ledger.Spare(name), err)
+		}
+	}
 	if err := s.Backend.PutIfAbsent(ctx, name, object.Bytes); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if spareFollows {
+		return s.putSpare(ctx, name, object.Bytes)
+	}
+	return nil
+}
+
+// KeepSpare writes the spare of a record that has none: whoever wrote the record
+// died between the two. A record that is damaged beyond its parity is left alone.
+func (s *Store) KeepSpare(ctx context.Context, name string) error {
+	_, err := s.Backend.Stat(ctx, ledger.Spare(name))
+	if err == nil {
+		return nil
+	}
+	if !IsGone(err) {
+		return fmt.Errorf("look for %s: %w", ledger.Spare(name), err)
+	}
+	object, err := backend.Whole(ctx, s.Backend, name)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	whole, _, err := parity.Heal(object)
+	if err != nil {
+		s.Log.Warn("a damaged record has no spare", "object", name, "error", err)
+		return nil
+	}
+	return s.putSpare(ctx, name, whole)
+}
+
+// IsWhole reports whether an object is there and its parity brings all of it back.
+func (s *Store) IsWhole(ctx context.Context, name string) (bool, error) {
+	object, err := backend.Whole(ctx, s.Backend, name)
+	switch {
+	case err == nil:
+		_, _, err = parity.Heal(object)
+		return err == nil, nil
+	case errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil:
+		return false, fmt.Errorf("read %s: %w", name, err)
+	}
+	return false, nil
+}
+
+// putSpare writes the spare of a record that stands. If the name is taken, the
+// record is not to blame: its name is, and nobody must think that it was lost.
+func (s *Store) putSpare(ctx context.Context, name string, object []byte) error {
+	err := s.Backend.PutIfAbsent(ctx, ledger.Spare(name), object)
+	if IsTaken(err) {
+		s.Log.Warn("another object has the name of a spare", "object", ledger.Spare(name))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", ledger.Spare(name), err)
 	}
 	return nil
 }
@@ -185,23 +250,31 @@ func (s *Store) RandomHex(n int) (string, error) {
 
 // WithReserve runs fn, which is going to free space, and once more with the space
 // that is kept for it if the place is full. Whatever becomes of it, the reserve is
-// taken again.
+// taken again; if there is no room for that yet, then after the next fn.
 func (s *Store) WithReserve(ctx context.Context, fn func(context.Context) error) error {
 	err := fn(ctx)
 	reserve, ok := backend.As[backend.Reserver](s.Backend)
 	if !ok || !errors.Is(err, backend.ErrNoSpace) {
+		if ok && s.owed.Load() {
+			err = errors.Join(err, s.refill(ctx, reserve))
+		}
 		return err
 	}
 	s.Log.Warn("the place is full; using the space kept for forgetting and pruning")
 	if err := reserve.UseReserve(ctx); err != nil {
 		return err
 	}
-	err = fn(ctx)
-	missing, refillErr := reserve.Refill(context.WithoutCancel(ctx))
+	return errors.Join(fn(ctx), s.refill(ctx, reserve))
+}
+
+// refill takes the reserve again, as far as there is room.
+func (s *Store) refill(ctx context.Context, reserve backend.Reserver) error {
+	missing, err := reserve.Refill(context.WithoutCancel(ctx))
+	s.owed.Store(missing > 0 || err != nil)
 	if missing > 0 {
-		s.Log.Warn("the space kept for pruning could not be taken again", "missing_bytes", missing)
+		s.Log.Warn("not all of the space kept for pruning could be taken again", "missing_bytes", missing)
 	}
-	return errors.Join(err, refillErr)
+	return err
 }
 
 // IsGone reports whether err means that an object is not there.

@@ -11,6 +11,10 @@ import (
 // ErrUnknown: no point fits what was asked for.
 var ErrUnknown = errors.New("no such recovery point")
 
+// ErrVanished: the point was there, its commit object is gone, and nobody has
+// forgotten it.
+var ErrVanished = errors.New("it is gone, and nobody has forgotten it")
+
 // ErrAmbiguous: several points or sources fit.
 var ErrAmbiguous = errors.New("ambiguous recovery point")
 

@@ -34,6 +34,8 @@ type Finding struct {
 	Lost   bool     `json:"lost"`   // beyond repair
 	Hits   []string `json:"hits"`   // "point/item" that need it
 
+	Vanished bool `json:"vanished"` // Lost, and a point that somebody or something took away: a copy of the place may still have it
+
 	Rebuild bool `json:"rebuild"` // Lost, and of the index: a repair of the index makes it anew from the packs
 }
 
@@ -222,6 +224,9 @@ func (s *scrubber) spares(ctx context.Context) error {
 	for name := range s.names {
 		if !ledger.HasSpare(ledger.TrueName(name)) || s.names[ledger.Twin(name)] {
 			continue
+		}
+		if !ledger.NeedsSpare(ledger.TrueName(name)) && ledger.TrueName(name) == name {
+			continue // of the ledger's entries the newest have spares, and a prune sees to it
 		}
 		object, ok := s.intact(ctx, name)
 		if !ok {

@@ -96,16 +96,12 @@ func TestAddedKeyOnWhichARemovalCountsStays(t *testing.T) {
 	made(t, store, first)
 	rotating := opened(t, store, first)
 	removing := opened(t, store, first)
-	be := &whenList{Backend: store, prefix: ledger.EpochPrefix(2), do: func() {
+	be := &whenStat{Backend: store, name: ledger.Spare(markName(2)), do: func() {
 		if _, err := removing.Remove(t.Context(), removing.Slot()); err != nil {
 			t.Error(err)
 		}
-		n, err := rotating.Ring.NewRotation(fixed(3))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := put(t.Context(), store, ledger.BoxName(2, n.ID(), rotating.slot), []byte{0, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-			t.Fatal(err)
+		if err := rotating.mark(t.Context(), 2); err != nil {
+			t.Error(err)
 		}
 	}}
 	id, err := opened(t, be, first).Add(t.Context(), New{Secret: added})

@@ -95,30 +95,25 @@ type claims struct {
 	next uint32          // the number of the next claim
 }
 
+// claims asks for the removals by name, one number after the other: they have no gaps.
 func (k *Keys) claims(ctx context.Context) (claims, error) {
 	all := claims{of: map[string]bool{}}
-	names, err := below(ctx, k.Backend, ledger.Removals)
-	if err != nil {
-		return all, err
-	}
-	for _, name := range names {
-		n, err := ledger.ParseRemoval(name)
-		if err != nil {
-			continue // nobody's
-		}
-		all.next = max(all.next, n+1)
-		err = read(ctx, k.Backend, name, func(payload []byte) error {
+	for ; ; all.next++ {
+		name := ledger.RemovalName(all.next)
+		err := read(ctx, k.Backend, name, func(payload []byte) error {
 			id, err := k.Ring.ReadRemoval(payload, name)
 			if err == nil {
 				all.of[id] = true
 			}
 			return err
 		})
+		if errors.Is(err, backend.ErrNotFound) {
+			return all, nil
+		}
 		if err != nil {
 			return all, fmt.Errorf("read removals of keys: %w", err)
 		}
 	}
-	return all, nil
 }
 
 // claim decides the removal of the slot that pick chooses among those that no
@@ -166,13 +161,13 @@ func (k *Keys) claim(ctx context.Context, pick func(ids []string) (string, error
 	return "", ErrBusy
 }
 
-// unclaimed erases what claims name and lists the slots that none names.
+// unclaimed erases what claims name, as far as it is listed, and finds the slots that none names.
 func (k *Keys) unclaimed(ctx context.Context) (claims, []string, error) {
 	claimed, err := k.claims(ctx)
 	if err != nil {
 		return claimed, nil, err
 	}
-	all, err := IDs(ctx, k.Backend)
+	all, err := k.known(ctx, claimed)
 	if err != nil {
 		return claimed, nil, err
 	}

@@ -153,17 +153,17 @@ func contains(list []string, part string) bool {
 
 func fixed(seed byte) *mrand.ChaCha8 { return mrand.NewChaCha8([32]byte{seed}) }
 
-// whenList calls do once, before names with that prefix are listed.
-type whenList struct {
+// whenStat calls do once, before that name is asked for.
+type whenStat struct {
 	backend.Backend
-	prefix string
-	do     func()
+	name string
+	do   func()
 }
 
-func (w *whenList) List(ctx context.Context, prefix string, fn func(backend.Info) error) error {
-	if do := w.do; do != nil && prefix == w.prefix {
+func (w *whenStat) Stat(ctx context.Context, name string) (backend.Info, error) {
+	if do := w.do; do != nil && name == w.name {
 		w.do = nil
 		do()
 	}
-	return w.Backend.List(ctx, prefix, fn)
+	return w.Backend.Stat(ctx, name)
 }

@@ -112,6 +112,9 @@ func (k *Keys) First(ctx context.Context, key New) (id string, err error) {
 	if id, err = k.randomID(); err != nil {
 		return "", err
 	}
+	if err := k.enroll(ctx, id, true); err != nil {
+		return id, err
+	}
 	identity, err := k.write(ctx, id, key)
 	if err != nil {
 		return id, err
@@ -158,6 +161,9 @@ func (k *Keys) add(ctx context.Context, key New) (string, seal.Identity, error) 
 		if err != nil {
 			return "", seal.Identity{}, fmt.Errorf("add key: %w", err)
 		}
+		if err := k.enroll(ctx, id, false); err != nil { // no slot is there yet
+			return "", seal.Identity{}, fmt.Errorf("add key: %w", err)
+		}
 		identity, err := k.write(ctx, id, key)
 		begun := false
 		if err == nil {
@@ -182,20 +188,6 @@ func (k *Keys) add(ctx context.Context, key New) (string, seal.Identity, error) 
 	}
 	return "", seal.Identity{}, fmt.Errorf("add key: %w", ErrBusy)
 }
-
-// begun reports whether any rotation to an epoch has left a trace.
-func (k *Keys) begun(ctx context.Context, epoch uint32) (begun bool, err error) {
-	err = k.Backend.List(ctx, ledger.EpochPrefix(epoch), func(backend.Info) error {
-		begun = true
-		return errSeen
-	})
-	if err != nil && !errors.Is(err, errSeen) {
-		return false, fmt.Errorf("look for a rotation: %w", err)
-	}
-	return begun, nil
-}
-
-var errSeen = errors.New("seen")
 
 // takeBack removes a slot that was not reported as added: it must open nothing.
 // It is claimed like any removal, since another may already have counted on it.
@@ -243,7 +235,11 @@ func (k *Keys) Replace(ctx context.Context, key New) (string, error) {
 // dropTwins removes the other slots that the secret opens: one that an
 // interrupted change has left would let it in when it is changed again.
 func (k *Keys) dropTwins(ctx context.Context, id string, secret seal.Secret) error {
-	ids, err := IDs(ctx, k.Backend)
+	claimed, err := k.claims(ctx)
+	if err != nil {
+		return err
+	}
+	ids, err := k.known(ctx, claimed)
 	if err != nil {
 		return err
 	}
@@ -335,7 +331,7 @@ func (k *Keys) stillHeld(ctx context.Context, prefix string) error {
 
 // erase deletes a slot whose removal is claimed, and the boxes sealed to it, as far
 // as the place lets them go; what it holds on to (isHeld) is the error. The
-// boxes of a rotation that is not decided stay: they show that it has begun.
+// boxes of a rotation that is not decided stay: it may be under way.
 func (k *Keys) erase(ctx context.Context, id string) error {
 	held := remove(ctx, k.Backend, ledger.Keys+id)
 	if err := unlessHeld(held); err != nil {
@@ -360,7 +356,7 @@ func (k *Keys) List(ctx context.Context) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids, err := IDs(ctx, k.Backend)
+	ids, err := k.known(ctx, claims)
 	if err != nil {
 		return nil, err
 	}

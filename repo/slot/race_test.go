@@ -64,6 +64,13 @@ func (h *hand) Get(ctx context.Context, name string, offset, length int64) ([]by
 	return h.Backend.Get(ctx, name, offset, length)
 }
 
+func (h *hand) Stat(ctx context.Context, name string) (backend.Info, error) {
+	if err := h.wait("stat " + name); err != nil {
+		return backend.Info{}, err
+	}
+	return h.Backend.Stat(ctx, name)
+}
+
 func (h *hand) List(ctx context.Context, prefix string, fn func(backend.Info) error) error {
 	if err := h.wait("list " + prefix); err != nil {
 		return err
@@ -130,7 +137,7 @@ func (r *race) act(be backend.Backend, with string, what int) {
 
 func (r *race) victim(with string) string {
 	ids := r.ids()
-	if len(ids) == 1 || r.rand.IntN(5) == 0 {
+	if len(ids) < 2 || r.rand.IntN(5) == 0 { // none: of all that were reported only one that is being replaced was left
 		return with
 	}
 	return ids[r.rand.IntN(len(ids))]

@@ -100,9 +100,8 @@ type turning struct {
 	out      *Rotated
 }
 
-// boxes seals the new root to every slot that may have it. The own slot's box
-// comes first: who adds a slot and sees no box knows that the list of slots is
-// yet to be read.
+// boxes seals the new root to every slot that may have it. The mark comes first:
+// who adds a slot and sees no mark knows that the roll of slots is yet to be read.
 func (t *turning) boxes(ctx context.Context) error {
 	own, err := t.k.stand(ctx, t.k.slot)
 	switch {
@@ -112,6 +111,9 @@ func (t *turning) boxes(ctx context.Context) error {
 		return fmt.Errorf("key %s, which opened the repository: %w", t.k.slot, ErrRemoved)
 	case own.why != nil:
 		return fmt.Errorf("key %s, which opened the repository: %w", t.k.slot, own.why)
+	}
+	if err := t.k.mark(ctx, t.rotation.Epoch()); err != nil {
+		return err
 	}
 	if err := t.box(ctx, t.k.slot, own); err != nil {
 		return err

@@ -7,8 +7,9 @@
 // happen: that no key is left, and that a rotation forgets a key that was
 // reported as added. So removals are claimed in one order that all see, an
 // added slot is reported only when no rotation has begun that could have
-// overlooked it, and a rotation lists the slots only after it has begun where
-// all can see it. Who meets the traces of a dead rotation rotates in its place.
+// overlooked it, and a rotation reads the roll of slots only after it has begun where
+// all can see it. No listing is believed in this: slots, removals and begun rotations
+// have names that can be asked for. Who meets the traces of a dead rotation rotates in its place.
 package slot
 
 import (

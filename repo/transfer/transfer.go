@@ -50,7 +50,9 @@ type Carrier struct {
 // pair is one disk on both sides.
 type pair struct{ from, to image.Map }
 
-// Items carries all items of a point and returns them as the target has them.
+// Items carries all items of a point and returns them as the target has them. The
+// next point is carried as what differs from this one: unless this one is committed,
+// which only the caller knows, Forget must come between.
 func (c *Carrier) Items(ctx context.Context, to To, p *recovery.Point) ([]recovery.Item, error) {
 	items := make([]recovery.Item, len(p.Items))
 	next := map[string]pair{}
@@ -72,7 +74,7 @@ func (c *Carrier) Items(ctx context.Context, to To, p *recovery.Point) ([]recove
 			items[i].Stream = &s
 		}
 	}
-	// Not before everything is stored: what a failed copy has made is not durable.
+	// Not before everything is stored; if the point is not committed, Forget it.
 	c.disks = next
 	return items, nil
 }

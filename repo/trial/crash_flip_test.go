@@ -205,8 +205,14 @@ func (a *archive) hurt(ctx context.Context, name string, change func([]byte) []b
 	if err != nil {
 		return false, err
 	}
-	if err := store.Damage(name, change); err != nil {
-		return false, err
+	copies := []string{name}
+	if strings.HasPrefix(name, ledger.Ledgers) && !mends {
+		copies = append(copies, ledger.Spare(name)) // either alone stops nobody
+	}
+	for _, object := range copies {
+		if err := store.Damage(object, change); err != nil {
+			return false, err
+		}
 	}
 	s := a.fork(store, 5)
 	if strings.HasPrefix(name, ledger.Forgets) && !mends {
@@ -235,8 +241,11 @@ func (a *archive) hurt(ctx context.Context, name string, change func([]byte) []b
 		}
 	}
 	// The damage is undone, where the object has not been removed since.
-	if _, err := store.Stat(ctx, name); err == nil {
-		if err := store.Damage(name, func([]byte) []byte { return bytes.Clone(whole) }); err != nil {
+	for _, object := range copies {
+		if _, err := store.Stat(ctx, object); err != nil {
+			continue
+		}
+		if err := store.Damage(object, func([]byte) []byte { return bytes.Clone(whole) }); err != nil {
 			return false, err
 		}
 	}

@@ -231,7 +231,7 @@ func initAgain(ctx context.Context, p *process) error {
 			return err
 		}
 		for _, name := range left {
-			if !strings.HasPrefix(ledger.TrueName(name), ledger.Keys) && !strings.HasPrefix(name, ledger.Ledgers) {
+			if !strings.HasPrefix(ledger.TrueName(name), ledger.Keys) && !strings.HasPrefix(ledger.TrueName(name), ledger.Ledgers) {
 				return errors.New("an interrupted init left " + name)
 			}
 			if err := p.be.Delete(ctx, name); err != nil {

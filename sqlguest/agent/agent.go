@@ -68,8 +68,6 @@ var (
 	ErrIdle = errors.New("no session for too long")
 	// ErrLifetime: the service ended because its time was over.
 	ErrLifetime = errors.New("lifetime is over")
-	// ErrStranger: the other side has another certificate than the one made for it.
-	ErrStranger = errors.New("the other side's certificate is not the one made for this run")
 )
 
 const (

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/server"
 	"holdfast/sqlguest/vdi"
 )
@@ -235,11 +236,11 @@ func TestSecondPeerIsRefused(t *testing.T) {
 // TestStrangersAreRefused: another run's keys, and the agent's own played back.
 func TestStrangersAreRefused(t *testing.T) {
 	p := start(t, agent.ServiceOptions{})
-	service, other, err := agent.NewKeys(time.Now())
+	service, other, err := trust.New(time.Now())
 	must(t, err)
 	mixed := *other // knows which certificate the agent has
 	mixed.Authority, mixed.Peer = p.client.Authority, p.client.Peer
-	for name, keys := range map[string]*agent.Keys{"other run": other, "other run's agent": service, "forged": &mixed} {
+	for name, keys := range map[string]*trust.Keys{"other run": other, "other run's agent": service, "forged": &mixed} {
 		if c, err := agent.Connect(t.Context(), agent.ClientOptions{Dial: p.dial, Keys: keys}); err == nil {
 			_ = c.Close()
 			t.Errorf("%s was let in", name)
@@ -247,7 +248,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	impostor := *p.client
 	impostor.Peer = other.Certificate
-	if _, err := agent.Connect(t.Context(), agent.ClientOptions{Dial: p.dial, Keys: &impostor}); !errors.Is(err, agent.ErrStranger) {
+	if _, err := agent.Connect(t.Context(), agent.ClientOptions{Dial: p.dial, Keys: &impostor}); !errors.Is(err, trust.ErrStranger) {
 		t.Errorf("agent that is not ours: %v", err)
 	}
 	must(t, p.connect(t).Close())
@@ -256,7 +257,7 @@ func TestStrangersAreRefused(t *testing.T) {
 // TestClocksDecideNothing: keys of long ago and of the future work as well.
 func TestClocksDecideNothing(t *testing.T) {
 	for _, year := range []int{1980, 2049} {
-		service, client, err := agent.NewKeys(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
+		service, client, err := trust.New(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
 		must(t, err)
 		p := start(t, agent.ServiceOptions{})
 		q := &place{sql: p.sql, client: client, served: make(chan error, 1)}

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/server"
 )
 
@@ -23,7 +24,7 @@ import (
 type ClientOptions struct {
 	// Dial makes a connection to the agent's port.
 	Dial func(ctx context.Context) (net.Conn, error)
-	Keys *Keys
+	Keys *trust.Keys
 	// Logger is told of details; nil for nobody.
 	Logger *slog.Logger
 }
@@ -43,9 +44,9 @@ var _ server.Server = (*Client)(nil)
 
 // Connect begins a session. ctx is for the connecting alone; Close ends the session.
 //
-// Errors: ErrBusy, ErrVersion, ErrStranger, what Dial says.
+// Errors: ErrBusy, ErrVersion, trust.ErrStranger, what Dial says.
 func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
-	config, err := o.Keys.config()
+	config, err := o.Keys.TLS()
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +224,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 		}
 		data = bytes.NewReader(encoded)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "https://"+serverName+path, data)
+	r, err := http.NewRequestWithContext(ctx, method, "https://"+trust.ServerName+path, data)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/server"
 )
 
@@ -192,7 +193,7 @@ func (s *sqlServer) Restore(_ context.Context, st server.Statement, streams []io
 // place is an agent on loopback and what it takes to reach it.
 type place struct {
 	sql    *sqlServer
-	client *agent.Keys
+	client *trust.Keys
 	addr   string
 	served chan error
 	stop   context.CancelFunc
@@ -203,7 +204,7 @@ type place struct {
 
 func start(t testing.TB, o agent.ServiceOptions) *place {
 	t.Helper()
-	service, client, err := agent.NewKeys(time.Now())
+	service, client, err := trust.New(time.Now())
 	must(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -258,7 +259,7 @@ func must(t fataler, err error) {
 }
 
 // serve is a second agent of the same SQL Server, with other keys.
-func (p *place) serve(t testing.TB, keys *agent.Keys) {
+func (p *place) serve(t testing.TB, keys *trust.Keys) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/agent/check"
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/direct"
 )
 
@@ -41,7 +42,7 @@ var ErrConfig = errors.New("agent's configuration cannot be used")
 // environments can be read by everybody on the machine.
 type Config struct {
 	Listen      string        `json:"listen"` // host:port
-	Keys        *Keys         `json:"keys"`
+	Keys        *trust.Keys   `json:"keys"`
 	Address     string        `json:"address"` // of the SQL Server; see direct.Options
 	Instance    string        `json:"instance"`
 	User        string        `json:"user"` // "" is Windows authentication

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/lab"
 	"holdfast/sqlguest/server"
@@ -24,13 +25,13 @@ import (
 const canary = "canary-4711"
 
 // program starts Main in a directory of its own, against a laboratory's SQL Server.
-func program(t *testing.T, password string, log *slog.Logger) (string, *agent.Keys, chan error) {
+func program(t *testing.T, password string, log *slog.Logger) (string, *trust.Keys, chan error) {
 	t.Helper()
 	l, err := lab.Start(lab.Options{BackupDirectory: t.TempDir(), Path: func(p string) string { return p },
 		Logins: []lab.Login{{Name: "sa", Password: canary, Sysadmin: true}}})
 	must(t, err)
 	t.Cleanup(func() { must(t, l.Close()) })
-	service, client, err := agent.NewKeys(time.Now())
+	service, client, err := trust.New(time.Now())
 	must(t, err)
 	dir := filepath.Join(t.TempDir(), "agent")
 	must(t, os.Mkdir(dir, 0o700))

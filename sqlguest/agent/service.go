@@ -12,13 +12,14 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/server"
 )
 
 // ServiceOptions are an agent's. Server and Keys are required.
 type ServiceOptions struct {
 	Server server.Server
-	Keys   *Keys
+	Keys   *trust.Keys
 	// Checks answer /checks; nil has none.
 	Checks func(ctx context.Context) []Check
 	// IdleTimeout is how long the agent waits without a session (10 minutes if 0),
@@ -46,7 +47,7 @@ var errGoodbye = errors.New("goodbye")
 // ErrLifetime, ctx's cause or the listener's error.
 func Serve(ctx context.Context, l net.Listener, o ServiceOptions) error {
 	defer func() { _ = l.Close() }()
-	config, err := o.Keys.config()
+	config, err := o.Keys.TLS()
 	if err != nil {
 		return err
 	}

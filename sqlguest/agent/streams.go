@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/server"
 )
 
@@ -228,7 +229,7 @@ func (c *Client) Restore(ctx context.Context, s server.Statement, streams []io.R
 // feed sends one stream; its trailer says that it was all, or why it was not.
 func (c *Client) feed(ctx context.Context, path string, from io.Reader, own *error) error {
 	body := &outgoing{from: from, trailer: http.Header{trailerEnd: nil}, own: own, closed: make(chan struct{})}
-	r, err := http.NewRequestWithContext(ctx, "PUT", "https://"+serverName+path, body)
+	r, err := http.NewRequestWithContext(ctx, "PUT", "https://"+trust.ServerName+path, body)
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}

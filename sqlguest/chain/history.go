@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"math"
 	"slices"
 
 	"holdfast/sqlguest/lsn"
@@ -57,11 +58,10 @@ type line struct {
 }
 
 func (v view) histories(reverted string) []History {
-	all, made := v.confirmed()
-	lines := lines(all)
+	w := v.sort()
 	var heads []string
-	for i := len(all) - 1; i >= 0; i-- {
-		b := &all[i]
+	for i := len(w.all) - 1; i >= 0; i-- {
+		b := &w.all[i]
 		if slices.Contains(heads, b.Fork) || len(v.only) > 0 && !slices.Contains(v.only, b.Set) {
 			continue
 		}
@@ -69,29 +69,66 @@ func (v view) histories(reverted string) []History {
 	}
 	var list []History
 	for _, head := range heads {
-		h := History{Family: v.family, Fork: head, Reverted: reverted, Made: made}
-		h.Backups = along(all, lines, head)
-		list = append(list, h)
+		list = append(list, History{Family: v.family, Fork: head, Reverted: reverted, Made: w.made, Backups: w.along(head)})
 	}
 	return list
 }
 
-// confirmed are the family's confirmed backups that nobody has abandoned.
-func (v view) confirmed() ([]Backup, map[string]int) {
-	gone := map[string]bool{}
-	for _, b := range v.backups {
-		for _, set := range b.Abandons {
-			gone[set] = true
+// sorted is a view's backups with what they tell of each other.
+type sorted struct {
+	all   []Backup       // confirmed and not abandoned
+	gone  []Backup       // confirmed and abandoned
+	made  map[string]int // place in the order of making, by point
+	lines map[string]line
+	// twice is, by fork, where LSNs were given out twice: the database was set back on
+	// the fork without a new one.
+	twice map[string][]setback
+}
+
+// setback is an abandoned backup of a fork.
+type setback struct {
+	seen int // place of the backup that saw it abandoned
+	last lsn.LSN
+}
+
+// common is the place up to which the backups of a fork are on every history that
+// left the fork with a log that begins there: whether such a one left before or after
+// the fork was set back is not known, unless it lies beyond all that was abandoned.
+func (w *sorted) common(fork string, first lsn.LSN) int {
+	until := math.MaxInt
+	for _, s := range w.twice[fork] {
+		if !s.last.Less(first) {
+			until = min(until, s.seen)
 		}
 	}
-	var all []Backup
-	made := map[string]int{}
+	return until
+}
+
+func (v view) sort() sorted {
+	w := sorted{made: map[string]int{}, twice: map[string][]setback{}}
+	gone := map[string]int{}
 	for i, b := range v.backups {
-		if b.Family == v.family && b.State == Confirmed && !gone[b.Set] && b.Kind != Other && b.Fork != "" {
-			all, made[b.Point] = append(all, b), i
+		for _, set := range b.Abandons {
+			if _, known := gone[set]; !known {
+				gone[set] = i
+			}
 		}
 	}
-	return all, made
+	for i, b := range v.backups {
+		if b.Family != v.family || b.State != Confirmed || b.Kind == Other || b.Fork == "" {
+			continue
+		}
+		w.made[b.Point] = i
+		seen, abandoned := gone[b.Set]
+		if !abandoned {
+			w.all = append(w.all, b)
+			continue
+		}
+		w.gone = append(w.gone, b)
+		w.twice[b.Fork] = append(w.twice[b.Fork], setback{seen, b.Last})
+	}
+	w.lines = lines(w.all)
+	return w
 }
 
 // lines reads from the logs that span them how forks follow each other.
@@ -113,35 +150,36 @@ func lines(all []Backup) map[string]line {
 }
 
 // along collects the backups on the way back from a fork.
-func along(all []Backup, lines map[string]line, head string) []Backup {
+func (w *sorted) along(head string) []Backup {
 	var list []Backup
 	seen := map[string]bool{}
 	dataUntil, logUntil, sure := lsn.Max, lsn.Max, lsn.Max
 	for fork := head; fork != "" && !seen[fork]; {
 		seen[fork] = true
-		for _, b := range all {
+		common := w.common(fork, logUntil)
+		for _, b := range w.all {
 			limit := dataUntil
 			if b.Kind == Log {
 				// What the restore that left this fork applied whole ended where the next
 				// log begins; a log that ends later went on without it.
 				limit = logUntil
 			}
-			if b.Fork != fork || limit.Less(b.Last) {
+			if b.Fork != fork || limit.Less(b.Last) || sure.Less(b.Last) && w.turnsOff(head, fork, sure, b.Last) {
 				continue
 			}
-			if sure.Less(b.Last) && turnsOff(lines, head, fork, sure, b.Last) {
+			if fork != head && w.made[b.Point] >= common {
 				continue
 			}
 			list = append(list, b)
 		}
-		l, known := lines[fork]
+		l, known := w.lines[fork]
 		if !known {
 			break
 		}
 		dataUntil, logUntil, sure = earlier(dataUntil, l.at), earlier(logUntil, l.first), earlier(sure, l.first)
 		fork = l.parent
 	}
-	list = withBases(list, all)
+	list = w.withBases(list)
 	slices.SortStableFunc(list, func(a, b Backup) int { return a.Last.Compare(b.Last) })
 	return list
 }
@@ -149,8 +187,8 @@ func along(all []Backup, lines map[string]line, head string) []Backup {
 // turnsOff tells whether another fork leaves this one between two LSNs. A log that
 // spans several forks names the first and the last of them only, so what lies beyond
 // such a point may be on the other branch, and is not trusted.
-func turnsOff(lines map[string]line, head, fork string, from, to lsn.LSN) bool {
-	for guid, l := range lines {
+func (w *sorted) turnsOff(head, fork string, from, to lsn.LSN) bool {
+	for guid, l := range w.lines {
 		if guid != head && l.parent == fork && from.Compare(l.at) <= 0 && l.at.Less(to) {
 			return true
 		}
@@ -159,8 +197,9 @@ func turnsOff(lines map[string]line, head, fork string, from, to lsn.LSN) bool {
 }
 
 // withBases adds the fulls that differentials on the line name by GUID: they lie on
-// it even where no log tells how the forks between hang together.
-func withBases(list, all []Backup) []Backup {
+// it even where no log tells how the forks between hang together, and even if they
+// were abandoned: somebody went back to them.
+func (w *sorted) withBases(list []Backup) []Backup {
 	have := map[string]bool{}
 	for _, b := range list {
 		have[b.Point] = true
@@ -169,7 +208,7 @@ func withBases(list, all []Backup) []Backup {
 		if d.Kind != Diff {
 			continue
 		}
-		for _, f := range all {
+		for _, f := range slices.Concat(w.all, w.gone) {
 			if !have[f.Point] && Bases(&f.Header, &d.Header) {
 				have[f.Point] = true
 				list = append(list, f)

@@ -36,7 +36,7 @@ func (k *Kept) Error() string {
 	if k.Unknown {
 		what = "the log may be truncated"
 	}
-	return fmt.Sprintf("%s, and its only backup is kept in %s: the next run takes it from there", what, strings.Join(k.Files, ", "))
+	return fmt.Sprintf("%s, and its only backup is kept in %s", what, strings.Join(k.Files, ", "))
 }
 
 // staged is a BACKUP into files. Its streams wait until the statement has ended.

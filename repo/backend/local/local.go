@@ -91,6 +91,7 @@ type Backend struct {
 	work     *workspace          // nil until the first write
 	writer   bool                // LockWriter is held
 	spent    bool                // UseReserve was called, and Refill not yet
+	owing    bool                // the reserve is missing, wholly or in part, as far as this process knows
 	spending io.Closer           // the lock that goes with it, if it could be had
 	unsynced map[string]*waiting // objects that took their name before their fsync
 	dirty    map[string]struct{} // folders whose entries changed since they were synced
@@ -261,6 +262,11 @@ func (b *Backend) Close() error {
 	work := b.work
 	b.work = nil
 	b.endSpending()
+	if work != nil && b.owing { // there may be room now
+		if missing, err := b.keepReserve(work); err != nil || missing > 0 {
+			b.opts.Log.Warn("no room is kept back for pruning a full disk", "missing_bytes", missing, "err", err)
+		}
+	}
 	for name, w := range b.unsynced {
 		w.close()
 		delete(b.unsynced, name)

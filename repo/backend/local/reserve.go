@@ -15,8 +15,10 @@ import (
 // The reserve is a file of real blocks that holds nothing. A full disk can
 // still unlink: UseReserve removes the file, and maintenance has the room to
 // write its decisions before it frees more. It is made with the first write of
-// a process wherever it is missing, all of it or none, so that a place which
-// somebody has emptied in part fills it first.
+// a process wherever it is missing, so that a place which somebody has emptied in
+// part fills it first, and again as a process ends that found no room for it. Where
+// there is no room for all of it, as after a tombstone that was written on a full
+// disk, it is made as large as fits: what was not needed is kept for the next time.
 //
 // While a process spends the reserve it holds an OS lock; another one that
 // starts to write meanwhile leaves the freed room alone.
@@ -24,6 +26,8 @@ const (
 	reserveName     = tempName + "/reserve"
 	reserveLockName = tempName + "/reserve.lock"
 	reserveDefault  = 16 << 20 // bytes: some ledger entries, runs and a pack to repack
+	reservePieces   = 64       // a reserve in part is a multiple of this part of it,
+	reservePiece    = 64 << 10 // but of so many bytes at least
 )
 
 var _ backend.Reserver = (*Backend)(nil)
@@ -43,7 +47,7 @@ func (b *Backend) UseReserve(ctx context.Context) error {
 	if err := b.disk.Remove(reserveName); err != nil && !missing(err) {
 		return explainWrite("use reserve of", b.dir, err)
 	}
-	b.spent = true
+	b.spent, b.owing = true, true
 	if err := b.disk.SyncDir(tempName); err != nil { // some file systems free blocks only with the journal
 		b.opts.Log.Debug("cannot sync temporary folder", "err", err)
 	}
@@ -101,6 +105,12 @@ func (b *Backend) unlockReserve(held io.Closer) {
 // keepReserve makes the reserve unless it stands. missing is how many bytes
 // there is no room for. The caller holds mu.
 func (b *Backend) keepReserve(work *workspace) (missing int64, err error) {
+	missing, err = b.makeReserve(work)
+	b.owing = missing > 0 || err != nil
+	return missing, err
+}
+
+func (b *Backend) makeReserve(work *workspace) (missing int64, err error) {
 	if b.opts.ReserveBytes < 0 || b.reserveStands() {
 		return 0, nil
 	}
@@ -115,46 +125,91 @@ func (b *Backend) keepReserve(work *workspace) (missing int64, err error) {
 	if b.reserveStands() {
 		return 0, nil // made while we came to the lock
 	}
-	temp := work.temp()
-	if err = b.fillReserve(temp); err == nil {
-		err = b.disk.Rename(temp, reserveName)
-	}
+	return b.largestReserve(work)
+}
+
+// largestReserve makes the reserve as large as fits, and at least leaves what is
+// there of one. What fits is searched for by halves, which costs a few calls a try
+// where the file system grants blocks.
+func (b *Backend) largestReserve(work *workspace) (missing int64, err error) {
+	whole := b.opts.ReserveBytes
+	err = b.replaceReserve(work.temp(), whole)
 	if err == nil {
 		return 0, nil
 	}
-	b.removeTemp(temp)
+	piece := max(whole/reservePieces, reservePiece)
+	have := min(b.reserveBytes(), whole)
+	low, high := have/piece, (whole-1)/piece // what there is, and all but the whole
+	for low < high && noSpace(err) {
+		try := low + (high-low+1)/2
+		temp := work.temp()
+		switch tryErr := b.fillReserve(temp, try*piece); {
+		case tryErr == nil:
+			low = try
+		case noSpace(tryErr):
+			high = try - 1
+		default:
+			err = tryErr
+		}
+		b.removeTemp(temp)
+	}
+	if best := low * piece; noSpace(err) && best > have {
+		if err = b.replaceReserve(work.temp(), best); err == nil {
+			return whole - best, nil
+		}
+	}
 	if noSpace(err) {
-		return b.opts.ReserveBytes, nil
+		return whole - have, nil
 	}
 	return 0, fmt.Errorf("make reserve: %w", cause(err))
 }
 
-// reserveStands: the file is there, long enough, and its blocks are its own. A
-// copy of the directory may have made holes of them.
-func (b *Backend) reserveStands() bool {
+// replaceReserve makes a reserve of so many bytes, in place of one that is there.
+func (b *Backend) replaceReserve(temp string, bytes int64) error {
+	err := b.fillReserve(temp, bytes)
+	if err == nil {
+		err = b.disk.Rename(temp, reserveName)
+	}
+	if err != nil {
+		b.removeTemp(temp)
+	}
+	return err
+}
+
+// reserveStands: the file is there, and long enough.
+func (b *Backend) reserveStands() bool { return b.reserveBytes() >= b.opts.ReserveBytes }
+
+// reserveBytes is how much is kept back: the length of the file, as far as its blocks
+// are its own. A copy of the directory may have made holes of them.
+func (b *Backend) reserveBytes() int64 {
 	info, err := b.disk.Lstat(reserveName)
-	return err == nil && info.Mode().IsRegular() && info.Size() >= b.opts.ReserveBytes &&
-		(b.network != "" || allocated(info) >= b.opts.ReserveBytes)
+	switch {
+	case err != nil || !info.Mode().IsRegular():
+		return 0
+	case b.network == "" && allocated(info) < info.Size():
+		return 0
+	}
+	return info.Size()
 }
 
 // fillReserve makes a file of so many real bytes: by asking for them where the
 // file system grants that, and else, or where it only says so, by writing.
-func (b *Backend) fillReserve(name string) error {
+func (b *Backend) fillReserve(name string, bytes int64) error {
 	f, err := b.disk.Create(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	granted, err := f.Allocate(b.opts.ReserveBytes)
+	granted, err := f.Allocate(bytes)
 	if err != nil {
 		return err
 	}
 	if granted {
-		if info, err := f.Stat(); err == nil && info.Size() >= b.opts.ReserveBytes && allocated(info) >= b.opts.ReserveBytes {
+		if info, err := f.Stat(); err == nil && info.Size() >= bytes && allocated(info) >= bytes {
 			return nil
 		}
 	}
-	return writeNoise(f, name, b.opts.ReserveBytes)
+	return writeNoise(f, name, bytes)
 }
 
 // writeNoise writes bytes that no file system can compress or share, from the

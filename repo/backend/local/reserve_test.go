@@ -266,3 +266,73 @@ func TestReserveSurvivesEachFault(t *testing.T) {
 		}
 	}
 }
+
+// TestForgetOnAFullDiskSpendsOnlyWhatItNeeds: what one tombstone did not need is kept
+// again, though all of the reserve does not fit any more, so that after others
+// have taken every block that is free the next one has room, too, and the prune
+// after them; and once there is room, all of it is kept again.
+func TestForgetOnAFullDiskSpendsOnlyWhatItNeeds(t *testing.T) {
+	const whole = 16 * reservePiece
+	disk := localtest.New()
+	disk.Room = whole + 4*reservePiece
+	full := func(round int) {
+		others := Over(disk, "strict", Options{ReserveBytes: -1})
+		for size := 1 << 20; size > 0; size /= 2 {
+			for i := 0; others.Put(t.Context(), fmt.Sprintf("data/others/%d-%d-%d", round, size, i), make([]byte, size)) == nil; i++ {
+			}
+		}
+		must(t, others.Close())
+	}
+	first := Over(disk, "strict", Options{ReserveBytes: whole})
+	must(t, first.Put(t.Context(), "config", nil))
+	must(t, first.Close())
+	for round := range 8 {
+		full(round)
+		b := Over(disk, "strict", Options{ReserveBytes: whole})
+		name := fmt.Sprintf("forget/s/%d", round)
+		wantErr(t, "forget without the reserve", b.PutIfAbsent(t.Context(), name, make([]byte, 20_000)), backend.ErrNoSpace)
+		must(t, b.UseReserve(t.Context()))
+		must(t, b.PutIfAbsent(t.Context(), name, make([]byte, 20_000)))
+		missing, err := b.Refill(t.Context())
+		if kept, least := b.reserveBytes(), int64(whole-(round+1)*reservePiece); err != nil || kept+missing != whole || kept < least {
+			t.Fatalf("forget %d left %d bytes of the reserve, not %d; %d are missing, %v", round, kept, least, missing, err)
+		}
+		must(t, b.Close())
+	}
+	full(8)
+	b := Over(disk, "strict", Options{ReserveBytes: whole})
+	must(t, b.UseReserve(t.Context()))
+	must(t, b.PutIfAbsent(t.Context(), "ledger/00000001", make([]byte, 60_000)))
+	must(t, b.List(t.Context(), "data/", func(info backend.Info) error { return b.Delete(t.Context(), info.Name) }))
+	must(t, b.Sync(t.Context()))
+	if missing, err := b.Refill(t.Context()); missing != 0 || err != nil || !b.reserveStands() {
+		t.Errorf("after the prune %d bytes of the reserve are missing, %v", missing, err)
+	}
+	must(t, b.Close())
+	if left := litter(disk); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestCloseTakesTheReserveAgain: a process that found no room for it as it began,
+// and made some, does not leave that to the next one.
+func TestCloseTakesTheReserveAgain(t *testing.T) {
+	disk := localtest.New()
+	disk.Room = 1000
+	b := Over(disk, "strict", Options{ReserveBytes: -1})
+	packs := fill(t, b)
+	must(t, b.Delete(t.Context(), "data/s/0"))
+	must(t, b.Close())
+	pruner := Over(disk, "strict", Options{ReserveBytes: 300})
+	must(t, pruner.Put(t.Context(), "index/s/0", nil))
+	if pruner.reserveStands() {
+		t.Fatal("the disk is not full")
+	}
+	for i := range packs {
+		must(t, pruner.Delete(t.Context(), fmt.Sprintf("data/s/%d", i)))
+	}
+	must(t, pruner.Close())
+	if !Over(disk, "strict", Options{ReserveBytes: 300}).reserveStands() {
+		t.Error("there was room as the prune ended, and no reserve was kept")
+	}
+}

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/trust"
 )
 
 // Guest is what injecting asks of a machine. Errors of files wrap fs.ErrNotExist and
@@ -188,7 +189,7 @@ func (i *Injected) inject(ctx context.Context, system string) error {
 	if err := i.prepare(ctx); err != nil {
 		return err
 	}
-	service, client, err := agent.NewKeys(i.opt.Now())
+	service, client, err := trust.New(i.opt.Now())
 	if err != nil {
 		return err
 	}
@@ -262,7 +263,7 @@ func (i *Injected) isDirectory(ctx context.Context, path string) error {
 
 // fill copies the marker first, so that the directory says whose it is, and the
 // secrets last, once the program has been found to be ours.
-func (i *Injected) fill(ctx context.Context, program []byte, keys *agent.Keys) error {
+func (i *Injected) fill(ctx context.Context, program []byte, keys *trust.Keys) error {
 	marker, err := json.Marshal(Marker{Run: i.run, Host: i.opt.Host, PID: i.opt.PID})
 	if err != nil {
 		return fmt.Errorf("encode marker: %w", err)
@@ -367,7 +368,7 @@ func (i *Injected) readAt(ctx context.Context, path string) ([]byte, error) {
 
 // connect dials the port and proves identities. A port that nobody answers is told
 // from an agent that refuses.
-func (i *Injected) connect(ctx context.Context, keys *agent.Keys, port int) error {
+func (i *Injected) connect(ctx context.Context, keys *trust.Keys, port int) error {
 	ctx, cancel := context.WithTimeout(ctx, i.opt.DialLimit)
 	defer cancel()
 	probe, err := i.opt.Guest.Dial(ctx, port)

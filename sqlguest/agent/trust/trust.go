@@ -1,4 +1,6 @@
-package agent
+// Package trust makes the keys of one run: an authority that nobody keeps, a
+// certificate for each side, and TLS 1.3 between exactly these two.
+package trust
 
 import (
 	"bytes"
@@ -8,10 +10,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
 )
+
+// ErrStranger: the other side has another certificate than the one made for it.
+var ErrStranger = errors.New("the other side's certificate is not the one made for this run")
 
 // Keys are one side's: its certificate and key, and the other side's certificate.
 // DER throughout.
@@ -22,9 +28,9 @@ type Keys struct {
 	Peer        []byte `json:"peer"`
 }
 
-// serverName stands in the agent's certificate, so that the client's is of no use to
+// ServerName stands in the agent's certificate, so that the client's is of no use to
 // play the agent.
-const serverName = "holdfast-agent"
+const ServerName = "holdfast-agent"
 
 // validity is written into certificates because there must be something. No clock
 // is asked: a guest's may be years off, and the moment of making is as good a
@@ -32,14 +38,14 @@ const serverName = "holdfast-agent"
 // forgotten, after Lifetime at the latest.
 const validity = 10 * 24 * time.Hour
 
-// NewKeys makes an authority, a certificate for each side, and forgets the
+// New makes an authority, a certificate for each side, and forgets the
 // authority's key. now is when they are made.
-func NewKeys(now time.Time) (service, client *Keys, err error) {
+func New(now time.Time) (service, client *Keys, err error) {
 	authority, signer, err := newAuthority(now)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make certificates: %w", err)
 	}
-	service, err = newSide(authority, signer, 2, x509.ExtKeyUsageServerAuth, []string{serverName})
+	service, err = newSide(authority, signer, 2, x509.ExtKeyUsageServerAuth, []string{ServerName})
 	if err != nil {
 		return nil, nil, fmt.Errorf("make certificates: %w", err)
 	}
@@ -91,9 +97,9 @@ func newSide(authority *x509.Certificate, signer *ecdsa.PrivateKey, serial int64
 	return &Keys{Authority: authority.Raw, Certificate: der, Key: secret}, nil
 }
 
-// config is what both sides have in common: TLS 1.3, our certificate, and the
+// TLS is what both sides have in common: TLS 1.3, our certificate, and the
 // other's, which must be the one that was made for it.
-func (k *Keys) config() (*tls.Config, error) {
+func (k *Keys) TLS() (*tls.Config, error) {
 	authority, err := x509.ParseCertificate(k.Authority)
 	if err != nil {
 		return nil, fmt.Errorf("read the run's authority: %w", err)
@@ -107,7 +113,7 @@ func (k *Keys) config() (*tls.Config, error) {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, SessionTicketsDisabled: true,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{k.Certificate}, PrivateKey: key}},
-		RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, ServerName: serverName,
+		RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, ServerName: ServerName,
 		Time: func() time.Time { return authority.NotBefore.Add(validity / 2) },
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 || !bytes.Equal(s.PeerCertificates[0].Raw, k.Peer) {

@@ -1,0 +1,306 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/lsn"
+)
+
+// maker makes plans of one database.
+type maker struct {
+	o         *Options
+	backups   []chain.Backup
+	histories []chain.History
+	clock     clock
+	family    string
+	reached   map[*chain.History]*chain.Reach
+}
+
+// reach is what of a history can be restored.
+func (m *maker) reach(h *chain.History) *chain.Reach {
+	if m.reached[h] == nil {
+		r := h.Reach(nil)
+		m.reached[h] = &r
+	}
+	return m.reached[h]
+}
+
+func newMaker(backups []chain.Backup, o *Options) *maker {
+	m := &maker{o: o, backups: backups, clock: newClock(backups, o.Zone), reached: map[*chain.History]*chain.Reach{}}
+	for _, b := range backups {
+		if b.State == chain.Confirmed && b.Family != "" {
+			m.family = b.Family
+		}
+	}
+	m.histories = chain.Histories(backups, m.family)
+	return m
+}
+
+// plan finds the history that a target belongs to, and the way to it.
+func (m *maker) plan(t Target) (Plan, error) {
+	switch {
+	case len(m.histories) == 0:
+		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is confirmed"}
+	case t.Point != "":
+		return m.toPoint(t)
+	case !t.LSN.IsZero():
+		return m.toLSN(t)
+	case t.Mark != "":
+		return m.toMark(t)
+	case !t.At.IsZero():
+		return m.toTime(t)
+	}
+	return m.latest(t)
+}
+
+// chosen are the histories that may be meant: all, or those of Options.Fork.
+func (m *maker) chosen() []*chain.History {
+	var list []*chain.History
+	for i := range m.histories {
+		if h := &m.histories[i]; m.o.Fork == "" || strings.EqualFold(h.Fork, m.o.Fork) {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// latest is the end of the newest backup, and nothing less: if that cannot be
+// restored, what can be is another moment.
+func (m *maker) latest(t Target) (Plan, error) {
+	list := m.chosen()
+	if len(list) == 0 {
+		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
+	}
+	newest := list[0].Newest()
+	p, err := m.along(list[0], t, endOf(newest))
+	p.Again = m.o.Tail
+	return p, err
+}
+
+func (m *maker) toPoint(t Target) (Plan, error) {
+	var first error
+	for i := range m.backups {
+		b := &m.backups[i]
+		if b.Point != t.Point {
+			continue
+		}
+		// The states of a point lie on its own fork, whatever came of that later.
+		for _, h := range m.holding(b) {
+			p, err := m.along(h, t, endOf(b))
+			if err == nil {
+				return p, nil
+			}
+			first = cmp.Or(first, err)
+		}
+	}
+	if first != nil {
+		return Plan{}, first
+	}
+	why := "there is no such point"
+	if i := slices.IndexFunc(m.backups, func(b chain.Backup) bool { return b.Point == t.Point }); i >= 0 {
+		why = "SQL Server has not confirmed it, or it is of another database"
+	}
+	return Plan{}, &Unreachable{Target: t.String(), Why: why}
+}
+
+// toLSN: on different histories the same LSN is another moment, so that all ways to
+// it must be the same one.
+func (m *maker) toLSN(t Target) (Plan, error) {
+	var found []Plan
+	var first error
+	for _, h := range m.chosen() {
+		p, err := m.along(h, t, throughLSN(t.LSN, t.Before, Stop{Mark: "lsn:" + t.LSN.String(), Before: t.Before}))
+		if err != nil {
+			first = cmp.Or(first, err)
+			continue
+		}
+		if !slices.ContainsFunc(found, func(f Plan) bool { return f.same(p) }) {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		if first == nil {
+			first = &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
+		}
+		return Plan{}, first
+	case 1:
+		return found[0], nil
+	}
+	a := &Ambiguous{Target: t.String(), Why: "the database was there on several histories"}
+	for _, p := range found {
+		a.Readings = append(a.Readings, Reading{LSN: t.LSN, Fork: p.Fork})
+	}
+	return Plan{}, a
+}
+
+// same tells whether two plans restore the same backups.
+func (p Plan) same(o Plan) bool {
+	return slices.EqualFunc(p.Steps, o.Steps, func(a, b Step) bool { return a.Do == b.Do && a.Point == b.Point })
+}
+
+// occurrence is a mark in a log.
+type occurrence struct {
+	Mark
+	log     string
+	history *chain.History
+}
+
+func (m *maker) toMark(t Target) (Plan, error) {
+	found := m.marks(t)
+	if len(found) == 0 {
+		return Plan{}, &Unreachable{Target: t.String(), Why: "no log backup is known to hold that mark"}
+	}
+	if t.After.IsZero() && len(found) > 1 {
+		a := &Ambiguous{Target: t.String(), Why: "several transactions have that mark"}
+		for _, f := range found {
+			a.Readings = append(a.Readings, Reading{Time: f.At, LSN: f.LSN, Fork: f.history.Fork})
+		}
+		return Plan{}, a
+	}
+	f := found[0]
+	p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: tick(wall(f.At))}))
+	if err == nil && !m.meets(p, f) {
+		// Another transaction with this name comes first by the clause: the LSN is exact.
+		p, err = m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: "lsn:" + f.LSN.String(), Before: t.Before}))
+	}
+	p.At = f.At
+	return p, err
+}
+
+// marks are the occurrences of a mark, one for each transaction, of the history that
+// the database is on if it has any; by LSN.
+func (m *maker) marks(t Target) []occurrence {
+	after, _, _ := m.clock.read(t.After, t.Bare)
+	for _, h := range m.chosen() {
+		var list []occurrence
+		for i := range h.Backups {
+			b := &h.Backups[i]
+			for _, k := range m.o.Marks[b.Point] {
+				known := slices.ContainsFunc(list, func(o occurrence) bool { return o.LSN == k.LSN })
+				late := !t.After.IsZero() && wall(k.At).Before(after)
+				if b.Kind == chain.Log && strings.EqualFold(k.Name, t.Mark) && !known && !late {
+					list = append(list, occurrence{k, b.Point, h})
+				}
+			}
+		}
+		slices.SortFunc(list, func(a, b occurrence) int { return a.LSN.Compare(b.LSN) })
+		if len(list) > 0 {
+			return list
+		}
+	}
+	return nil
+}
+
+// meets tells whether the clause of a plan stops at that occurrence: none of the same
+// name that the clause lets pass lies between the data backups and it.
+func (m *maker) meets(p Plan, f occurrence) bool {
+	var from lsn.LSN
+	for _, s := range p.Steps {
+		if s.Do == DoLog {
+			from = s.Before
+			break
+		}
+	}
+	for _, marks := range m.o.Marks {
+		for _, k := range marks {
+			if strings.EqualFold(k.Name, f.Name) && k.LSN.Less(f.LSN) && !k.LSN.Less(from) && !wall(k.At).Before(p.Stop.After) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (m *maker) toTime(t Target) (Plan, error) {
+	reading, instant, several := m.clock.read(t.At, t.Bare)
+	if several != nil {
+		return Plan{}, &Ambiguous{Target: t.String(), Readings: several,
+			Why: "the server's clock was changed about then, and a stop clause cannot tell its hours apart; choose an LSN, a mark or a point"}
+	}
+	list, jumped := m.chosen(), false
+	if m.o.Fork == "" {
+		list, jumped = m.lived(reading)
+	}
+	if len(list) == 0 {
+		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
+	}
+	if jumped {
+		u := &Unreachable{Target: t.String(), Why: "the database was restored or set back about then, and no backup tells what it held between the last backup before that and the first one after it"}
+		u.Before, u.After = m.around(reading)
+		return Plan{}, u
+	}
+	var p Plan
+	var first error
+	for _, h := range list {
+		var err error
+		if p, err = m.along(h, t, atTime(h, reading)); err == nil {
+			first = nil
+			break
+		}
+		first = cmp.Or(first, err)
+	}
+	p.At = instant
+	if m.clock.guess {
+		p.Warnings = append(p.Warnings, "a backup does not say its offset from UTC; the server's present one was assumed")
+	}
+	return p, first
+}
+
+// lived are the histories that a reading of the server's clock belongs to: those of
+// the first backup that was begun at or after it, for all of them are one until then.
+// If there is none, it is the newest. Jumped tells that the database changed over from
+// another history between that backup and the one before it, so that nobody knows
+// which it was on.
+func (m *maker) lived(reading time.Time) (list []*chain.History, jumped bool) {
+	var previous *chain.Backup
+	for i := range m.backups {
+		b := &m.backups[i]
+		if b.State != chain.Confirmed || b.Family != m.family || b.Fork == "" {
+			continue
+		}
+		if !wall(b.Started).Before(reading) {
+			return m.holding(b), previous != nil && (previous.Fork != b.Fork || len(b.Abandons) > 0)
+		}
+		previous = b
+	}
+	return []*chain.History{&m.histories[0]}, false
+}
+
+// holding are the histories that hold a backup, those that end on its fork first.
+func (m *maker) holding(b *chain.Backup) []*chain.History {
+	var own, others []*chain.History
+	for i := range m.histories {
+		switch h := &m.histories[i]; {
+		case !h.Holds(b.Point):
+		case h.Fork == b.Fork:
+			own = append(own, h)
+		default:
+			others = append(others, h)
+		}
+	}
+	return append(own, others...)
+}
+
+// around are the last reachable end of a backup that was made before a reading, and
+// the first that was made after it, whatever their histories.
+func (m *maker) around(reading time.Time) (before, after *chain.Moment) {
+	for i := range m.backups {
+		b := &m.backups[i]
+		if !slices.ContainsFunc(m.holding(b), func(h *chain.History) bool { return m.reach(h).Ends(b.Point) }) {
+			continue
+		}
+		moment := &chain.Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()}
+		switch {
+		case !wall(moment.Time).After(reading):
+			before = moment
+		case after == nil:
+			after = moment
+		}
+	}
+	return before, after
+}

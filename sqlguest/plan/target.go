@@ -1,0 +1,159 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/lsn"
+)
+
+// ErrTarget: what was asked for contradicts itself, or is no moment at all.
+var ErrTarget = errors.New("not a target")
+
+// Target is a moment; the zero Target is the latest. One of At, LSN, Mark and Point.
+type Target struct {
+	At time.Time
+	// Bare: At and After are readings of the server's own clock, whatever their
+	// location says; else they are instants.
+	Bare   bool
+	LSN    lsn.LSN // up to and including this record
+	Mark   string  // up to and including the transaction with this mark
+	Before bool    // without the record or the transaction
+	After  time.Time
+	Point  string // the end of this backup
+}
+
+// String is the target in words.
+func (t Target) String() string {
+	with := "through "
+	if t.Before {
+		with = "before "
+	}
+	switch {
+	case t.Point != "":
+		return "point " + t.Point
+	case !t.LSN.IsZero():
+		return with + "LSN " + t.LSN.String()
+	case t.Mark != "":
+		return with + "mark " + t.Mark
+	case t.At.IsZero():
+		return "latest"
+	case t.Bare:
+		return t.At.Format("2006-01-02 15:04:05.999") + " by the server's clock"
+	}
+	return t.At.Format(time.RFC3339Nano)
+}
+
+// layouts of times, those with an offset first.
+var zoned = []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00", "2006-01-02 15:04Z07:00", "2006-01-02 15:04 Z07:00"}
+var bare = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"}
+
+// ParseTime reads a time as people type it. bareTime tells that it names no offset
+// and means the server's own clock.
+func ParseTime(text string) (t time.Time, bareTime bool, err error) {
+	for _, layout := range zoned {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, false, nil
+		}
+	}
+	for _, layout := range bare {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, true, nil
+		}
+	}
+	return time.Time{}, false, fmt.Errorf("read time %q: %w: write 2006-01-02 15:04:05, with an offset or Z if it is not the server's own clock", text, ErrTarget)
+}
+
+// Stop is the clause of every RESTORE LOG of a plan; the zero Stop is none.
+type Stop struct {
+	At     time.Time `json:"at,omitzero"`     // server-local, kept as if it were UTC
+	Mark   string    `json:"mark,omitempty"`  // a name, or lsn: and an LSN
+	Before bool      `json:"before,omitzero"` // STOPBEFOREMARK
+	After  time.Time `json:"after,omitzero"`  // of a mark's name, like At
+}
+
+// IsZero tells whether there is no clause.
+func (s Stop) IsZero() bool { return s.At.IsZero() && s.Mark == "" }
+
+const clockLayout = "2006-01-02T15:04:05.000"
+
+// String is the clause as T-SQL.
+func (s Stop) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	if s.Mark == "" {
+		return "STOPAT = " + facts.Literal(s.At.Format(clockLayout))
+	}
+	clause := "STOPATMARK = "
+	if s.Before {
+		clause = "STOPBEFOREMARK = "
+	}
+	clause += facts.Literal(s.Mark)
+	if !s.After.IsZero() {
+		clause += " AFTER " + facts.Literal(s.After.Format(clockLayout))
+	}
+	return clause
+}
+
+// Unreachable: the chain does not lead to the target. The two neighbours are the
+// nearest moments that can be restored; nil where there is none. A moment without a
+// point is a time inside a log.
+type Unreachable struct {
+	Target string        `json:"target"`
+	Why    string        `json:"why"`
+	Before *chain.Moment `json:"before,omitempty"`
+	After  *chain.Moment `json:"after,omitempty"`
+}
+
+// Error names the target, the reason and both neighbours.
+func (u *Unreachable) Error() string {
+	return fmt.Sprintf("plan restore to %s: it cannot be reached: %s; nearest before: %s; nearest after: %s",
+		u.Target, u.Why, describe(u.Before), describe(u.After))
+}
+
+func describe(m *chain.Moment) string {
+	switch {
+	case m == nil:
+		return "none"
+	case m.Point == "":
+		return m.Time.Format(time.RFC3339)
+	}
+	return fmt.Sprintf("end of point %s (LSN %s, %s)", m.Point, m.LSN, m.Time.Format(time.RFC3339))
+}
+
+// Ambiguous: the target means several moments, and nothing here can tell which.
+type Ambiguous struct {
+	Target   string    `json:"target"`
+	Why      string    `json:"why"`
+	Readings []Reading `json:"readings"`
+}
+
+// Reading is one thing that a target can mean.
+type Reading struct {
+	Time time.Time `json:"time,omitzero"`
+	LSN  lsn.LSN   `json:"lsn,omitzero"`
+	Fork string    `json:"fork,omitempty"` // for Options.Fork
+}
+
+// Error names all readings.
+func (a *Ambiguous) Error() string {
+	text := fmt.Sprintf("plan restore to %s: %s:", a.Target, a.Why)
+	for i, r := range a.Readings {
+		if i > 0 {
+			text += " or"
+		}
+		switch {
+		case !r.LSN.IsZero() && !r.Time.IsZero():
+			text += fmt.Sprintf(" %s at LSN %s", r.Time.Format(time.RFC3339), r.LSN)
+		case r.Fork != "":
+			text += " on fork " + r.Fork
+		default:
+			text += " " + r.Time.Format(time.RFC3339)
+		}
+	}
+	return text
+}
