@@ -5,19 +5,17 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/vmware/govmomi"
-
 	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/inject"
 	sqllab "holdfast/sqlguest/lab"
 	"holdfast/sqlguest/server"
+	"holdfast/vmware"
 	"holdfast/vmware/guest"
 	"holdfast/vmware/lab"
 )
@@ -51,13 +49,12 @@ func TestAgentGoesThroughVMwareToolsAndOut(t *testing.T) {
 	l, err := lab.Start(ctx, lab.Options{})
 	ok(err)
 	defer l.Close()
-	u := l.URL()
-	u.User = url.UserPassword(l.User(), l.Password())
-	c, err := govmomi.NewClient(ctx, u, true)
+	s, err := vmware.Connect(ctx, vmware.Options{URL: l.URL().String(), User: l.User(), Password: []byte(l.Password()), Insecure: true})
 	ok(err)
+	defer s.Close()
 	vm, err := l.AddVM(lab.VMSpec{Name: "vm", PoweredOn: true, Guest: "ubuntu64Guest", GuestUser: "root", GuestPassword: "right"})
 	ok(err)
-	g, err := guest.Open(ctx, c.Client, vm.Ref(), guest.Options{User: "root", Password: "right", Address: "127.0.0.1"})
+	g, err := guest.Open(ctx, s.Client(), vm.Ref(), guest.Options{User: "root", Password: "right", Address: "127.0.0.1"})
 	ok(err)
 	options := inject.Options{
 		Guest: g, Program: func(string) ([]byte, error) { return program, nil }, Host: "here", PID: os.Getpid(), Pause: 10 * time.Millisecond,

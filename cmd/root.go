@@ -71,11 +71,11 @@ type app struct {
 	// replaces it.
 	screen atomic.Pointer[ui.Terminal]
 
-	healed   sync.Map  // objects of which the operator was told that reading healed them
-	unlisted sync.Once // the operator is told that the index is incomplete
-	unlocked sync.Once // and that no lock can be taken
-	vanished verdict.Missed  // points that this machine has seen and that are gone
-	stdinFor string    // what standard input was given to, "" while it is free
+	healed   sync.Map       // objects of which the operator was told that reading healed them
+	unlisted sync.Once      // the operator is told that the index is incomplete
+	unlocked sync.Once      // and that no lock can be taken
+	vanished verdict.Missed // points that this machine has seen and that are gone
+	stdinFor string         // what standard input was given to, "" while it is free
 	closeLog func() error
 }
 

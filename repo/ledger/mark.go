@@ -51,6 +51,7 @@ type Marker struct {
 	rescued   map[string]bool // out of a waiting batch
 	rescueAll bool
 	missing   int
+	hurt      []string // live points whose maps cannot be followed
 }
 
 // Marker starts the second half of a round.
@@ -98,6 +99,12 @@ func (m *Marker) Lost(live bool) {
 	}
 	m.rescueAll = true
 }
+
+// Hurt is Lost of a live point that is named.
+func (m *Marker) Hurt(point string) { m.hurt = append(m.hurt, point) }
+
+// Nowhere tells how many chunks live points need that no segment lists.
+func (m *Marker) Nowhere(chunks int) { m.missing += chunks }
 
 // keep picks the pack that keeps a chunk: of the best rank the one of the
 // youngest session, so that the copy that a repack made wins over what it was

@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Plan is what a round of prune decided. Nothing of it holds before Next is in
@@ -28,8 +29,9 @@ type Plan struct {
 func (m *Marker) Decide(merge []string) *Plan {
 	s := m.survey
 	p := &Plan{survey: s, merged: set(merge), Live: m.live}
-	if m.missing > 0 {
-		s.block("P1", Indexes, fmt.Sprintf("%d chunks of live points are in no pack that is listed: repair the index", m.missing))
+	if len(s.Blocked) == 0 && (m.missing > 0 || len(m.hurt) > 0) {
+		object, why := m.blame()
+		s.block("P1", object, why)
 	}
 	if len(s.Blocked) > 0 {
 		return p.decideNothing()
@@ -47,6 +49,26 @@ func (m *Marker) Decide(merge []string) *Plan {
 	p.dropGone()
 	p.WithRuns(nil)
 	return p
+}
+
+// blame says what is wrong when not all that live points need is to be had: the index,
+// as long as there are packs that it does not list, else it is data that is lost.
+func (m *Marker) blame() (object, why string) {
+	object, why = Data, "the maps of live points cannot be followed"
+	if m.missing > 0 {
+		why = fmt.Sprintf("%d chunks that live points need are in no pack: they are lost", m.missing)
+	}
+	if pack, found := m.survey.unlistedPack(); found {
+		object, why = Indexes, fmt.Sprintf("%d chunks of live points are in no pack that is listed, and %s is not listed: repair the index", m.missing, pack)
+	}
+	const named = 5
+	if n := len(m.hurt); n > 0 {
+		why += "; hit: " + strings.Join(m.hurt[:min(n, named)], ", ")
+		if n > named {
+			why += fmt.Sprintf(" and %d points more", n-named)
+		}
+	}
+	return object, why
 }
 
 // decideNothing repeats the entry and only notes who is open, so that sessions

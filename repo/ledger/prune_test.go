@@ -276,7 +276,7 @@ func TestOnlyWhatTheLedgerLetsGoIsRemoved(t *testing.T) {
 	gone := []string{packOf(void, 2), IndexName(void, 0), CommitName(void), ForgetName(void), ConfirmName(void), LabelName(void, 3), RollName(0), RollName(4), BeatName(point, 7)}
 	stays := []string{
 		packOf(void, 1), packOf(point, 1), IndexName(point, 0), IndexName(young, 1), CommitName(point), ForgetName(point), ConfirmName(point), LabelName(point, 0),
-		CommitName(young), ForgetName(young), RollName(5), RollName(1 << 31), BeatName(young, 1), LedgerName(0), "config", "spare/config", "keys/0123456789abcdef", "quarantine/x", "commit/x", "index/x", "",
+		CommitName(young), ForgetName(young), RollName(5), RollName(1 << 31), BeatName(young, 1), LedgerName(0), Spare(LedgerName(2)), Spare(LedgerName(3)), Spare(LedgerName(4)), "config", "spare/config", "keys/0123456789abcdef", "quarantine/x", "commit/x", "index/x", "",
 	}
 	for _, name := range gone {
 		if !v.MayRemove(name) {
@@ -287,6 +287,9 @@ func TestOnlyWhatTheLedgerLetsGoIsRemoved(t *testing.T) {
 		if v.MayRemove(name) {
 			t.Errorf("%s goes", name)
 		}
+	}
+	if !v.MayRemove(Spare(LedgerName(1))) { // at the very end: not in the order of what sessions left
+		t.Error("the spare of an old entry stays")
 	}
 	for _, name := range gone {
 		if !slices.ContainsFunc(RemovalOrder(), func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {

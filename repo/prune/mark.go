@@ -41,7 +41,7 @@ func (r *round) markAll(ctx context.Context, sids ledger.Pile, marks *index.Mark
 	if !live {
 		done = int64(len(r.survey.Live))
 	}
-	m := marking{r: r, marks: marks, lost: map[uint32]error{}}
+	m := marking{r: r, marks: marks, lost: map[uint32]error{}, nowhere: map[index.Key]bool{}}
 	for i, sid := range sids {
 		r.progress("marking", done+int64(i), total)
 		m.point = uint32(i)
@@ -55,8 +55,15 @@ func (r *round) markAll(ctx context.Context, sids ledger.Pile, marks *index.Mark
 	for i, sid := range sids {
 		if lost := m.lost[uint32(i)]; lost != nil {
 			r.c.Log.Warn("the map of a point cannot be followed", "point", sid.Rand(), "error", lost)
-			r.marker.Lost(live)
+			if !live {
+				r.marker.Lost(false)
+				continue
+			}
+			r.marker.Hurt(sid.Rand())
 		}
+	}
+	if live {
+		r.marker.Nowhere(len(m.nowhere))
 	}
 	return nil
 }
@@ -70,8 +77,10 @@ type marking struct {
 	point  uint32 // number of the point whose maps are followed
 	wishes []index.Wish
 	lost   map[uint32]error // by point: why its maps could not be followed to the end
-	failed error            // says nothing of any point
-	leaves bool             // what is met now lies below a node of level 0
+
+	nowhere map[index.Key]bool // what no segment lists
+	failed  error              // says nothing of any point
+	leaves  bool               // what is met now lies below a node of level 0
 }
 
 // Load brings nodes, and notes whether what is below them is data.
@@ -137,7 +146,7 @@ func (m *marking) node(id blob.ID) bool {
 		m.failed = err
 	}
 	if err == nil && !known {
-		m.lose(m.point, unlisted(index.KeyOf(id)))
+		m.miss(m.point, index.KeyOf(id))
 	}
 	return first && m.failed == nil
 }
@@ -153,14 +162,16 @@ func (m *marking) wish(id blob.ID) {
 func (m *marking) flush() error {
 	unknown, err := m.marks.MarkAll(m.wishes)
 	for _, w := range unknown {
-		m.lose(w.By, unlisted(w.Key))
+		m.miss(w.By, w.Key)
 	}
 	m.wishes = m.wishes[:0]
 	return err
 }
 
-func unlisted(key index.Key) error {
-	return fmt.Errorf("chunk %x is in no pack that is listed", key[:8])
+// miss notes a chunk that no segment lists.
+func (m *marking) miss(point uint32, key index.Key) {
+	m.nowhere[key] = true
+	m.lose(point, fmt.Errorf("chunk %x is in no pack that is listed", key[:8]))
 }
 
 // tell gives the marker every chunk that was marked.

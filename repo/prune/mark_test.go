@@ -68,8 +68,8 @@ func TestDataThatNoSegmentListsBlocksPrune(t *testing.T) {
 		if errors.Is(err, ErrBlocked) != gone {
 			t.Errorf("gone %v: %v", gone, err)
 		}
-		if gone && (len(rep.Blocked) == 0 || !strings.Contains(rep.Blocked[0].Why, "1 chunks")) {
-			t.Errorf("one point misses data; blocked by %+v", rep.Blocked)
+		if gone && (len(rep.Blocked) == 0 || !strings.Contains(rep.Blocked[0].Why, "300 chunks")) {
+			t.Errorf("a point misses data; blocked by %+v", rep.Blocked)
 		}
 		must(t, c.Close())
 	}

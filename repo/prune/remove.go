@@ -121,9 +121,11 @@ func (r *round) keepSpares(ctx context.Context) error {
 	if len(old) == 0 {
 		return nil
 	}
+	removed := r.rep.ObjectsRemoved
 	if err := r.removeAll(ctx, ledger.Spare(ledger.Ledgers), old); err != nil {
 		return err
 	}
+	r.rep.ObjectsRemoved = removed // each prune has a spare to remove; what it found in the repository is the news
 	if err := r.c.Backend.Sync(ctx); err != nil {
 		return fmt.Errorf("make removals durable: %w", err)
 	}

@@ -151,8 +151,6 @@ func contains(list []string, part string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, part) })
 }
 
-func fixed(seed byte) *mrand.ChaCha8 { return mrand.NewChaCha8([32]byte{seed}) }
-
 // whenStat calls do once, before that name is asked for.
 type whenStat struct {
 	backend.Backend

@@ -75,10 +75,22 @@ func (m *maker) latest(t Target) (Plan, error) {
 	if len(list) == 0 {
 		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
 	}
-	newest := list[0].Newest()
-	p, err := m.along(list[0], t, endOf(newest))
-	p.Again = m.o.Tail
-	return p, err
+	h := list[0]
+	newest := h.Newest()
+	var first error
+	for i := range h.Backups {
+		b := &h.Backups[i]
+		if b.Last != newest.Last {
+			continue
+		}
+		p, err := m.along(h, t, endOf(b))
+		if err == nil {
+			p.Again = m.o.Tail
+			return p, nil
+		}
+		first = cmp.Or(first, err)
+	}
+	return Plan{}, first
 }
 
 func (m *maker) toPoint(t Target) (Plan, error) {

@@ -22,7 +22,7 @@ import (
 func TestPlansRestoreWhatWasThere(t *testing.T) {
 	n := uint64(120)
 	if testing.Short() {
-		n = 40
+		n = 60
 	}
 	if more, err := strconv.ParseUint(os.Getenv("HOLDFAST_PLAN_HISTORIES"), 10, 64); err == nil {
 		n = more
@@ -38,7 +38,7 @@ func TestPlansRestoreWhatWasThere(t *testing.T) {
 		t.Logf("%-52s %d", k, count[k])
 	}
 	for _, k := range []string{"time: restored", "time: refused", "point: restored", "point: refused", "lsn: restored", "mark: restored", "latest: restored", "latest: refused", "neighbour: restored"} {
-		if count[k] < int(n)/20 {
+		if count[k] < int(n)/30 {
 			t.Errorf("%s only %d times in %d histories: the test proves little", k, count[k], n)
 		}
 	}
