@@ -295,10 +295,10 @@ func TestRepeatedHourIsRefusedWithBothReadings(t *testing.T) {
 }
 
 func TestStatements(t *testing.T) {
-	a, d := set(chain.Full, "A", 100, 110, 0), chain.Backup{}
+	a := set(chain.Full, "A", 100, 110, 0)
 	a.Database, a.Checksums = "50%]", true
 	a.Files = []chain.File{{ID: 1, Name: "sales", Path: `D:\sales.mdf`}, {ID: 2, Type: 1, Name: "sales_log", Path: `L:\sales_log.ldf`}}
-	d = diffOf(a, "D", 200, 210, 10)
+	d := diffOf(a, "D", 200, 210, 10)
 	d.Files = append(a.Files[:2:2], chain.File{ID: 3, Name: "more", Path: `D:\more.ndf`})
 	log := set(chain.Log, "L", 100, 300, 20)
 	log.Database = "50%]"
