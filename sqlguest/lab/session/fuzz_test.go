@@ -54,7 +54,7 @@ func FuzzRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		upper := strings.ToUpper(text)
 		if strings.Contains(upper, "WAITFOR") || strings.Contains(upper, "WHILE") || strings.Contains(upper, "REPLICATE") {
-			t.Skip("a loop is no finding")
+			return // a loop is no finding
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
