@@ -62,6 +62,9 @@ func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository
 	for _, b := range rep.Damaged {
 		a.ui.Warn("%s: %s; %d chunks saved, %d lost", b.Pack, b.What, b.Salvaged, b.Lost)
 	}
+	for _, name := range rep.Missing {
+		a.ui.Warn("%s is gone", name)
+	}
 	a.ui.Say("%d packs read, %d damaged beyond parity: %d chunks saved, %d lost\n", rep.Packs, len(rep.Damaged), rep.ChunksSalvaged, rep.ChunksLost)
 	if len(rep.Healable) > 0 {
 		a.ui.Warn("%d packs are damaged and parity can mend them: holdfast scrub --heal", len(rep.Healable))
@@ -70,6 +73,8 @@ func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository
 	switch {
 	case rep.ChunksLost > 0:
 		return verdict.Incomplete(fmt.Sprintf("%d chunks are lost; holdfast check names the points that need them", rep.ChunksLost))
+	case len(rep.Missing) > 0:
+		return verdict.Incomplete(fmt.Sprintf("%d packs are gone; what they held and the sources still have, the next backup stores anew", len(rep.Missing)))
 	case len(rep.Healable) > 0 || dryRun && len(rep.Damaged) > 0:
 		return verdict.Incomplete("damage was found that can be mended")
 	}

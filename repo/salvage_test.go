@@ -66,3 +66,31 @@ func TestPruneBesideARepairOfPacksKeepsWhatWasSaved(t *testing.T) {
 		wantVerdict(t, check(t, openAt(t, store, secret)), nil)
 	}
 }
+
+// TestRepairPacksTakesPacksThatAreGoneOutOfTheIndex: a backup after it stores anew
+// what they held, instead of believing it stored.
+func TestRepairPacksTakesPacksThatAreGoneOutOfTheIndex(t *testing.T) {
+	store, secret := mem.New(), keyFile(t)
+	initAt(t, store, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, options())
+	data := noise(1, 3*testChunk)
+	makePoint(t, openAt(t, store, secret), "image/a", data)
+	gone := names(t, store, ledger.Data)
+	for _, pack := range gone {
+		if err := store.Delete(t.Context(), pack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := openAt(t, store, secret)
+	rep, err := r.RepairPacks(t.Context(), true, nil)
+	if err != nil || len(rep.Missing) != len(gone) || rep.Index != nil {
+		t.Errorf("dry run: %+v %v", rep, err)
+	}
+	if rep, err = r.RepairPacks(t.Context(), false, nil); err != nil || len(rep.Missing) != len(gone) || rep.Index == nil {
+		t.Fatalf("repair: %+v %v", rep, err)
+	}
+	fresh := openAt(t, store, secret)
+	wantContent(t, fresh, makePoint(t, fresh, "image/b", data), data)
+	if rep, err = fresh.RepairPacks(t.Context(), false, nil); err != nil || len(rep.Missing) != 0 {
+		t.Errorf("once more: %+v %v", rep, err)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
@@ -33,6 +35,7 @@ type PacksReport struct {
 	Packs          int          `json:"packs"`           // that were read
 	Healable       []string     `json:"healable"`        // parity brings them back whole: scrub --heal
 	Damaged        []BrokenPack `json:"damaged"`         // beyond parity
+	Missing        []string     `json:"missing"`         // listed by the index, and gone: no longer listed after the repair
 	ChunksSalvaged int          `json:"chunks_salvaged"` // now in new packs
 	ChunksLost     int          `json:"chunks_lost"`     // that no other pack holds
 	Index          *Report      `json:"index,omitempty"` // the repair of the index that followed
@@ -55,10 +58,10 @@ type packRepair struct {
 
 // Packs reads every pack. Of those that are damaged beyond their parity it copies
 // each chunk that still opens into new packs, then moves the damaged bytes to
-// quarantine and lists the index anew, so that the next backup stores what was
-// lost again if its source still has it.
+// quarantine and lists the index anew, without the packs that are gone altogether,
+// so that the next backup stores what was lost again if its source still has it.
 func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksReport, error) {
-	p := &packRepair{c: c, opts: opts, rep: &PacksReport{DryRun: opts.DryRun, Healable: []string{}, Damaged: []BrokenPack{}}}
+	p := &packRepair{c: c, opts: opts, rep: &PacksReport{DryRun: opts.DryRun, Healable: []string{}, Damaged: []BrokenPack{}, Missing: []string{}}}
 	var names []string
 	for _, prefix := range []string{ledger.Data, ledger.Meta} {
 		found, err := c.List(ctx, prefix)
@@ -67,6 +70,7 @@ func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksRe
 		}
 		names = append(names, found...)
 	}
+	slices.Sort(names)
 	known := map[string]index.Pack{}
 	for listed := range c.Index.Packs() {
 		known[listed.Name()] = listed
@@ -85,7 +89,32 @@ func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksRe
 			opts.Progress(i+1, len(names))
 		}
 	}
+	if err := p.missing(ctx, names, known); err != nil {
+		if p.s != nil {
+			p.s.Abort()
+		}
+		return p.rep, err
+	}
 	return p.rep, p.finish(ctx)
+}
+
+// missing finds packs that the index lists and the place has not: by them backups
+// would believe lost chunks to be stored.
+func (p *packRepair) missing(ctx context.Context, names []string, known map[string]index.Pack) error {
+	mayBeGone := p.c.MayBeGone()
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if _, there := slices.BinarySearch(names, name); there || mayBeGone(known[name]) {
+			continue
+		}
+		there, err := p.c.Has(ctx, name) // a listing may hide it
+		if err != nil {
+			return err
+		}
+		if !there {
+			p.rep.Missing = append(p.rep.Missing, name)
+		}
+	}
+	return nil
 }
 
 // look reads one pack and salvages what is left if it is damaged.
@@ -262,7 +291,7 @@ func contentKinds(kind uint8) []blob.Kind {
 // prune beside us keeps what an open session wrote, and it would keep a chunk in
 // the damaged pack rather than in the copy.
 func (p *packRepair) finish(ctx context.Context) error {
-	if p.opts.DryRun || len(p.rep.Damaged) == 0 {
+	if p.opts.DryRun || len(p.rep.Damaged)+len(p.rep.Missing) == 0 {
 		return nil
 	}
 	if err := p.replace(ctx); err != nil {
