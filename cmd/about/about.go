@@ -1,4 +1,6 @@
-// Package about tells which program this is.
+// Package about tells which program this is: the version, commit and system that the
+// linker recorded. Points, logs, requests and `holdfast version` name it by the same
+// words, so that what a run left can be traced to the program that made it.
 package about
 
 import (
