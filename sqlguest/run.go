@@ -53,7 +53,7 @@ type Run struct {
 
 	Transport, Staging, Local string // see server.Statement
 	Parallel                  int    // databases at once; 0 is 1
-	// Device makes a fresh GUID in braces.
+	// Device makes a fresh GUID in braces. Many goroutines may ask at once.
 	Device func() string
 	// Tell hears of each step as it ends, from one goroutine at a time.
 	Tell func(Step)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,7 @@ type world struct {
 	repo *repo.Repository
 	be   *mem.Backend
 	now  time.Time
-	n    int
+	n    atomic.Int64
 }
 
 func newWorld(t *testing.T, faults bridge.Faults) *world {
@@ -95,7 +96,7 @@ func (w *world) run(want decide.Want, databases ...string) ([]sqlguest.Step, []s
 func (w *world) job(want decide.Want, on server.Server) *sqlguest.Run {
 	return &sqlguest.Run{
 		Server: on, Label: "sql/LAB", Place: "lab", Request: decide.Request{Want: want}, Transport: server.VDI, Parallel: 2,
-		Device: func() string { w.n++; return fmt.Sprintf("{00000000-0000-4000-8000-%012d}", w.n) },
+		Device: func() string { return fmt.Sprintf("{00000000-0000-4000-8000-%012d}", w.n.Add(1)) },
 		Keep: &sqlguest.Repository{Repo: w.repo, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {
 			res, err := backup.Run(ctx, w.repo, src, backup.Options{Now: func() time.Time { return w.now }})
 			if res == nil {
