@@ -90,7 +90,7 @@ func (o *backupVMOptions) check() error {
 	case o.parallel < 1:
 		return usagef("a number from 1", "--parallel %d is no number of VMs", o.parallel)
 	case o.app == "sql":
-		return usagef("back up the databases with the tool you have for now; --consistency app still quiesces them", "--app sql is not part of this version")
+		return usagef("back up the databases first, with holdfast backup sql --vm; --consistency app still quiesces them", "--app sql is not part of this version")
 	case o.app != "":
 		return usagef("sql", "--app %q is unknown", o.app)
 	case o.transport == "nbd":

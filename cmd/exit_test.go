@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/backup"
 	"holdfast/cmd/verdict"
 	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/seal"
+	"holdfast/sqlguest/direct"
 )
 
 type hinted struct{ error }
@@ -105,5 +107,14 @@ func TestToldFailuresDecideAndAreNotRepeated(t *testing.T) {
 	}
 	if verdict.Told("nothing") != nil {
 		t.Error("no failure, and still an error")
+	}
+}
+
+// TestKeptLogFilesAreNotTakenForLeftovers: the hint of what else is left on a source
+// would have the only copy of a log cleaned away.
+func TestKeptLogFilesAreNotTakenForLeftovers(t *testing.T) {
+	code, hint := classify(fmt.Errorf("%w: abort: %w", backup.ErrRelease, &direct.Kept{Files: []string{"log.bak"}}))
+	if code != exitFailed || !strings.HasPrefix(hint, "keep these files") {
+		t.Errorf("got %d %q", code, hint)
 	}
 }

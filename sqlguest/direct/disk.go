@@ -39,6 +39,11 @@ func (k *Kept) Error() string {
 	return fmt.Sprintf("%s, and its only backup is kept in %s", what, strings.Join(k.Files, ", "))
 }
 
+// Hint says what to do with the files.
+func (k *Kept) Hint() string {
+	return "keep these files: together with the backups before them they hold what SQL Server no longer has; a full backup begins a new chain"
+}
+
 // staged is a BACKUP into files. Its streams wait until the statement has ended.
 type staged struct {
 	server  *Server
