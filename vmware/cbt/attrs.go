@@ -92,11 +92,12 @@ type changeID struct {
 
 func parseChangeID(text string) (changeID, bool) {
 	i := strings.LastIndexByte(text, '/')
-	if i <= 0 {
+	if i < 0 {
 		return changeID{}, false
 	}
+	uuid := strings.TrimSpace(text[:i])
 	seq, err := strconv.ParseUint(text[i+1:], 10, 64)
-	return changeID{strings.TrimSpace(text[:i]), seq}, err == nil
+	return changeID{uuid, seq}, uuid != "" && err == nil
 }
 
 // SameTracking reports whether two change ids belong to one uninterrupted time
