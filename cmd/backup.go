@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/batch"
+	"holdfast/cmd/sqlcmd"
 	"holdfast/repo"
 )
 
@@ -11,7 +12,7 @@ func newBackupCommand(a *app) *cobra.Command {
 	return newGroup("backup", "back up virtual machines, SQL Server databases and disk images",
 		`Each backup leaves one recovery point a source. A point is complete in itself: what an
 incremental backup did not have to read again is shared, never chained.`,
-		newBackupVMCommand(a), newBackupSQLCommand(a), newBackupImageCommand(a))
+		newBackupVMCommand(a), sqlcmd.NewBackup(door{a}), newBackupImageCommand(a))
 }
 
 // newBatch begins a backup of one or several sources into r. The caller ends its

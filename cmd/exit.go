@@ -40,37 +40,19 @@ import (
 type exitCode = verdict.Code
 
 const (
-	exitDone         exitCode = 0
-	exitFailed       exitCode = 1
-	exitCrashed      exitCode = 2
-	exitIncomplete   exitCode = 3
-	exitNoRepository exitCode = 10
-	exitBusy         exitCode = 11
-	exitWrongKey     exitCode = 12
-	exitDamaged      exitCode = 13
-	exitUnreachable  exitCode = 14
-	exitBrokenChain  exitCode = 15
-	exitRefused      exitCode = 16
-	exitDrillFailed  exitCode = 17
-	exitInterrupted  exitCode = 130
+	exitDone         = verdict.Done
+	exitFailed       = verdict.Failed
+	exitCrashed      = verdict.Crashed
+	exitIncomplete   = verdict.Short
+	exitNoRepository = verdict.NoRepository
+	exitBusy         = verdict.Busy
+	exitWrongKey     = verdict.WrongKey
+	exitDamaged      = verdict.Damaged
+	exitUnreachable  = verdict.Unreachable
+	exitBrokenChain  = verdict.BrokenChain
+	exitRefused      = verdict.Refused
+	exitInterrupted  = verdict.Interrupted
 )
-
-// meanings explains the codes in EXIT STATUS sections and manual pages.
-var meanings = map[exitCode]string{
-	exitDone:         "done, and nothing that was wanted is missing",
-	exitFailed:       "failed; also usage errors and an unknown or ambiguous POINT",
-	exitCrashed:      "the program crashed",
-	exitIncomplete:   "done, but something protected was left out or downgraded",
-	exitNoRepository: "there is no repository here",
-	exitBusy:         "something alive holds the same VM or database",
-	exitWrongKey:     "wrong password or key",
-	exitDamaged:      "damage beyond repair",
-	exitUnreachable:  "source or target unreachable, or login refused",
-	exitBrokenChain:  "the chain is broken or the moment asked for is not reachable",
-	exitRefused:      "a pre-check refused; nothing was changed",
-	exitDrillFailed:  "the drill failed",
-	exitInterrupted:  "interrupted",
-}
 
 // Errors of the frame itself.
 var (

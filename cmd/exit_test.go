@@ -87,7 +87,7 @@ func TestIncompleteWithoutReasonIsNoError(t *testing.T) {
 func TestEachExitCodeHasAMeaningAndEachRowACode(t *testing.T) {
 	seen := map[error]bool{}
 	for _, row := range exitTable {
-		if meanings[row.Code] == "" || row.Is == nil || seen[row.Is] {
+		if verdict.Meanings[row.Code] == "" || row.Is == nil || seen[row.Is] {
 			t.Errorf("row %v: code %d without meaning, no error, or a second row", row.Is, row.Code)
 		}
 		if row.Hint == "" || strings.HasSuffix(row.Hint, ".") {

@@ -1,26 +1,15 @@
 package cmd
 
 import (
-	"fmt"
-	"slices"
-	"strings"
-
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/frame"
 	"holdfast/cmd/usage"
 )
 
-// documented declares the codes that a command may end with besides 0, 1, 2
-// and 130, which every command may. Each runnable command calls it once.
+// documented declares the codes that a command may end with; see frame.Documented.
 func documented(c *cobra.Command, codes ...exitCode) *cobra.Command {
-	codes = append(codes, exitDone, exitFailed, exitCrashed, exitInterrupted)
-	slices.Sort(codes)
-	var b strings.Builder
-	for _, code := range slices.Compact(codes) {
-		fmt.Fprintf(&b, "  %3d  %s\n", code, meanings[code])
-	}
-	usage.SetExitStatus(c, b.String())
-	return c
+	return frame.Documented(c, codes...)
 }
 
 // The words in which every command is declared; see package usage.

@@ -5,12 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/frame"
 	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
 	"holdfast/cmd/verdict"
@@ -67,12 +67,11 @@ func keyTable(keys []repo.Key) *ui.Table {
 	return t
 }
 
-// repositoryCodes are the exit codes of every command that opens a repository.
-var repositoryCodes = []exitCode{exitNoRepository, exitWrongKey, exitDamaged, exitUnreachable}
-
-// writerCodes are those of every command that writes to it: some places allow one
-// writer at a time.
-var writerCodes = slices.Concat(repositoryCodes, []exitCode{exitBusy})
+// The exit codes of every command that opens a repository, and of those that write to it.
+var (
+	repositoryCodes = frame.RepositoryCodes()
+	writerCodes     = frame.WriterCodes()
+)
 
 type keyAddOptions struct{ passwordFile, keyFile, kdf, label string }
 

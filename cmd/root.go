@@ -33,6 +33,7 @@ import (
 	"holdfast/cmd/monitor"
 	"holdfast/cmd/secret"
 	"holdfast/cmd/settings"
+	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/ui"
 	"holdfast/cmd/usage"
 	"holdfast/cmd/verdict"
@@ -101,7 +102,7 @@ func commands(a *app) []*cobra.Command {
 		newBackupCommand(a),
 		newRestoreCommand(a),
 		newVMCommand(a),
-		newSQLCommand(a),
+		sqlcmd.New(door{a}),
 		newDemoCommand(a),
 		newLabCommand(a),
 		newConfigCommand(a),

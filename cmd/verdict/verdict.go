@@ -13,12 +13,39 @@ import (
 // Code is what a program ends with.
 type Code int
 
-// The codes that the rule itself knows.
+// The codes, as they are promised to scripts.
 const (
-	done       Code = 0
-	failed     Code = 1 // also every error that no row knows
-	incomplete Code = 3 // behind every failure
+	Done         Code = 0
+	Failed       Code = 1 // also every error that no row knows
+	Crashed      Code = 2
+	Short        Code = 3 // done, but not whole: behind every failure
+	NoRepository Code = 10
+	Busy         Code = 11
+	WrongKey     Code = 12
+	Damaged      Code = 13
+	Unreachable  Code = 14
+	BrokenChain  Code = 15
+	Refused      Code = 16
+	DrillFailed  Code = 17
+	Interrupted  Code = 130
 )
+
+// Meanings explains the codes in EXIT STATUS sections and manual pages.
+var Meanings = map[Code]string{
+	Done:         "done, and nothing that was wanted is missing",
+	Failed:       "failed; also usage errors and an unknown or ambiguous POINT",
+	Crashed:      "the program crashed",
+	Short:        "done, but something protected was left out or downgraded",
+	NoRepository: "there is no repository here",
+	Busy:         "something alive holds the same VM or database",
+	WrongKey:     "wrong password or key",
+	Damaged:      "damage beyond repair",
+	Unreachable:  "source or target unreachable, or login refused",
+	BrokenChain:  "the chain is broken or the moment asked for is not reachable",
+	Refused:      "a pre-check refused; nothing was changed",
+	DrillFailed:  "the drill failed",
+	Interrupted:  "interrupted",
+}
 
 // Row says what an error means to the operator.
 type Row struct {
@@ -85,7 +112,7 @@ func Told(text string, errs ...error) error {
 // the table, then plain failures, then 3.
 func (t Table) Classify(err error) (Code, string) {
 	if err == nil {
-		return done, ""
+		return Done, ""
 	}
 	_, code, hint := t.judge(err)
 	var own Hinter
@@ -98,13 +125,13 @@ func (t Table) Classify(err error) (Code, string) {
 // judge returns the rank of err (lower is graver) with its code and hint.
 func (t Table) judge(err error) (rank int, code Code, hint string) {
 	const plain = 1 << 20 // behind every row of the table but those of code 3
-	rank, code = plain, failed
+	rank, code = plain, Failed
 	if row := slices.IndexFunc(t, func(r Row) bool { return err == r.Is }); row >= 0 {
 		return t.rankOf(row, plain), t[row].Code, t[row].Hint
 	}
 	switch e := err.(type) {
 	case *incompleteRun:
-		return plain + 1, incomplete, ""
+		return plain + 1, Short, ""
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			rank, code, hint = t.judge(inner)
@@ -130,7 +157,7 @@ func (t Table) judge(err error) (rank int, code Code, hint string) {
 // rankOf is the rank of a row of the table: its place, or behind the plain
 // failures for what only makes a run incomplete.
 func (t Table) rankOf(row, plain int) int {
-	if t[row].Code == incomplete {
+	if t[row].Code == Short {
 		return plain + 1
 	}
 	return row
