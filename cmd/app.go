@@ -7,9 +7,11 @@ import (
 
 	"holdfast/cmd/batch"
 	"holdfast/cmd/frame"
+	"holdfast/cmd/place"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/vmware"
 )
@@ -48,3 +50,9 @@ func (d door) VCenter(ctx context.Context, fn func(*vmware.Session) error) error
 }
 
 func (d door) Lock(repository string) (*runlock.Lock, error) { return d.a.newRun(repository) }
+
+func (d door) Place(ctx context.Context, fn func(*place.Place) error) error {
+	return d.a.withPlace(ctx, fn)
+}
+
+func (d door) Explain(err error) (verdict.Code, string) { return classify(err) }

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/backup"
 	"holdfast/cmd/batch"
+	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/typed"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
@@ -72,7 +73,7 @@ NAME is a VM's name, inventory path, instance UUID or managed object id.`,
 	f.BoolVar(&opts.full, "full", false, "read everything")
 	f.StringVar(&opts.verifyCBT, "verify-cbt", "0%", "read `N%` of the blocks said to be unchanged, and compare")
 	f.IntVar(&opts.parallel, "parallel", 1, "back up `N` VMs at once")
-	f.StringVar(&opts.app, "app", "", "back up an `APP` in the guest first (not part of this version)")
+	f.StringVar(&opts.app, "app", "", "back up an `APP` in the guest first: sql, all databases of its SQL Servers")
 	f.StringSliceVar(&opts.tags, "tag-point", nil, "give the points a `TAG`")
 	return c
 }
@@ -89,9 +90,7 @@ func (o *backupVMOptions) check() error {
 		return usagef("leave one of them away", "--full reads everything; --cbt require forbids that")
 	case o.parallel < 1:
 		return usagef("a number from 1", "--parallel %d is no number of VMs", o.parallel)
-	case o.app == "sql":
-		return usagef("back up the databases first, with holdfast backup sql --vm; --consistency app still quiesces them", "--app sql is not part of this version")
-	case o.app != "":
+	case o.app != "" && o.app != "sql":
 		return usagef("sql", "--app %q is unknown", o.app)
 	case o.transport == "nbd":
 		return usagef("https or export; auto chooses between them", "--transport nbd is not part of this version")
@@ -219,6 +218,12 @@ func (a *app) backupVMs(ctx context.Context, run *batch.Run, s *vmware.Session, 
 	}
 	defer lock.Close()
 	defer run.Progress.Done()
+	var guests *sqlcmd.Guests
+	if opts.app == "sql" {
+		if guests, err = sqlcmd.NewGuests(ctx, door{a}, lock); err != nil {
+			return err
+		}
+	}
 	var group errgroup.Group
 	group.SetLimit(opts.parallel)
 	for _, vm := range vms {
@@ -226,6 +231,9 @@ func (a *app) backupVMs(ctx context.Context, run *batch.Run, s *vmware.Session, 
 			break
 		}
 		group.Go(func() error {
+			if guests != nil { // V3: before the snapshot, which is taken whatever becomes of it
+				guests.Backup(ctx, s, vm, run, opts.tags)
+			}
 			src := vmware.NewSource(s, vm, vmware.SourceOptions{
 				Run: lock.Run, Alive: lock.Alive, Consistency: opts.level, MustQuiesce: opts.onQuiesce == "fail",
 				QuiesceTimeout: opts.quiesceTimeout, Transport: opts.transport, CBT: cbt.Policy(opts.cbt),

@@ -86,18 +86,19 @@ func canaryCases() map[string][]canaryCase {
 		"backup sql": {{args: func(r *canaryRun) []string {
 			return []string{"backup", "sql", "--instance", r.w.sql.Address(), "-d", "stock"}
 		}, repo: true, sql: true}},
-		"sql databases": {{args: func(r *canaryRun) []string { return []string{"sql", "databases", "--instance", r.w.sql.Address()} }, sql: true}},
-		"vm list":       vm(words("vm list")),
-		"vm cbt status": vm(words("vm cbt status web01")),
-		"vm cbt enable": vm(words("vm cbt enable web01")),
-		"vm cbt reset":  vm(words("vm cbt reset web01")),
-		"vm cleanup":    vm(words("vm cleanup --older-than 0s")),
-		"demo":          {{args: words("demo --size 64M"), once: true}},
-		"lab serve":     {{args: words("lab serve"), serves: true, once: true}},
-		"config show":   {{args: words("config show --origin")}},
-		"completion":    {{args: words("completion bash"), once: true}, {args: words("completion powershell"), once: true}},
-		"man":           {{args: inDir("man", "man"), once: true}},
-		"version":       {{args: words("version"), once: true}},
+		"sql databases":     {{args: func(r *canaryRun) []string { return []string{"sql", "databases", "--instance", r.w.sql.Address()} }, sql: true}},
+		"vm list":           vm(words("vm list")),
+		"vm cbt status":     vm(words("vm cbt status web01")),
+		"vm cbt enable":     vm(words("vm cbt enable web01")),
+		"vm cbt reset":      vm(words("vm cbt reset web01")),
+		"vm cleanup":        vm(words("vm cleanup --older-than 0s")),
+		"demo":              {{args: words("demo --size 64M"), once: true}},
+		"lab serve":         {{args: words("lab serve"), serves: true, once: true}},
+		"doctor privileges": {{args: words("doctor privileges")}, {args: func(r *canaryRun) []string { return []string{"doctor", "repo", "sql", "--instance", r.w.sql.Address()} }, repo: true, sql: true}},
+		"config show":       {{args: words("config show --origin")}},
+		"completion":        {{args: words("completion bash"), once: true}, {args: words("completion powershell"), once: true}},
+		"man":               {{args: inDir("man", "man"), once: true}},
+		"version":           {{args: words("version"), once: true}},
 	}
 }
 

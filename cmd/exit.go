@@ -6,6 +6,7 @@ import (
 
 	"holdfast/backup"
 	"holdfast/cmd/database"
+	"holdfast/cmd/doctor"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
@@ -21,9 +22,14 @@ import (
 	"holdfast/repo/slot"
 	"holdfast/restore"
 	"holdfast/sqlguest"
+	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/binary"
 	"holdfast/sqlguest/agent/inject"
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/datafiles"
 	"holdfast/sqlguest/direct"
+	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay"
 	"holdfast/sqlguest/server"
 	"holdfast/vmware"
 	"holdfast/vmware/cbt"
@@ -119,17 +125,24 @@ var exitTable = []exitRow{
 	{vmdk.ErrTruncated, exitFailed, "the VMDK ends too early: copy it again"},
 	{vmdk.ErrNeedsDescriptor, exitFailed, "name the small .vmdk text file, not the data file that belongs to it"},
 	{vmdk.ErrFormat, exitFailed, "the VMDK is damaged, or no VMDK: --format raw backs up the bytes as they are"},
-	{guest.ErrTools, exitRefused, "power the VM on and start VMware Tools in it"},
+	{guest.ErrOff, exitRefused, "power the VM on"},
+	{guest.ErrTools, exitRefused, "start VMware Tools in the guest, or install them"},
 	{guest.ErrLogin, exitUnreachable, "check HOLDFAST_GUEST_USER and HOLDFAST_GUEST_PASSWORD"},
 	{guest.ErrDenied, exitRefused, "the guest user must be an administrator: a filtered token, as UAC gives it, is not enough"},
 	{guest.ErrPrivilege, exitRefused, "the vCenter user needs VirtualMachine.GuestOperations.Query, .Modify and .Execute"},
 	{guest.ErrAddress, exitUnreachable, "give the guest's address with HOLDFAST_GUEST_ADDRESS"},
 	{inject.ErrOccupied, exitBusy, "wait for the other run to end"},
 	{inject.ErrPort, exitUnreachable, "let TCP to the agent's port pass, 3542 unless HOLDFAST_GUEST_PORT says otherwise"},
+	{inject.ErrRights, exitRefused, "the guest user must be an administrator whose token is not filtered; root on Linux"},
+	{inject.ErrRoom, exitRefused, "make room on the guest's system volume"},
+	{inject.ErrTaken, exitRefused, "another port: HOLDFAST_GUEST_PORT"},
+	{inject.ErrFirewall, exitRefused, "the guest user must be an administrator whose token is not filtered"},
 	{inject.ErrPlace, exitRefused, "look at the agents' directory in the guest"},
 	{inject.ErrAltered, exitRefused, "let the virus scanner pass the agents' directory in the guest"},
 	{inject.ErrSystem, exitRefused, "SQL Server runs on Windows and Linux"},
 	{inject.ErrAgent, exitUnreachable, "the agent's own words say why"},
+	{agent.ErrCut, exitFailed, "SQL Server has truncated nothing that is not stored; look whether the network was cut, or the agent was ended in the guest (a virus scanner, a reboot), and run it again"},
+	{doctor.ErrFailed, exitRefused, "each line that failed says what helps"},
 	{binary.ErrMissing, exitRefused, "go generate ./... builds the agents into the program; the released program has them"},
 	{server.ErrHeld, exitBusy, "another backup or restore of the database is under way: wait for it to end"},
 	{database.ErrLogin, exitUnreachable, "check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; without a user it is the Windows login of this process"},
@@ -139,6 +152,16 @@ var exitTable = []exitRow{
 	{sqlguest.ErrUnconfirmed, exitFailed, "the point is stored; the next backup asks SQL Server what became of it"},
 	{sqlguest.ErrBroken, exitIncomplete, "a full backup follows"},
 	{sqlguest.ErrNoDatabase, exitFailed, "holdfast sql databases shows what there is"},
+	{chain.ErrBroken, exitBrokenChain, "holdfast backup sql mends it: a full follows where the chain is broken"},
+	{datafiles.ErrTaken, exitRefused, "if a run that was killed has left it, drop it: DROP DATABASE"},
+	{datafiles.ErrDirectory, exitRefused, "name a shorter one: the files' paths may have 256 characters"},
+	{datafiles.ErrLeft, exitFailed, "drop it by hand: DROP DATABASE"},
+	{database.ErrOtherServer, exitUnreachable, "say where to with --to-vm or --to-instance"},
+	{plan.ErrUnreachable, exitBrokenChain, "holdfast chain shows what can be restored"},
+	{plan.ErrAmbiguous, exitBrokenChain, "an LSN or a point means one moment alone"},
+	{replay.ErrAstray, exitBrokenChain, "the backups in the repository do not fit together as they say: holdfast check, and restore to an earlier point"},
+	{replay.ErrMissed, exitBrokenChain, "holdfast sql marks shows the marks that are known"},
+	{replay.ErrRefused, exitRefused, "holdfast restore sql --plan shows every reason"},
 	{sqlguest.ErrRefused, exitRefused, "holdfast sql databases shows why"},
 	{vmware.ErrLogin, exitUnreachable, "check HOLDFAST_VCENTER_USER and HOLDFAST_VCENTER_PASSWORD"},
 	{vmware.ErrCertificate, exitUnreachable, "pin the server's certificate with HOLDFAST_VCENTER_THUMBPRINT, or give its CA with --tls-ca"},

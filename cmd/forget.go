@@ -18,6 +18,9 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
+	"holdfast/sqlguest"
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/retain"
 )
 
 type forgetOptions struct {
@@ -36,10 +39,11 @@ func newForgetCommand(a *app) *cobra.Command {
 only they need comes back with prune, or at once with --prune. There is no way back.
 
 A policy is what the --keep flags say, applied to each source by itself; what one of
-them keeps is kept. A day ends at midnight, a week on Sunday, in --timezone. Log
-backups follow --keep-daily, --keep-within, --keep-last and --keep-pit alone. By any
-policy stay: pinned points, the newest restorable point of a source, and whatever a
-point that stays is restored by; and all of a source whose newest point this machine has
+them keeps is kept. A day ends at midnight, a week on Sunday, in --timezone. Of weeks,
+months and years no log backups stay; by the other rules they stay as long as what is
+kept leads to them, and but for --keep-pit they hold nothing. By any policy stay: pinned
+points, the newest restorable point of a source, SQL backups that the server has not
+confirmed yet, and whatever a point that stays is restored by; and all of a source whose newest point this machine has
 seen and nobody finds any more: exit status 3. Every point is printed with what becomes of it and
 why. Look first with --dry-run.`,
 		Example: "holdfast -r /srv/backup forget --keep-daily 14 --keep-weekly 8 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
@@ -54,7 +58,7 @@ why. Look first with --dry-run.`,
 				open = a.withRepository
 			}
 			return open(c.Context(), func(r *repo.Repository) error {
-				plan := &forgetPlan{a: a, r: r, now: now}
+				plan := &forgetPlan{a: a, r: r, now: now, zone: opts.policy.Zone}
 				if len(words) > 0 {
 					err = plan.byName(c.Context(), words)
 				} else {
@@ -70,9 +74,9 @@ why. Look first with --dry-run.`,
 	f, p := c.Flags(), &opts.policy
 	f.IntVar(&p.Last, "keep-last", 0, "keep the newest `N` points of each source, and the logs since")
 	f.IntVar(&p.Daily, "keep-daily", 0, "keep every point of a day to the end of the `N`-th day after it")
-	f.IntVar(&p.Weekly, "keep-weekly", 0, "keep the latest point of a week for `N` weeks more")
-	f.IntVar(&p.Monthly, "keep-monthly", 0, "keep the latest point of a month for `N` months more")
-	f.IntVar(&p.Yearly, "keep-yearly", 0, "keep the latest point of a year for `N` years more")
+	f.IntVar(&p.Weekly, "keep-weekly", 0, "keep the latest point of each of the last `N` weeks, this one included")
+	f.IntVar(&p.Monthly, "keep-monthly", 0, "keep the latest point of each of the last `N` months, this one included")
+	f.IntVar(&p.Yearly, "keep-yearly", 0, "keep the latest point of each of the last `N` years, this one included")
 	f.StringVar(&opts.within, "keep-within", "", "keep what is not older than `D`: 36h, 30d, 8w")
 	f.StringVar(&opts.pit, "keep-pit", "", "keep what it takes to reach every moment of the last `D`: 36h, 30d, 8w")
 	f.StringVar(&opts.timezone, "timezone", "", "where days begin and end, and --now without a zone is meant: a `ZONE` like Europe/Berlin (default: local)")
@@ -136,6 +140,7 @@ type judgement struct {
 	ID      string    `json:"id"`
 	Source  string    `json:"source"` // "" of a point that cannot be read
 	Time    time.Time `json:"time"`
+	Tier    string    `json:"tier"`   // warm, or cold after 90 days
 	Action  string    `json:"action"` // keep or forget
 	Reasons []string  `json:"reasons"`
 }
@@ -149,6 +154,7 @@ type forgetPlan struct {
 	r *repo.Repository
 
 	now    time.Time // by which a policy judges
+	zone   *time.Location
 	judged []recovery.Judged
 	lost   map[string]*repo.PointError // were named, and cannot be read
 }
@@ -177,24 +183,21 @@ func (f *forgetPlan) going() (sessions []ledger.SID) {
 // forget drops the points that go, and counts them. In a dry run it only counts.
 func (f *forgetPlan) forget(ctx context.Context, dryRun bool) (gone int, err error) {
 	const reason = "forgotten by an operator or a policy"
-	for _, j := range slices.Backward(f.judged) { // what stands on another goes first
-		if j.Keep {
-			continue
-		}
-		gone++
-		if dryRun {
-			continue
-		}
-		if lost := f.lost[j.Point.ID()]; lost != nil {
+	going := recovery.Going(f.judged)
+	if dryRun {
+		return len(going), nil
+	}
+	for _, b := range going {
+		if lost := f.lost[b.ID()]; lost != nil {
 			err = f.r.ForgetLost(ctx, lost, reason)
 		} else {
-			err = f.r.ForgetBrief(ctx, *j.Point, reason)
+			err = f.r.ForgetBrief(ctx, *b, reason)
 		}
 		if err != nil {
-			return gone, err
+			return len(going), err
 		}
 	}
-	return gone, nil
+	return len(going), nil
 }
 
 // runForget does what the plan says, and shows it.
@@ -207,7 +210,7 @@ func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error 
 	if !a.json {
 		t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Source"), ui.Left("Action"), ui.Left("Reasons"))
 		t.Rows(len(plan.judged), func(i int) []string {
-			row := rowOf(plan.judged[i])
+			row := plan.row(i)
 			if opts.timezone != "" {
 				row.Time = row.Time.In(opts.policy.Zone)
 			}
@@ -223,7 +226,7 @@ func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error 
 		}
 		a.ui.Say("%s %d of %d points\n", verb, gone, len(plan.judged))
 	}
-	err = a.ui.List(len(plan.judged), func(i int) any { return rowOf(plan.judged[i]) })
+	err = a.ui.List(len(plan.judged), func(i int) any { return plan.row(i) })
 	if err != nil || !opts.prune {
 		return err
 	}
@@ -235,8 +238,13 @@ func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error 
 	return runPrune(ctx, prune, false, a, plan.r)
 }
 
-func rowOf(j recovery.Judged) judgement {
-	row := judgement{ID: j.Point.ID(), Source: j.Point.Source(), Time: j.Point.Time(), Action: "keep", Reasons: j.Reasons}
+// row is the i-th point as it is shown.
+func (f *forgetPlan) row(i int) judgement {
+	j := f.judged[i]
+	row := judgement{ID: j.Point.ID(), Source: j.Point.Source(), Time: j.Point.Time(), Tier: "warm", Action: "keep", Reasons: j.Reasons}
+	if !recovery.IsWarm(row.Time, f.now, f.zone) {
+		row.Tier = "cold"
+	}
 	if !j.Keep {
 		row.Action = "forget"
 	}
@@ -282,7 +290,13 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	return recovery.NeededBy(points, func(id string) bool { return named[id] })
+	return recovery.NeededBy(points, func(id string) bool { return named[id] }, f.chains(ctx))
+}
+
+// chains tell which backups of a database another one needs.
+func (f *forgetPlan) chains(ctx context.Context) recovery.Chains {
+	ours := &sqlguest.Repository{Repo: f.r}
+	return retain.Chains(func(identity string) ([]chain.Backup, error) { return ours.Backups(ctx, identity) })
 }
 
 // counted are the points that stay of sources of which others go: those go because
@@ -313,7 +327,7 @@ func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 	if err != nil {
 		return err
 	}
-	if f.judged, err = opts.policy.Judge(points, f.now, asked); err != nil {
+	if f.judged, err = opts.policy.Judge(points, f.now, asked, f.chains(ctx)); err != nil {
 		return err
 	}
 	if err := view.KeepVanished(ctx, f.r, f.judged, opts.source == "" && opts.kind == "", f.a.noteVanished); err != nil {

@@ -107,8 +107,12 @@ func newShowCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				view.Print(a.ui, e, chain)
-				return a.ui.Result(view.Detail{Point: e.Point, Tags: orEmpty(e.Tags), Warnings: orEmpty(e.Warnings), Pinned: e.Pinned, Chain: chain})
+				about, err := view.Database(c.Context(), r, e.Point)
+				if err != nil {
+					return err
+				}
+				view.Print(a.ui, e, chain, about.Lines())
+				return a.ui.Result(view.Detail{Point: e.Point, Tags: orEmpty(e.Tags), Warnings: orEmpty(e.Warnings), Pinned: e.Pinned, Chain: chain, SQL: about})
 			})
 		},
 	}, repositoryCodes...)

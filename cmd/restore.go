@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/diskfile"
+	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
@@ -24,7 +25,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 	return newGroup("restore", "bring recovery points back",
 		`A restore makes its target, fills it, reads it back and compares, and only then gives it
 its name. If anything fails, what was made is removed.`,
-		newRestoreVMCommand(a), newRestoreDiskCommand(a))
+		newRestoreVMCommand(a), newRestoreDiskCommand(a), sqlcmd.NewRestore(door{a}), sqlcmd.NewRestoreFiles(door{a}))
 }
 
 type restoreDiskOptions struct {

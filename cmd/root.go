@@ -103,6 +103,8 @@ func commands(a *app) []*cobra.Command {
 		newRestoreCommand(a),
 		newVMCommand(a),
 		sqlcmd.New(door{a}),
+		sqlcmd.NewChain(door{a}),
+		sqlcmd.NewDoctor(door{a}),
 		newDemoCommand(a),
 		newLabCommand(a),
 		newConfigCommand(a),
@@ -273,7 +275,7 @@ func withoutArguments(stack []byte) string {
 // newRoot makes the whole tree.
 func newRoot(a *app, commands []*cobra.Command) *cobra.Command {
 	root := newGroup("holdfast", "back up and restore virtual machines and SQL Servers",
-		`Holdfast backs up VMware virtual machines and disk images
+		`Holdfast backs up VMware virtual machines, SQL Servers and disk images
 into an encrypted, deduplicated repository that heals its own damage, and brings
 them back. Try "holdfast demo": it needs no vCenter and no configuration.
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -48,6 +49,10 @@ func (l *scriptLab) close() {
 //	lab vms NAME…                       exactly these VMs exist
 //	lab sql                             run a SQL Server, and set the variables to use it and $SQL
 //	lab exec TEXT                       run T-SQL on it
+//	lab instance NAME                   one more SQL Server, whose address is $SQL_NAME
+//	lab jump DURATION                   so much time passes at the first SQL Server
+//	lab clock NAME                      $NAME is what its clock shows now
+//	lab select ADDRESS TEXT WANT        a query's values, with spaces between, at a SQL Server
 func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	l := ts.Value(labKey{}).(*scriptLab)
 	if len(args) == 0 || neg && args[0] != "same" {
@@ -71,6 +76,20 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("SQL", started.Address())
 		ts.Setenv("HOLDFAST_SQL_USER", started.User)
 		ts.Setenv("HOLDFAST_SQL_PASSWORD", started.Password)
+	case "instance":
+		more, err := l.sql.AddInstance(args[0])
+		ts.Check(err)
+		ts.Setenv("SQL_"+args[0], more.Address())
+	case "jump":
+		d, err := time.ParseDuration(args[0])
+		ts.Check(err)
+		l.sql.JumpClock(d)
+	case "clock":
+		ts.Setenv(args[0], l.values(ts, l.sql.Address(), "SELECT CONVERT(varchar(23), SYSDATETIME(), 126)"))
+	case "select":
+		if got := l.values(ts, args[0], args[1]); got != args[2] {
+			ts.Fatalf("%s: %q, want %q", args[1], got, args[2])
+		}
 	case "exec":
 		s, err := direct.Open(context.Background(), direct.Options{Address: l.sql.Address(), User: l.sql.User, Password: l.sql.Password})
 		ts.Check(err)
@@ -112,6 +131,24 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("lab %s is unknown", verb)
 	}
+}
+
+// values are what a query gives, in one line.
+func (l *scriptLab) values(ts *testscript.TestScript, address, text string) string {
+	s, err := direct.Open(context.Background(), direct.Options{Address: address, User: l.sql.User, Password: l.sql.Password})
+	ts.Check(err)
+	defer s.Close() //nolint:errcheck // a test's connection
+	rows, err := s.Query(context.Background(), text)
+	if err != nil {
+		return err.Error()
+	}
+	var all []string
+	for _, row := range rows.Values {
+		for _, v := range row {
+			all = append(all, fmt.Sprint(v))
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // asked waits until a request of a kind has come since transfers were slowed.

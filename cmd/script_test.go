@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tidy{m}, map[string]func(){
 		"holdfast": func() {
 			os.Exit(Main(os.Args[1:], Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()}))
 		},

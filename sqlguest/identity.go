@@ -3,13 +3,19 @@ package sqlguest
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 )
 
+// PlaceOf is what a SQL Server is found by, whichever way it is reached: the name of
+// machine and instance that it has itself, in lower case since Windows makes no
+// difference. A virtual machine's UUID would be seen from one side only.
+func PlaceOf(at *facts.Instance) string { return strings.ToLower(at.Name) }
+
 // Identity is what stays of a database while its name, files and place in SQL
-// Server's list change: its family at its place (a VM's instance UUID, a server).
+// Server's list change: its family on its server (PlaceOf).
 func Identity(place, family string) string { return "sql:" + place + ":" + family }
 
 // Identities gives each of a server's databases its identity, in their order; "" to

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 
 	"holdfast/backup"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
+	"holdfast/restore"
 	"holdfast/sqlguest/chain"
 )
 
@@ -25,43 +27,64 @@ var _ Keeper = (*Repository)(nil)
 // Backups are the points of a database, the oldest first. One that cannot be read
 // is an error: what it was decides what the next one may be.
 func (k *Repository) Backups(ctx context.Context, identity string) ([]chain.Backup, error) {
-	entries, problems, err := k.Repo.PointsOf(ctx, identity)
-	if err != nil {
-		return nil, err
-	}
+	list, problems, err := k.Readable(ctx, identity)
 	for _, p := range problems {
 		return nil, p
+	}
+	return list, err
+}
+
+// Readable is Backups of those points that can be read, and what is wrong with the
+// others.
+func (k *Repository) Readable(ctx context.Context, identity string) ([]chain.Backup, []*repo.PointError, error) {
+	entries, problems, err := k.Repo.PointsOf(ctx, identity)
+	if err != nil {
+		return nil, nil, err
 	}
 	inOrder(entries)
 	var list []chain.Backup
 	for _, e := range entries {
 		b, err := k.read(ctx, e.Point)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		list = append(list, b)
 	}
-	return list, nil
+	return list, problems, nil
 }
 
-// inOrder sorts points of the same second as they were made: each names the one
-// before it. A full and the log after it are often of one second.
+// inOrder sorts points as they were made: each names the one before it. No time of the
+// server's can tell, for its clock may have been set back in between. Where a point was
+// forgotten, the stretches before and behind it are told apart by the ledger's
+// generation and by when our own machine had finished them.
 func inOrder(entries []repo.Entry) {
-	at := map[string]*repo.Entry{}
-	for i := range entries {
-		at[entries[i].Hash()] = &entries[i]
-	}
-	rank := map[string]int{}
+	next := map[string][]repo.Entry{} // by the hash of the one before
+	known := map[string]bool{}
 	for _, e := range entries {
-		depth, limit := 0, len(entries)
-		for before := at[e.Previous]; before != nil && before.Time.Equal(e.Time) && depth < limit; before = at[before.Previous] {
-			depth++
-		}
-		rank[e.ID] = depth
+		next[e.Previous] = append(next[e.Previous], e)
+		known[e.Hash()] = true
 	}
-	slices.SortStableFunc(entries, func(a, b repo.Entry) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(rank[a.ID], rank[b.ID]))
-	})
+	finished := func(a, b repo.Entry) int {
+		return cmp.Or(cmp.Compare(a.Session().Gen, b.Session().Gen), a.Finished.Compare(b.Finished))
+	}
+	var firsts []repo.Entry
+	for _, e := range entries {
+		if !known[e.Previous] {
+			firsts = append(firsts, e)
+		}
+	}
+	slices.SortStableFunc(firsts, finished)
+	made := entries[:0:0]
+	for _, first := range firsts {
+		for stretch := []repo.Entry{first}; len(stretch) > 0; {
+			e := stretch[0]
+			made = append(made, e)
+			// Two machines at once may have gone on from the same point.
+			stretch = append(stretch[1:], next[e.Hash()]...)
+			slices.SortStableFunc(stretch, finished)
+		}
+	}
+	copy(entries, made)
 }
 
 func (k *Repository) read(ctx context.Context, p *recovery.Point) (chain.Backup, error) {
@@ -89,4 +112,20 @@ func (k *Repository) Settle(ctx context.Context, point string, word json.RawMess
 		return fmt.Errorf("settle point %s: %w", point, err)
 	}
 	return k.Repo.Confirm(ctx, e.Point, word)
+}
+
+// Open opens the streams of a point.
+func (k *Repository) Open(ctx context.Context, point string) ([]io.ReadCloser, error) {
+	e, err := k.Repo.Find(ctx, point)
+	if err != nil {
+		return nil, fmt.Errorf("open streams of point %s: %w", point, err)
+	}
+	var streams []io.ReadCloser
+	for i := 0; ; i++ {
+		at := slices.IndexFunc(e.Items, func(it recovery.Item) bool { return it.Name == fmt.Sprintf("stream-%d", i) })
+		if at < 0 {
+			return streams, nil
+		}
+		streams = append(streams, restore.OpenStream(ctx, k.Repo, e.Items[at]))
+	}
 }

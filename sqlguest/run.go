@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,8 +25,13 @@ import (
 // ErrNoDatabase: no database of that name is on the server.
 var ErrNoDatabase = errors.New("no such database")
 
-// ErrRefused: a rule refuses what was asked for; the error names it.
-var ErrRefused = errors.New("refused")
+var (
+	// ErrRefused: a rule refuses what was asked for; the error names it.
+	ErrRefused = errors.New("refused")
+	// ErrImpossible: what was asked for cannot be had of this database; the error names
+	// the rule.
+	ErrImpossible = errors.New("not done")
+)
 
 // Keeper is what a run needs of the repository.
 type Keeper interface {
@@ -34,6 +42,8 @@ type Keeper interface {
 	Store(ctx context.Context, src backup.Source) (*recovery.Point, error)
 	// Confirm keeps SQL Server's word on a point.
 	Confirm(ctx context.Context, p *recovery.Point, word json.RawMessage) error
+	// Open opens the streams of a point, by its id, in the order of its devices.
+	Open(ctx context.Context, point string) ([]io.ReadCloser, error)
 	// Settle keeps it of a point of an earlier run, by its id.
 	Settle(ctx context.Context, point string, word json.RawMessage) error
 }
@@ -44,7 +54,8 @@ type Run struct {
 	Keep   Keeper
 
 	Label string // sql/VM or sql/INSTANCE, the first part of the sources' names
-	Place string // what stays of it, see Identity
+	Place string // see Identity; "" is PlaceOf the server
+	Guest string // see chain.Backup
 	// Request is what is asked for of each database; what depends on the database is
 	// filled in.
 	Request   decide.Request
@@ -58,7 +69,21 @@ type Run struct {
 	// Tell hears of each step as it ends, from one goroutine at a time.
 	Tell func(Step)
 
-	tell chan struct{} // holds one token: Tell is called by who has it
+	// Log is told of details; nil for nobody.
+	Log *slog.Logger
+
+	tell  chan struct{} // holds one token: Tell is called by who has it
+	guids []string      // of all databases of the server, as the run began
+
+	mu      sync.Mutex
+	devices []string // that this run has made
+}
+
+func (r *Run) log() *slog.Logger {
+	if r.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return r.Log
 }
 
 // Step is one decision about one database, and what became of it.
@@ -76,6 +101,9 @@ func (r *Run) All(ctx context.Context) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Place == "" {
+		r.Place = PlaceOf(at)
+	}
 	ids, err := Identities(r.Place, all, func(id string) ([]chain.Backup, error) { return r.Keep.Backups(ctx, id) })
 	if err != nil {
 		return nil, err
@@ -83,6 +111,9 @@ func (r *Run) All(ctx context.Context) ([]Step, error) {
 	jobs, err := r.choose(at, all, ids)
 	if err != nil {
 		return nil, err
+	}
+	for _, d := range all {
+		r.guids = append(r.guids, d.GUID)
 	}
 	r.tell = make(chan struct{}, 1)
 	steps := make([][]Step, len(jobs))
@@ -110,23 +141,23 @@ func (r *Run) look(ctx context.Context) (*facts.Instance, []facts.Database, erro
 
 // choose makes a job of each database, and fails for names that fit none.
 func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]*job, error) {
-	for _, name := range slices.Concat(r.Databases, r.Exclude) {
-		if !slices.ContainsFunc(all, func(d facts.Database) bool { return strings.EqualFold(d.Name, name) }) {
-			return nil, fmt.Errorf("find database %q on %s: %w", name, at.Name, ErrNoDatabase)
-		}
+	only, err := find(r.Databases, at, all)
+	if err != nil {
+		return nil, err
 	}
-	named := func(names []string, d facts.Database) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, d.Name) })
+	except, err := find(r.Exclude, at, all)
+	if err != nil {
+		return nil, err
 	}
 	var jobs []*job
 	var members []string
 	users := 0
 	for i, d := range all {
-		if len(r.Databases) > 0 && !named(r.Databases, d) {
+		if len(r.Databases) > 0 && !slices.Contains(only, i) {
 			continue
 		}
 		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], request: r.Request}
-		j.request.Excluded = named(r.Exclude, d)
+		j.request.Excluded = slices.Contains(except, i)
 		if !j.request.Excluded {
 			members = append(members, max(d.Family, d.Name))
 			if !d.System() && d.SnapshotOf == 0 {
@@ -144,6 +175,32 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]
 	return jobs, nil
 }
 
+// find gives the databases that names mean: the one that is written so, else the one
+// that differs in case alone. Where that are several, as a server with a case-sensitive
+// collation may have them, nobody knows which is meant.
+func find(names []string, at *facts.Instance, all []facts.Database) (indices []int, err error) {
+	for _, name := range names {
+		exact := slices.IndexFunc(all, func(d facts.Database) bool { return d.Name == name })
+		var alike []int
+		for i, d := range all {
+			if strings.EqualFold(d.Name, name) {
+				alike = append(alike, i)
+			}
+		}
+		switch {
+		case exact >= 0:
+			indices = append(indices, exact)
+		case len(alike) == 1:
+			indices = append(indices, alike[0])
+		case len(alike) == 0:
+			return nil, fmt.Errorf("find database %q on %s: %w", name, at.Name, ErrNoDatabase)
+		default:
+			return nil, fmt.Errorf("find database %q on %s: %w that is written so, and several differ in case", name, at.Name, ErrNoDatabase)
+		}
+	}
+	return indices, nil
+}
+
 // job is one database's part of a run.
 type job struct {
 	owner   *Run
@@ -153,6 +210,13 @@ type job struct {
 	request decide.Request
 	steps   []Step
 }
+
+// maxRounds is how many backups of a database one run takes: a log, the full that mends
+// its chain, and the log that follows that are three.
+const maxRounds = 5
+
+// errCircle: each backup called for the next one, without an end.
+var errCircle = errors.New("backup does not change what it was to mend")
 
 // run decides and does until nothing more follows.
 func (j *job) run(ctx context.Context) []Step {
@@ -168,8 +232,15 @@ func (j *job) run(ctx context.Context) []Step {
 			}
 		}()
 	}
+	if j.id != "" && !j.request.Excluded && !j.takeKept(ctx) {
+		return j.steps
+	}
 	queue := []decide.Request{j.request}
-	for len(queue) > 0 && ctx.Err() == nil {
+	for round := 0; len(queue) > 0 && ctx.Err() == nil; round++ {
+		if round == maxRounds {
+			j.note(Step{Err: errCircle})
+			break
+		}
 		request := queue[0]
 		d, ok := j.do(ctx, request)
 		queue = queue[1:]
@@ -210,7 +281,7 @@ func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, 
 				j.note(Step{Decision: d})
 				return d, true
 			}
-			j.note(Step{Decision: d, Err: fmt.Errorf("%s: %s (rule %s): %w", j.name, d.Reason, d.Rule, ErrRefused)})
+			j.note(Step{Decision: d, Err: refusal(d)})
 			return d, false
 		}
 		p, err := j.back(ctx, f, d)
@@ -227,6 +298,14 @@ func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, 
 		}
 		return d, err == nil
 	}
+}
+
+// refusal is a decision's reason as an error.
+func refusal(d decide.Decision) error {
+	if d.Exit != decide.ExitRefused {
+		return fmt.Errorf("%s (rule %s): %w", d.Reason, d.Rule, ErrImpossible)
+	}
+	return fmt.Errorf("%s (rule %s): %w", d.Reason, d.Rule, ErrRefused)
 }
 
 // cause is the number of the first error among SQL Server's messages.
@@ -253,7 +332,7 @@ func (j *job) ask(ctx context.Context) (*decide.Facts, []chain.Backup, error) {
 		return nil, nil, fmt.Errorf("find database %q on %s: %w", j.name, at.Name, ErrNoDatabase)
 	}
 	f := &decide.Facts{Instance: *at, Database: all[i]}
-	if j.id == "" || j.request.Excluded {
+	if j.id == "" || j.request.Excluded || !at.SysAdmin { // the rest would fail, and the rule be unsaid
 		return f, nil, nil
 	}
 	ours, err := r.Keep.Backups(ctx, j.id)
@@ -262,6 +341,15 @@ func (j *job) ask(ctx context.Context) (*decide.Facts, []chain.Backup, error) {
 	}
 	if err := details(ctx, r.Server, &f.Database); err != nil {
 		return nil, nil, err
+	}
+	if r.Transport == server.Disk {
+		v, err := facts.AskStaging(ctx, r.Server, r.Staging)
+		if err != nil {
+			return nil, nil, err
+		}
+		if v != nil {
+			f.Database.Volumes = append(f.Database.Volumes, *v)
+		}
 	}
 	f.History, err = history(ctx, r.Server, at, &f.Database, ours)
 	return f, ours, err
@@ -316,7 +404,16 @@ func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, 
 		if err != nil && !errors.Is(err, facts.ErrNoRow) {
 			return err
 		}
-		word, err := json.Marshal(decide.Settle(b, row, nil, &f.Database))
+		var header *chain.Header
+		if row == nil {
+			if header, err = j.header(ctx, f, b); err != nil {
+				j.owner.log().Warn("point's stream not read, SQL Server's word on it stays unknown", "source", j.source(), "point", b.Point, "error", err)
+				continue
+			}
+		}
+		settled := decide.Settle(b, row, header, &f.Database)
+		addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &settled)
+		word, err := json.Marshal(settled)
 		if err != nil {
 			return fmt.Errorf("settle point %s: %w", b.Point, err)
 		}
@@ -327,12 +424,44 @@ func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, 
 	return nil
 }
 
+// header is what SQL Server reads in a point's streams, nil if it reads no backup there.
+func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*chain.Header, error) {
+	r := j.owner
+	streams, err := r.Keep.Open(ctx, b.Point)
+	if err != nil {
+		return nil, err
+	}
+	readers := make([]io.Reader, len(streams))
+	for i, s := range streams {
+		defer s.Close() //nolint:errcheck // nothing was written
+		readers[i] = s
+	}
+	out, err := r.Server.Restore(ctx, server.Statement{
+		Text: "RESTORE HEADERONLY FROM %s", Name: r.device(), Devices: len(readers), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+	}, readers)
+	var refused *server.Error
+	switch {
+	case errors.As(err, &refused):
+		r.log().Warn("SQL Server reads no backup in a point's streams", "point", b.Point, "error", err)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case out.Rows == nil:
+		return nil, nil
+	}
+	headers, err := facts.ReadHeaders(out.Rows, f.Instance.Now.Location())
+	if err != nil || len(headers) == 0 {
+		return nil, err
+	}
+	return &headers[0], nil
+}
+
 // back makes the backup.
 func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*recovery.Point, error) {
 	r := j.owner
 	return r.Keep.Store(ctx, &Source{
 		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d,
-		Label: j.source(), ID: j.id, Device: r.Device(), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+		Label: j.source(), ID: j.id, Guest: r.Guest, Device: r.device(), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
 	})
 }

@@ -37,13 +37,22 @@ type world struct {
 	repo *repo.Repository
 	be   *mem.Backend
 	now  time.Time
-	n    atomic.Int64
+	dir  string // of staging files
+	// volume, if set, is what a path of the server's lies on
+	volume func(path string) (mount string, available, total int64, system string)
+	n      atomic.Int64
 }
 
 func newWorld(t *testing.T, faults bridge.Faults) *world {
 	t.Helper()
-	w := &world{t: t, hub: bridge.NewHub(bridge.Options{Faults: faults}), be: mem.New(), now: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)}
-	l, err := lab.Start(lab.Options{Devices: w.hub, Sample: true, Now: func() time.Time { return w.now }, Logins: []lab.Login{{Name: "sa", Password: "x", Sysadmin: true}}})
+	w := &world{t: t, dir: t.TempDir(), hub: bridge.NewHub(bridge.Options{Faults: faults}), be: mem.New(), now: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)}
+	l, err := lab.Start(lab.Options{Devices: w.hub, Sample: true, BackupDirectory: w.dir, Path: func(p string) string { return p }, Now: func() time.Time { return w.now }, Logins: []lab.Login{{Name: "sa", Password: "x", Sysadmin: true}},
+		Volume: func(path string) (string, int64, int64, string) {
+			if w.volume != nil {
+				return w.volume(path)
+			}
+			return `C:\`, 100 << 30, 200 << 30, "NTFS"
+		}})
 	w.must(err)
 	w.lab = l
 	t.Cleanup(func() { w.must(l.Close()) })
@@ -81,16 +90,28 @@ func (w *world) run(want decide.Want, databases ...string) ([]sqlguest.Step, []s
 	r.Databases = databases
 	steps, err := r.All(w.t.Context())
 	w.must(err)
-	var said []string
+	return steps, w.said(steps)
+}
+
+// said are the steps in words; none may have failed.
+func (w *world) said(steps []sqlguest.Step) []string {
+	w.t.Helper()
 	for _, s := range steps {
 		if s.Err != nil {
 			w.t.Errorf("%s: %v", s.Source, s.Err)
 		}
+	}
+	return w.decided(steps)
+}
+
+// decided are the steps in words.
+func (w *world) decided(steps []sqlguest.Step) (said []string) {
+	for _, s := range steps {
 		if name := strings.TrimPrefix(s.Source, "sql/LAB/"); name != "master" && name != "model" && name != "msdb" && name != "tempdb" && s.Decision.Rule != decide.RuleExcluded {
 			said = append(said, fmt.Sprintf("%s %s %s", name, s.Decision.Do, s.Decision.Rule))
 		}
 	}
-	return steps, said
+	return said
 }
 
 func (w *world) job(want decide.Want, on server.Server) *sqlguest.Run {
@@ -114,27 +135,65 @@ func (w *world) want(got []string, want ...string) {
 	}
 }
 
+// sixDatabases adds to the samples (FULL, SIMPLE, a name with everything) one that is
+// bulk-logged, one in single-user mode and one that is read-only.
+func (w *world) sixDatabases() {
+	w.t.Helper()
+	for _, name := range []string{"bulk", "single", "old"} {
+		w.exec("CREATE DATABASE " + name)
+		w.exec("CREATE TABLE " + name + ".dbo.t (id int PRIMARY KEY)")
+	}
+	w.exec("ALTER DATABASE bulk SET RECOVERY BULK_LOGGED")
+	w.exec("ALTER DATABASE single SET RECOVERY FULL")
+	w.exec("ALTER DATABASE single SET SINGLE_USER")
+	w.exec("ALTER DATABASE old SET RECOVERY FULL")
+	w.exec("ALTER DATABASE old SET READ_ONLY")
+}
+
 // TestWeekOfAutomaticBackups: first fulls, then logs where there are logs, a
-// differential a day, a full a week, and nothing is left unconfirmed.
+// differential a day, a full a week, each by its rule and with its part of the exit
+// code, and nothing is left unconfirmed.
 func TestWeekOfAutomaticBackups(t *testing.T) {
 	w := newWorld(t, bridge.Faults{})
-	first := []string{"sales full M12", "sales log S-log", "stock full M11.1", "it's, ünï full M12", "it's, ünï log S-log"}
-	_, said := w.run(decide.Auto)
-	w.want(said, first...)
-	for day := range 8 {
+	w.sixDatabases()
+	every := func(of map[string]string) (all []string) {
+		for _, name := range []string{"sales", "stock", "it's, ünï", "bulk", "single", "old"} {
+			for _, what := range strings.Split(of[name], ", ") {
+				all = append(all, name+" "+what)
+			}
+		}
+		return all
+	}
+	run := func(exit int, want map[string]string) {
+		t.Helper()
+		steps, said := w.run(decide.Auto)
+		w.want(said, every(want)...)
+		if got := decide.Exit(decisions(steps)); got != exit {
+			t.Errorf("exit %d, want %d", got, exit)
+		}
+	}
+	run(decide.ExitLeftOut, map[string]string{"sales": "full M12, log S-log", "stock": "full M11.1", "it's, ünï": "full M12, log S-log",
+		"bulk": "full M12, log S-log", "single": "full M12", "old": "full M12, skip S-read-only"})
+	for day, hours := range []int{23, 23, 5*24 - 1} { // the days between them would be as the first
 		w.exec(fmt.Sprintf("INSERT INTO sales.dbo.customers (id, name) VALUES (%d, N'day')", 100+day))
 		w.exec(fmt.Sprintf("UPDATE stock.dbo.items SET amount = %d WHERE id = 1", day))
+		w.exec(fmt.Sprintf("INSERT INTO bulk.dbo.t (id) VALUES (%d)", day))
 		w.now = w.now.Add(time.Hour)
-		_, said = w.run(decide.Log, "sales", "it's, ünï")
-		w.want(said, "sales log S-log", "it's, ünï log S-log")
-		w.now = w.now.Add(23 * time.Hour)
-		_, said = w.run(decide.Auto)
-		if day == 6 {
-			w.want(said, "sales full S-auto-full", "sales log S-log", "stock full S-auto-full", "it's, ünï full S-auto-full", "it's, ünï log S-log")
+		_, said := w.run(decide.Log, "sales", "it's, ünï", "bulk")
+		w.want(said, "sales log S-log", "it's, ünï log S-log", "bulk log S-log")
+		w.now = w.now.Add(time.Duration(hours) * time.Hour)
+		if day == 2 {
+			run(decide.ExitLeftOut, map[string]string{"sales": "full S-auto-full, log S-log", "stock": "full S-auto-full", "it's, ünï": "full S-auto-full, log S-log",
+				"bulk": "full S-auto-full, log S-log", "single": "full S-auto-full", "old": "full S-auto-full"})
 			continue
 		}
-		w.want(said, "sales diff S-auto-diff", "sales log S-log", "stock diff S-auto-diff", "it's, ünï diff S-auto-diff", "it's, ünï log S-log")
+		run(decide.ExitLeftOut, map[string]string{"sales": "diff S-auto-diff, log S-log", "stock": "diff S-auto-diff", "it's, ünï": "diff S-auto-diff, log S-log",
+			"bulk": "diff S-auto-diff, log S-log", "single": "diff S-auto-diff", "old": "diff S-auto-diff"})
 	}
+	w.exec("ALTER DATABASE single SET MULTI_USER")
+	w.now = w.now.Add(time.Hour)
+	run(decide.ExitDone, map[string]string{"sales": "log S-auto-log", "stock": "diff S-auto-diff", "it's, ünï": "log S-auto-log",
+		"bulk": "log S-auto-log", "single": "log S-auto-log", "old": "skip S-read-only"})
 	for _, id := range w.identities() {
 		backups, err := w.job(decide.Auto, w.sql).Keep.Backups(t.Context(), id)
 		w.must(err)
@@ -283,6 +342,23 @@ func TestUnconfirmedPointIsSettledByTheNextRun(t *testing.T) {
 	}
 }
 
+// forgetful is a Keeper that shows none of its backups.
+type forgetful struct{ sqlguest.Keeper }
+
+func (f *forgetful) Backups(context.Context, string) ([]chain.Backup, error) { return nil, nil }
+
+// TestRunEndsThatMendsNothing: the log asks for a full, and the full changes nothing.
+func TestRunEndsThatMendsNothing(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	r := w.job(decide.Log, w.sql)
+	r.Databases, r.Keep = []string{"sales"}, &forgetful{r.Keep}
+	steps, err := r.All(t.Context())
+	w.must(err)
+	if last := steps[len(steps)-1]; last.Err == nil || len(steps) > 8 {
+		t.Errorf("%d steps, the last with %v", len(steps), last.Err)
+	}
+}
+
 // TestX4OneRunPerDatabase: the second run says that another holds it.
 func TestX4OneRunPerDatabase(t *testing.T) {
 	w := newWorld(t, bridge.Faults{})
@@ -313,4 +389,32 @@ func TestDatabaseThatIsNotThere(t *testing.T) {
 	if len(w.identities()) > 0 {
 		t.Error("something was backed up")
 	}
+}
+
+// TestX7FullStagingVolume: log backups into files stop, by name, before SQL Server has
+// truncated anything; virtual devices need no such room.
+func TestX7FullStagingVolume(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	w.volume = func(path string) (string, int64, int64, string) {
+		if strings.HasPrefix(path, "/stage/") {
+			return "/stage", 5 << 20, 9 << 30, "ext4"
+		}
+		return "/", 9 << 30, 9 << 30, "ext4"
+	}
+	w.exec("CREATE DATABASE other ON (NAME = a, FILENAME = '/stage/other.mdf') LOG ON (NAME = b, FILENAME = '/other.ldf')")
+	w.run(decide.Auto, "sales")
+	before := w.lastLog("sales")
+	r := w.job(decide.Log, w.sql)
+	r.Databases, r.Transport, r.Staging, r.Local = []string{"sales"}, server.Disk, "/stage/here", w.dir
+	steps, err := r.All(t.Context())
+	w.must(err)
+	if len(steps) != 1 || steps[0].Decision.Rule != decide.RuleStaging || steps[0].Decision.Exit != decide.ExitRefused || !errors.Is(steps[0].Err, sqlguest.ErrRefused) ||
+		!strings.Contains(steps[0].Decision.Reason, "/stage") {
+		t.Errorf("%+v", steps)
+	}
+	if w.lastLog("sales") != before {
+		t.Error("the log was truncated")
+	}
+	_, said := w.run(decide.Log, "sales")
+	w.want(said, "sales log S-log")
 }

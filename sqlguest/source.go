@@ -48,6 +48,9 @@ type Source struct {
 	Staging   string // see server.Statement
 	Local     string
 	SetHash   string // see chain.SetHash
+	Guest     string // see chain.Backup
+	// Tail: the log is the last of the database, which is RESTORING afterwards.
+	Tail bool
 	// Confirm keeps what SQL Server said of the point.
 	Confirm func(ctx context.Context, p *recovery.Point, facts json.RawMessage) error
 }
@@ -83,6 +86,9 @@ func (s *Source) statement() server.Statement {
 	if s.Decision.CopyOnly {
 		with = append(with, "COPY_ONLY")
 	}
+	if s.Tail {
+		with = append(with, "NORECOVERY")
+	}
 	if s.Transport == server.VDI {
 		with = append(with, "BLOCKSIZE=65536", "MAXTRANSFERSIZE=1048576")
 	}
@@ -109,6 +115,7 @@ type frozen struct {
 	read   atomic.Int64
 
 	instance  facts.Instance // asked again when everything was read
+	settings  *chain.Settings
 	committed bool
 }
 
@@ -134,7 +141,14 @@ func (f *frozen) Holds(ctx context.Context) error {
 		return fmt.Errorf("ask %s for its time: %w", f.source.Instance.Name, err)
 	}
 	f.instance = *now
-	return nil
+	f.settings, err = facts.AskSettings(ctx, f.source.Server, f.source.Database.Name)
+	if said := (*server.Error)(nil); errors.As(err, &said) {
+		return nil // a restore asks its operator instead
+	}
+	if f.source.Tail && f.settings != nil {
+		f.settings.Access = f.source.Database.Access // before everybody was thrown out
+	}
+	return err
 }
 
 // State says what the point must know of the backup before SQL Server has said it.
@@ -149,6 +163,10 @@ func (f *frozen) State() backup.State {
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
 		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons,
+	}
+	b.Guest, b.Settings = s.Guest, f.settings
+	if e := s.Database.Encryption; e != nil {
+		b.Protector = e.Thumbprint
 	}
 	attrs, err := json.Marshal(b)
 	if err != nil {
@@ -186,6 +204,7 @@ func (f *frozen) Committed(ctx context.Context, p *recovery.Point) error {
 	if confirmation.State == chain.Unconfirmed {
 		return fmt.Errorf("%w: msdb has no row of it", ErrUnconfirmed)
 	}
+	addMarks(ctx, f.source.Server, &f.source.Instance, &f.source.Database, &confirmation)
 	if err := f.keep(ctx, p, confirmation); err != nil {
 		return err
 	}
@@ -217,11 +236,15 @@ func (f *frozen) Release(ctx context.Context) error {
 // counted counts what is read.
 type counted struct {
 	io.ReadCloser
-	n *atomic.Int64
+	n      *atomic.Int64
+	broken *atomic.Bool // if it is not nil, told of a failure
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.n.Add(int64(n))
+	if err != nil && err != io.EOF && c.broken != nil {
+		c.broken.Store(true)
+	}
 	return n, err
 }

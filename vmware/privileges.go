@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
@@ -84,4 +85,13 @@ func (s *Session) MissingPrivileges(ctx context.Context, role string, on types.M
 		}
 	}
 	return missing, nil
+}
+
+// Clock is the server's time.
+func (s *Session) Clock(ctx context.Context) (time.Time, error) {
+	now, err := methods.GetCurrentTime(ctx, s.client)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the server's time: %w", err)
+	}
+	return *now, nil
 }

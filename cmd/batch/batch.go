@@ -187,6 +187,13 @@ func (b *Run) All() error {
 	return errors.Join(all...)
 }
 
+// Empty tells whether nothing has become of anything yet: no point, no failure.
+func (b *Run) Empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done == 0 && len(b.failed) == 0
+}
+
 // End is the error of the whole run: nil, verdict.Incomplete, or what went wrong
 // where nothing went well.
 func (b *Run) End() error {

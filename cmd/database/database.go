@@ -34,7 +34,11 @@ var (
 type Login struct {
 	Instance       string // [HOST\]INSTANCE or HOST:PORT; "." is the default instance of this machine
 	User, Password string
+	Each           bool // of several SQL Servers in a guest every one is meant
 	Log            *slog.Logger
+	// Patient puts an agent into a guest even where the SQL Server lets nobody in:
+	// whoever asks it is told why.
+	Patient bool
 }
 
 // address is what the driver calls it: a word without a host is an instance of this
@@ -86,12 +90,8 @@ func (o Options) Check() error {
 
 // way chooses how streams travel: by virtual devices where the server is on this
 // machine and has them, else by files in a directory that both sides reach.
-func (o Options) way(ctx context.Context, s server.Server, beside bool) (transport, staging, local string, err error) {
+func (o Options) way(host *server.Host, beside bool) (transport, staging, local string, err error) {
 	staging, local, _ = strings.Cut(o.Staging, "=")
-	host, err := s.Host(ctx)
-	if err != nil {
-		return "", "", "", err
-	}
 	switch {
 	case o.Transport == server.VDI && !host.HasVDI:
 		return "", "", "", fmt.Errorf("--transport vdi: %w: %s", ErrTransport, host.WhyNoVDI)
@@ -105,16 +105,34 @@ func (o Options) way(ctx context.Context, s server.Server, beside bool) (transpo
 
 // Place is a SQL Server and what it is called.
 type Place struct {
-	Server server.Server
-	Beside bool   // Server speaks from the machine of the SQL Server
-	Label  string // of its databases: sql/VM; "" is sql/ and the server's own name
-	ID     string // what stays of it; "" is the server's own name
+	Server  server.Server
+	Beside  bool   // Server speaks from the machine of the SQL Server
+	Label   string // of its databases: sql/VM; "" is sql/ and the server's own name
+	Several bool   // the machine has more than one
+	Guest   string // the VM's name, if it is one's guest
 }
 
-// Backup backs up the databases of one SQL Server.
+// label is what the server's databases are called: a guest's default instance, and its
+// only one, by the VM's name alone.
+func (p Place) label(about *facts.Instance) string {
+	switch {
+	case p.Label == "":
+		return "sql/" + about.Name
+	case p.Several && about.Instance != "":
+		return p.Label + `\` + about.Instance
+	}
+	return p.Label
+}
+
+// Backup backs up the databases of one SQL Server. What becomes of each is told to run;
+// the error is that of the server as a whole.
 func Backup(ctx context.Context, at Place, run *batch.Run, o Options) error {
 	s := at.Server
-	transport, staging, local, err := o.way(ctx, s, at.Beside)
+	host, err := s.Host(ctx)
+	if err != nil {
+		return err
+	}
+	transport, staging, local, err := o.way(host, at.Beside)
 	if err != nil {
 		return err
 	}
@@ -122,26 +140,41 @@ func Backup(ctx context.Context, at Place, run *batch.Run, o Options) error {
 	if err != nil {
 		return err
 	}
-	if at.Label == "" {
-		at.Label, at.ID = "sql/"+about.Name, strings.ToLower(about.Name)
-	}
+	o.Request.Guest, o.Request.SystemDrive = at.Label != "", host.SystemDrive
 	job := &sqlguest.Run{
-		Server: s, Label: at.Label, Place: at.ID, Request: o.Request,
+		Server: s, Label: at.label(about), Guest: at.Guest, Request: o.Request,
 		Databases: o.Databases, Exclude: o.Exclude, Transport: transport, Staging: staging, Local: local,
-		Parallel: o.Parallel, Device: newDevice,
+		Parallel: o.Parallel, Device: newDevice, Log: run.Log,
 		Keep: &sqlguest.Repository{Repo: run.Repository, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {
 			return run.Point(ctx, src, backup.Options{Tags: o.Tags})
 		}},
 		Tell: func(step sqlguest.Step) { tell(run, step) },
 	}
-	defer run.Progress.Done()
-	if _, err := job.All(ctx); err != nil {
-		if ctx.Err() != nil {
-			run.Fail("backup sql", context.Cause(ctx))
-			return run.All()
-		}
+	_, err = job.All(ctx)
+	return err
+}
+
+// request is what is asked for at a place: guests have rules of their own.
+func (o Options) request(at Place, host *server.Host) decide.Request {
+	r := o.Request
+	r.Guest, r.SystemDrive = at.Label != "", host.SystemDrive
+	return r
+}
+
+// End is how a run ends whose servers said err: with that, if it is all there is to say,
+// else with what the run itself says, and err among it.
+func End(ctx context.Context, run *batch.Run, err error) error {
+	run.Progress.Done()
+	switch {
+	case ctx.Err() != nil:
+		run.Fail("backup sql", context.Cause(ctx))
+		return run.All()
+	case err == nil:
+		return run.End()
+	case run.Empty():
 		return err
 	}
+	run.Fail("backup sql", err)
 	return run.End()
 }
 

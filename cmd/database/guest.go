@@ -11,11 +11,13 @@ import (
 	"runtime"
 	"strconv"
 
+	"holdfast/backup"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
 	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/binary"
 	"holdfast/sqlguest/agent/inject"
+	"holdfast/sqlguest/agent/program"
 	"holdfast/vmware"
 	"holdfast/vmware/guest"
 )
@@ -26,7 +28,7 @@ const AgentCommand = "guest-agent"
 
 // Agent serves as the agent that args configure.
 func Agent(ctx context.Context, args []string, complain io.Writer) error {
-	return agent.Main(ctx, args, slog.New(slog.NewTextHandler(complain, nil)))
+	return program.Main(ctx, args, slog.New(slog.NewTextHandler(complain, nil)))
 }
 
 // Guest is a login to a virtual machine's guest.
@@ -36,6 +38,9 @@ type Guest struct {
 	// agent listens, 0 for its own.
 	Address string
 	Port    int
+	// Alive tells whether a run of this machine lives, by its process; nil takes
+	// every run for alive whose agent runs.
+	Alive func(run string, pid int) bool
 }
 
 // GuestOf reads the settings of section guest, but for the password.
@@ -55,18 +60,51 @@ func GuestOf(setting func(name string) string) (Guest, error) {
 }
 
 // Inside runs fn with an agent in the VM of that name, and takes it out again whatever
-// becomes of fn.
+// becomes of fn. If l says Each and the guest has several SQL Servers, fn is run for one
+// after the other, each with an agent of its own; else for the first that lets us in.
 func Inside(ctx context.Context, s *vmware.Session, name string, g Guest, l Login, fn func(Place) error) error {
 	vm, err := s.FindVM(ctx, name)
 	if err != nil {
 		return err
 	}
-	in, err := Inject(ctx, s, vm, g, l)
-	if err != nil {
+	return InsideVM(ctx, s, vm, g, l, fn)
+}
+
+// InsideVM is Inside a VM that was found already.
+func InsideVM(ctx context.Context, s *vmware.Session, vm vmware.VM, g Guest, l Login, fn func(Place) error) error {
+	var others []string
+	several := false
+	one := func(l Login) error {
+		in, err := Inject(ctx, s, vm, g, l)
+		if err != nil {
+			return err
+		}
+		host, err := in.Client.Host(ctx)
+		if err == nil {
+			if !several {
+				others = host.Others
+			}
+			several = several || len(others) > 0
+			err = fn(Place{Server: in.Client, Beside: true, Label: "sql/" + vm.Name, Several: several, Guest: vm.Name})
+		}
+		if left := in.Close(context.WithoutCancel(ctx)); left != nil {
+			err = errors.Join(err, verdict.Advise(fmt.Errorf("%w: %w", backup.ErrRelease, left), "the next run into this guest takes out what is left of the agent"))
+		}
 		return err
 	}
-	err = fn(Place{Server: in.Client, Beside: true, Label: "sql/" + vm.Name, ID: vm.InstanceUUID})
-	return errors.Join(err, in.Close(context.WithoutCancel(ctx)))
+	all := one(l)
+	if !l.Each {
+		return all
+	}
+	for _, l.Instance = range others {
+		if ctx.Err() != nil {
+			break
+		}
+		if err := one(l); err != nil {
+			all = errors.Join(all, fmt.Errorf("SQL Server %s of %s: %w", l.Instance, vm.Name, err))
+		}
+	}
+	return all
 }
 
 // Inject puts the agent into the VM's guest, where it logs in to the SQL Server. Close
@@ -86,11 +124,17 @@ func Inject(ctx context.Context, s *vmware.Session, vm vmware.VM, g Guest, l Log
 	}
 	o := inject.Options{
 		Guest: in, Program: binary.For, Host: host, PID: os.Getpid(), Port: g.Port, Logger: l.Log,
-		Config: agent.Config{Address: l.Instance, User: l.User, Password: l.Password},
+		Config: program.Config{Address: l.Instance, User: l.User, Password: l.Password, Patient: l.Patient},
 	}
 	if _, err := binary.For(system); errors.Is(err, binary.ErrMissing) && system == runtime.GOOS && runtime.GOARCH == "amd64" {
 		o.Arguments = []string{AgentCommand}
 		o.Program = func(string) ([]byte, error) { return ownProgram() }
+	}
+	if g.Alive != nil {
+		o.Alive = func(m inject.Marker) bool { return g.Alive(m.Run, m.PID) }
+	}
+	if o.From, err = in.Seen(ctx); err != nil { // only Windows' firewall needs it
+		l.Log.Debug("this machine's address is not known", "error", err)
 	}
 	if ip := net.ParseIP(g.Address); ip != nil && ip.IsLoopback() {
 		port := g.Port

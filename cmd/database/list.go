@@ -10,6 +10,7 @@ import (
 
 // Row is a database as sql databases shows it.
 type Row struct {
+	Server   string `json:"server"` // as it calls itself: MACHINE or MACHINE\INSTANCE
 	Name     string `json:"name"`
 	Model    string `json:"model"`
 	State    string `json:"state"`
@@ -36,7 +37,7 @@ func List(ctx context.Context, s server.Server, request decide.Request) ([]Row, 
 	for _, d := range all {
 		request.Want = decide.Full
 		said := decide.Decide(request, decide.Facts{Instance: *at, Database: d}, nil)
-		row := Row{Name: d.Name, Model: d.Model, State: d.State, Access: d.Access, ReadOnly: d.ReadOnly, Family: d.Family,
+		row := Row{Server: at.Name, Name: d.Name, Model: d.Model, State: d.State, Access: d.Access, ReadOnly: d.ReadOnly, Family: d.Family,
 			Eligible: said.Do == decide.DoFull, Rule: string(said.Rule), Reason: said.Reason}
 		for _, f := range d.Files {
 			row.Bytes += f.Pages * 8192

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/batch"
+	"holdfast/cmd/place"
 	"holdfast/cmd/runlock"
 	"holdfast/cmd/secret"
 	"holdfast/cmd/ui"
@@ -39,6 +40,10 @@ type App interface {
 	// for commands that write to it.
 	Repository(ctx context.Context, fn func(r *repo.Repository) error) error
 	Writer(ctx context.Context, fn func(r *repo.Repository) error) error
+	// Place runs fn with the store of that repository, unopened.
+	Place(ctx context.Context, fn func(p *place.Place) error) error
+	// Explain is what an error means to the operator: an exit code and what helps.
+	Explain(err error) (verdict.Code, string)
 	// Find resolves the POINT that an operator typed.
 	Find(ctx context.Context, r *repo.Repository, spec string) (repo.Entry, error)
 	// Batch begins a backup of one or several sources. The caller ends its progress

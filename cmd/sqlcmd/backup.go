@@ -34,14 +34,17 @@ Device Interface; elsewhere through files in a directory that both reach (--stag
 		Example: "holdfast -r /srv/backup backup sql --instance . --type auto\nholdfast -r /srv/backup backup sql --instance SQLEXPRESS --type log -d sales",
 		Args:    usage.Args(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			opts.each = true
 			if err := opts.check(); err != nil {
 				return err
 			}
 			a.UI().Stream()
 			return a.Writer(c.Context(), func(r *repo.Repository) error {
-				return withSQL(c.Context(), a, opts.place, func(at database.Place) error {
-					return database.Backup(c.Context(), at, a.Batch(r), opts.Options)
+				run := a.Batch(r)
+				err := withSQL(c.Context(), a, opts.place, func(at database.Place) error {
+					return database.Backup(c.Context(), at, run, opts.Options)
 				})
+				return database.End(c.Context(), run, err)
 			})
 		},
 	}, append([]verdict.Code{verdict.Short, verdict.Busy, verdict.Unreachable}, frame.WriterCodes()...)...)

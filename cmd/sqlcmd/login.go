@@ -6,12 +6,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/batch"
 	"holdfast/cmd/database"
 	"holdfast/cmd/frame"
+	"holdfast/cmd/runlock"
 	"holdfast/cmd/secret"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
 	"holdfast/vmware"
+	"holdfast/vmware/snapshot"
 )
 
 // codes are the exit codes of every command that talks to a SQL Server.
@@ -20,6 +23,7 @@ func codes() []verdict.Code { return []verdict.Code{verdict.Unreachable, verdict
 // place is the SQL Server that a command is for.
 type place struct {
 	vm, instance string
+	each         bool // every SQL Server in the guest, if it has several
 }
 
 func (p *place) flags(c *cobra.Command) {
@@ -39,18 +43,14 @@ func (p *place) check() error {
 
 // withSQL runs fn with a login at the SQL Server.
 func withSQL(ctx context.Context, a frame.App, p place, fn func(at database.Place) error) error {
-	login := database.Login{Instance: p.instance, User: a.Setting("sql.user"), Log: a.Log()}
-	if login.User != "" {
-		password, err := a.Secret(ctx, secret.SQL)
-		if err != nil {
-			return err
-		}
-		login.Password = string(password)
+	login, err := sqlLogin(ctx, a)
+	if err != nil {
+		return err
 	}
-	if p.vm != "" {
-		login.Instance = a.Setting("sql.address")
+	if login.Each = p.each; p.vm != "" {
 		return withGuest(ctx, a, p.vm, login, fn)
 	}
+	login.Instance = p.instance
 	s, err := database.Connect(ctx, login)
 	if err != nil {
 		return err
@@ -59,16 +59,75 @@ func withSQL(ctx context.Context, a frame.App, p place, fn func(at database.Plac
 	return fn(database.Place{Server: s, Beside: s.Beside()})
 }
 
-// withGuest runs fn with an agent in the VM, and takes it out again whatever happens.
-func withGuest(ctx context.Context, a frame.App, name string, login database.Login, fn func(at database.Place) error) error {
+// sqlLogin is the login to the SQL Server in a guest, with its password.
+func sqlLogin(ctx context.Context, a frame.App) (database.Login, error) {
+	login := database.Login{Instance: a.Setting("sql.address"), User: a.Setting("sql.user"), Log: a.Log()}
+	if login.User == "" {
+		return login, nil
+	}
+	password, err := a.Secret(ctx, secret.SQL)
+	login.Password = string(password)
+	return login, err
+}
+
+// guestLogin is the login to a guest, with its password.
+func guestLogin(ctx context.Context, a frame.App) (database.Guest, error) {
 	g, err := database.GuestOf(a.Setting)
 	if err != nil {
-		return err
+		return g, err
 	}
 	password, err := a.Secret(ctx, secret.Guest)
+	g.Password = string(password)
+	return g, err
+}
+
+// withGuest runs fn with an agent in the VM, and takes it out again whatever happens.
+func withGuest(ctx context.Context, a frame.App, name string, login database.Login, fn func(at database.Place) error) error {
+	g, err := guestLogin(ctx, a)
 	if err != nil {
 		return err
 	}
-	g.Password = string(password)
+	lock, err := a.Lock("")
+	if err != nil {
+		return err
+	}
+	defer lock.Close() //nolint:errcheck // its end is the process's at the latest
+	g.Alive = living(lock)
 	return a.VCenter(ctx, func(s *vmware.Session) error { return database.Inside(ctx, s, name, g, login, fn) })
+}
+
+// living tells which runs of this machine live.
+func living(lock *runlock.Lock) func(run string, pid int) bool {
+	return func(run string, pid int) bool { return lock.Alive(snapshot.Run{ID: run, PID: pid}) }
+}
+
+// Guests backs up the databases inside virtual machines on behalf of a backup of the
+// machines themselves.
+type Guests struct {
+	guest database.Guest
+	login database.Login
+}
+
+// NewGuests asks for the logins; the lock is the run's.
+func NewGuests(ctx context.Context, a frame.App, lock *runlock.Lock) (*Guests, error) {
+	var g Guests
+	var err error
+	if g.login, err = sqlLogin(ctx, a); err != nil {
+		return nil, err
+	}
+	if g.guest, err = guestLogin(ctx, a); err != nil {
+		return nil, err
+	}
+	g.login.Each, g.guest.Alive = true, living(lock)
+	return &g, nil
+}
+
+// Backup backs up every database of the VM and notes in the run what became of it.
+func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, run *batch.Run, tags []string) {
+	err := database.InsideVM(ctx, s, vm, g.guest, g.login, func(at database.Place) error {
+		return database.Backup(ctx, at, run, database.Options{Transport: "auto", Parallel: 1, Tags: tags})
+	})
+	if err != nil {
+		run.Fail("sql/"+vm.Name, err)
+	}
 }

@@ -13,6 +13,8 @@ import (
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
+	"holdfast/sqlguest/picture"
+	"holdfast/sqlguest/shelf"
 )
 
 // Row is a point as lists show it.
@@ -54,6 +56,8 @@ type Detail struct {
 	Warnings []string `json:"warnings"`
 	Pinned   bool     `json:"pinned"`
 	Chain    []string `json:"chain"` // ids of the points it was read against, nearest first
+	// SQL is of a database's point alone.
+	SQL *picture.About `json:"sql,omitempty"`
 }
 
 // Ancestors follows the parents of a point as far as they still exist.
@@ -68,8 +72,21 @@ func Ancestors(ctx context.Context, r *repo.Repository, p *recovery.Point) ([]st
 	return p.Ancestors(briefs), nil
 }
 
-// Print shows a point to people; chain is what Ancestors found.
-func Print(to *ui.Terminal, e repo.Entry, chain []string) {
+// Database is what the chain of a database's point tells of it; nil of any other point.
+func Database(ctx context.Context, r *repo.Repository, p *recovery.Point) (*picture.About, error) {
+	if !shelf.Holds(p.Kind) {
+		return nil, nil
+	}
+	backups, _, err := shelf.Backups(ctx, r, &shelf.Database{Identity: p.Identity}) // what cannot be read ends the chain, no more
+	if err != nil {
+		return nil, err
+	}
+	return picture.AboutPoint(backups, p.ID), nil
+}
+
+// Print shows a point to people; chain is what Ancestors found, more are names and
+// texts that only such a point has.
+func Print(to *ui.Terminal, e repo.Entry, chain []string, more [][2]string) {
 	line := func(name, format string, args ...any) {
 		to.Printf("%-13s%s\n", name, ui.Clean(fmt.Sprintf(format, args...)))
 	}
@@ -87,6 +104,9 @@ func Print(to *ui.Terminal, e repo.Entry, chain []string) {
 	}
 	if len(chain) > 1 {
 		line("chain", "%s", strings.Join(chain, " "))
+	}
+	for _, m := range more {
+		line(m[0], "%s", m[1])
 	}
 	line("size", "%s, read %s, added %s in %d chunks", ui.Bytes(e.BytesTotal), ui.Bytes(e.BytesRead), ui.Bytes(e.BytesAdded), e.ChunksNew)
 	line("made by", "%s on %s, finished %s", e.Program, e.Host, e.Finished.Format(time.RFC3339))

@@ -36,6 +36,7 @@ type common struct {
 	source, identity, readMode, consistency string
 	session                                 string // the SID without the id at its end
 	endless                                 bool   // the SID does not end with the id
+	bare                                    bool   // its driver noted nothing of it
 	zone                                    *time.Location
 	tags                                    string // as JSON; "" for none
 	farID, farParent                        string // that are no shortID
@@ -54,7 +55,7 @@ type Briefer struct {
 func (b *Briefer) Brief(p *Point, pinned bool) Brief {
 	with := common{
 		kind: p.Kind, source: p.Source, identity: p.Identity, readMode: p.ReadMode, consistency: p.Consistency,
-		zone: b.zone(p.Time),
+		zone: b.zone(p.Time), bare: len(p.Attrs) == 0,
 	}
 	with.session, with.endless = strings.CutSuffix(p.SID, p.ID)
 	with.endless = !with.endless
@@ -217,15 +218,6 @@ func newByID(briefs []Brief) byID {
 
 func compareIDs(a, b *Brief) int {
 	return cmp.Or(bytes.Compare(a.id[:], b.id[:]), strings.Compare(a.with.farID, b.with.farID))
-}
-
-// base is the number of the brief on which the i-th one stands.
-func (ids byID) base(i int) (int, bool) {
-	b := &ids.briefs[i]
-	if !b.with.kind.standsOnParent() {
-		return 0, false
-	}
-	return ids.find(b.parent, b.with.farParent)
 }
 
 // find is the number of the brief with an id; none has the empty one.

@@ -34,3 +34,14 @@ func floorDiv(a, b int) int {
 	}
 	return q
 }
+
+// warmDays is for how many days a point is called warm.
+const warmDays = 90
+
+// IsWarm tells whether a moment is at most 90 calendar days ago, in a zone (nil: UTC).
+// Older points are called cold: stores that charge for it move them to where they must
+// be fetched from first.
+func IsWarm(at, now time.Time, zone *time.Location) bool {
+	c := newCalendar(zone)
+	return c.of(now).day-c.of(at).day <= warmDays
+}

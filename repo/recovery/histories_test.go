@@ -156,7 +156,7 @@ func TestPolicyProperties(t *testing.T) {
 			}
 		}
 		short := briefs(h.points, pins...)
-		judged, err := policy.Judge(short, h.now, nil)
+		judged, err := policy.Judge(short, h.now, nil, nil)
 		if err != nil || len(judged) != len(short) {
 			t.Fatalf("%d judged of %d, %v", len(judged), len(short), err)
 		}
@@ -197,7 +197,7 @@ func (h *history) everyReasonHolds(t *rapid.T, policy recovery.Policy, pins []st
 					t.Fatalf("%s stays, %s", p.ID, reason)
 				}
 			case by == "pinned" && slices.Contains(pins, p.ID),
-				by == "last" && !h.hasNewer(i, func(q *recovery.Point) bool { return h.restores(q, all) }),
+				by == "last" && !h.hasNewer(i, func(q *recovery.Point) bool { return q.Time.After(p.Time) && h.restores(q, all) }),
 				by == "keep-last" && h.newerData(i) < policy.Last,
 				by == "keep-daily" && h.isDaily(p, policy),
 				by == "keep-within" && h.isWithin(p, policy),
@@ -268,7 +268,7 @@ func (h *history) isLatest(i int, policy recovery.Policy) (rules string) {
 		{"keep-yearly", policy.Yearly, func(n int) time.Time { return time.Date(year+n+1, 1, 1, 0, 0, 0, 0, zone) }},
 	} {
 		newer := func(p *recovery.Point) bool { return p.Kind != recovery.SQLLog && p.Time.Before(r.end(0)) }
-		if r.n > 0 && h.points[i].Kind != recovery.SQLLog && h.now.Before(r.end(r.n)) && !h.hasNewer(i, newer) {
+		if r.n > 0 && h.points[i].Kind != recovery.SQLLog && h.now.Before(r.end(r.n-1)) && !h.hasNewer(i, newer) {
 			rules += r.rule + " "
 		}
 	}
@@ -319,7 +319,7 @@ func (h *history) momentsStay(t *rapid.T, policy recovery.Policy, kept map[strin
 // judgedAgain: what was kept is kept at the same moment.
 func (h *history) judgedAgain(t *rapid.T, policy recovery.Policy, pins []string, kept map[string]bool) {
 	left := slices.DeleteFunc(slices.Clone(h.points), func(p *recovery.Point) bool { return !kept[p.ID] })
-	again, err := policy.Judge(briefs(left, pins...), h.now, nil)
+	again, err := policy.Judge(briefs(left, pins...), h.now, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func (h *history) moreKeepsMore(t *rapid.T, policy recovery.Policy, short []reco
 	case 6:
 		more.PIT += 50 * time.Hour
 	}
-	judged, err := more.Judge(short, h.now, nil)
+	judged, err := more.Judge(short, h.now, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

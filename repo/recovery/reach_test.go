@@ -57,7 +57,7 @@ func TestLogIsReachedByWhatLeadsToIt(t *testing.T) {
 		if len(points) < 4 {
 			now = day0.AddDate(0, 0, len(points)-1)
 		}
-		judged, err := recovery.Policy{Daily: 2}.Judge(briefs(points), now, nil)
+		judged, err := recovery.Policy{Daily: 2}.Judge(briefs(points), now, nil, nil)
 		t.Run(name, func(t *testing.T) { wantJudged(t, judged, err, tt.want...) })
 	}
 }
@@ -66,12 +66,12 @@ func TestLogIsReachedByWhatLeadsToIt(t *testing.T) {
 func TestLastCountsNoLogs(t *testing.T) {
 	full, log := db+"sql-full ", db+"sql-log "
 	points := series("f1"+full, "l1"+log+"f1", "f2"+full, "l2"+log+"l1", "l3"+log+"l2", "f3"+full, "l4"+log+"l3", "l5"+log+"l4")
-	judged, err := recovery.Policy{Last: 2}.Judge(briefs(points), day0, nil)
+	judged, err := recovery.Policy{Last: 2}.Judge(briefs(points), day0, nil, nil)
 	wantJudged(t, judged, err, "-f1 older than the last 2", "-l1 older than the last 2", "+f2 keep-last 2", "+l2 keep-last 2", "+l3 keep-last 2", "+f3 keep-last 2", "+l4 keep-last 2", "+l5 last, keep-last 2")
 	logs := func(b *recovery.Brief) bool { return b.Kind() == recovery.SQLLog }
-	judged, err = recovery.Policy{Last: 2}.Judge(briefs(points), day0, logs)
+	judged, err = recovery.Policy{Last: 2}.Judge(briefs(points), day0, logs, nil)
 	wantJudged(t, judged, err, "-l1 older than the last 2", "-l2 older than the last 2", "-l3 older than the last 2", "+l4 keep-last 2", "+l5 last, keep-last 2")
-	judged, err = recovery.Policy{Yearly: 9}.Judge(briefs(points), day0, logs)
+	judged, err = recovery.Policy{Yearly: 9}.Judge(briefs(points), day0, logs, nil)
 	wantJudged(t, judged, err, "-l1 weeks, months and years keep no log", "-l2 weeks, months and years keep no log", "-l3 weeks, months and years keep no log", "+l4 needed by l5", "+l5 last")
 }
 
@@ -80,7 +80,7 @@ func TestRulesNameLengthsAsTheyAreTyped(t *testing.T) {
 	for length, want := range map[time.Duration]string{
 		48 * time.Hour: "2d", 36 * time.Hour: "36h", 90 * time.Minute: "1h30m", 10 * time.Second: "10s", 40 * time.Minute: "40m", 20*time.Hour + time.Second: "20h0m1s",
 	} {
-		judged, err := recovery.Policy{Within: length, PIT: length}.Judge(briefs(series("a1 image/a", "a2 image/a")), day0.AddDate(0, 0, 9), nil)
+		judged, err := recovery.Policy{Within: length, PIT: length}.Judge(briefs(series("a1 image/a", "a2 image/a")), day0.AddDate(0, 0, 9), nil, nil)
 		wantJudged(t, judged, err, "-a1 older than "+want+", no moment of the last "+want+" needs it", "+a2 last, keep-pit "+want)
 	}
 }
@@ -110,7 +110,7 @@ func TestHalfAMillionLogsAreJudgedInLittleMemory(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		judged, err := tt.policy.Judge(points, points[count-1].Time(), nil)
+		judged, err := tt.policy.Judge(points, points[count-1].Time(), nil, nil)
 		runtime.ReadMemStats(&after)
 		if err != nil || len(judged) != count {
 			t.Fatalf("%d judged, %v", len(judged), err)

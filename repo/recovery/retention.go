@@ -3,6 +3,7 @@ package recovery
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,9 +29,9 @@ const staleAfter = 7 * 24 * time.Hour
 type Policy struct {
 	Last    int           // the newest so many that are no logs, and the logs since the oldest of them
 	Daily   int           // of day D all, to the end of day D+Daily
-	Weekly  int           // the latest of a week (Monday to Sunday), to the end of the Weekly-th week after it
-	Monthly int           // the latest of a month, likewise
-	Yearly  int           // the latest of a year, likewise
+	Weekly  int           // the latest of each of the last so many weeks (Monday to Sunday), this one included
+	Monthly int           // the latest of each of the last so many months, likewise
+	Yearly  int           // the latest of each of the last so many years, likewise
 	Within  time.Duration // all that are not older
 	PIT     time.Duration // all that it takes to reach every moment since then
 
@@ -58,26 +59,56 @@ type Judged struct {
 // Judge applies the policy, as of now, to those of points, ordered oldest first,
 // that are asked about (nil: all), source by source, and returns them in their
 // order. It is pure: what is kept is kept for a reason that it names. By any policy
-// are kept: the newest restorable point of a source, pinned points, and what a
-// point that stays is restored by, unless that point is a log that merely is not
-// old. Memory: some 70 bytes a point, and 50 for each that only another needs.
-// Errors: ErrEmptyPolicy.
-func (p Policy) Judge(points []Brief, now time.Time, asked func(*Brief) bool) ([]Judged, error) {
+// are kept: the newest restorable point of a source, pinned points, points that nobody
+// has confirmed yet, and what a point that stays is restored by, unless that point is a
+// log that merely is not old. What leads where chains tell; nil leaves it to parents.
+// Memory: some 70 bytes a point, 50 for each that only another needs, and the chain of
+// one source at a time. Errors: ErrEmptyPolicy, those of chains.
+func (p Policy) Judge(points []Brief, now time.Time, asked func(*Brief) bool, chains Chains) ([]Judged, error) {
 	if p.IsEmpty() {
 		return nil, ErrEmptyPolicy
 	}
-	v := newVerdict(points)
-	p.rule(v, now, asked)
-	v.hold()
-	v.reachLogs()
-	say := p.newSaying()
-	out := make([]Judged, 0, len(points))
-	for i := range points {
-		if v.rules[i]&foreign == 0 {
-			out = append(out, say.judged(v, i))
+	all := make([]Judged, len(points))
+	say, by := p.newSaying(), bySource(points)
+	for n := range by.count() {
+		m := by.members(n)
+		if asked != nil && !m.any(asked) {
+			continue
+		}
+		chain, err := m.chain(chains)
+		if err != nil {
+			return nil, err
+		}
+		v := newVerdict(m, chain)
+		p.rule(v, now, asked)
+		v.hold(p.since(now))
+		v.reachLogs()
+		for k := range v.rules {
+			if v.rules[k]&foreign == 0 {
+				all[m.order[k]] = say.judged(v, k)
+			}
 		}
 	}
-	return out, nil
+	return slices.DeleteFunc(all, func(j Judged) bool { return j.Point == nil }), nil
+}
+
+// Going are the points that go, in the order in which they are to be forgotten, so that
+// whatever is left when that ends half-way is as good as before: first what may stand on
+// others, the newest first, and then fulls of databases, the oldest first, since a later
+// one may tell that those before it are of a history that was left.
+func Going(judged []Judged) []*Brief {
+	var going []*Brief
+	for _, j := range slices.Backward(judged) {
+		if !j.Keep && j.Point.with.kind != SQLFull {
+			going = append(going, j.Point)
+		}
+	}
+	for _, j := range judged {
+		if !j.Keep && j.Point.with.kind == SQLFull {
+			going = append(going, j.Point)
+		}
+	}
+	return going
 }
 
 // Base is the id of the point without which p cannot be restored: what a
@@ -92,13 +123,49 @@ func (p *Point) Base() string {
 
 func (k Kind) standsOnParent() bool { return k == SQLDiff || k == SQLLog }
 
-// NeededBy returns ErrNeeded if one of points that is not itself to go stands on
-// one that is.
-func NeededBy(points []Brief, going func(id string) bool) error {
-	for i := range points {
-		p := &points[i]
-		if base := p.Base(); base != "" && !going(p.ID()) && going(base) {
-			return fmt.Errorf("point %s: %s of %s stands on it: %w", base, p.ID(), p.Source(), ErrNeeded)
+// NeededBy returns ErrNeeded if one of points that is not itself to go cannot be
+// restored any more without one that is. A source whose chain cannot be told is judged
+// by parents: what cannot be read must be possible to forget.
+func NeededBy(points []Brief, going func(id string) bool, chains Chains) error {
+	by := bySource(points)
+	for n := range by.count() {
+		m := by.members(n)
+		there := make([]bool, m.len())
+		for k := range there {
+			there[k] = !going(m.at(k).ID())
+		}
+		if !slices.Contains(there, false) {
+			continue
+		}
+		chain, err := m.chain(chains)
+		if err != nil {
+			chain = newParents(m)
+		}
+		if err := m.needed(chain, there); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// needed returns ErrNeeded if one that stays is lost with those that go.
+func (m members) needed(chain Chain, there []bool) error {
+	v := newVerdict(m, chain)
+	left := chain.Reach(there)
+	for k := range there {
+		if !there[k] || left[k] || !v.whole[k] && !chain.Open(k) {
+			continue
+		}
+		way, by := make([]bool, m.len()), slices.Clone(v.by)
+		way[k] = true
+		chain.Hold(way, by, time.Time{})
+		for g := range slices.Backward(way) {
+			if way[g] && !there[g] {
+				return fmt.Errorf("point %s: %s of %s stands on it: %w", m.at(g).ID(), m.at(k).ID(), m.at(k).Source(), ErrNeeded)
+			}
+		}
+		if v.whole[k] {
+			return fmt.Errorf("point %s of %s cannot be restored without those that are to go: %w", m.at(k).ID(), m.at(k).Source(), ErrNeeded)
 		}
 	}
 	return nil
@@ -111,12 +178,15 @@ type sourceKey struct {
 }
 
 func keyOf(p *Brief) sourceKey {
-	kind := p.Kind()
-	switch kind {
-	case SQLFull, SQLDiff, SQLLog:
-		kind = "sql"
+	if p.isDatabase() {
+		return sourceKey{"sql", p.Identity()}
 	}
-	return sourceKey{kind, p.Identity()}
+	return sourceKey{p.Kind(), p.Identity()}
+}
+
+// isDatabase tells whether it is a backup of a database, of any kind.
+func (b *Brief) isDatabase() bool {
+	return slices.Contains([]Kind{SQLFull, SQLDiff, SQLLog}, b.with.kind)
 }
 
 // CheckClock returns ErrStaleClock unless now lies between the newest point and

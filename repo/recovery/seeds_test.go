@@ -76,7 +76,7 @@ func (f february) until(now time.Time) []*recovery.Point {
 // judge is what the policy keeps at now, by id, with the reasons, and of what goes.
 func judge(t testing.TB, p recovery.Policy, points []*recovery.Point, now time.Time) (kept, gone map[string]string) {
 	t.Helper()
-	judged, err := p.Judge(briefs(points), now, nil)
+	judged, err := p.Judge(briefs(points), now, nil, nil)
 	if err != nil || len(judged) != len(points) {
 		t.Fatalf("%d judged of %d: %v", len(judged), len(points), err)
 	}
@@ -112,9 +112,12 @@ func diffsOf(from, to int) string {
 	return strings.Join(all, " ")
 }
 
-// TestSeedFullsStayToTheEndOfTheirDays (R1, R2): ten days of daily retention, fulls
-// alone, to the second and in any zone.
-func TestSeedFullsStayToTheEndOfTheirDays(t *testing.T) {
+// westCoast is the zone of R1 to R12: PST.
+func westCoast(t *testing.T) *time.Location { return zoneOf(t, "America/Los_Angeles") }
+
+// TestR1PointsStayToTheEndOfTheirDays: ten days of daily retention, fulls alone, to
+// the second and in any zone.
+func TestR1PointsStayToTheEndOfTheirDays(t *testing.T) {
 	for _, name := range []string{"America/Los_Angeles", "UTC", "Asia/Kathmandu", "Pacific/Auckland"} {
 		f := february{zone: zoneOf(t, name)}
 		policy := recovery.Policy{Daily: 10, Zone: f.zone}
@@ -143,15 +146,38 @@ func TestSeedFullsStayToTheEndOfTheirDays(t *testing.T) {
 	}
 }
 
-// TestSeedWeekIsRepresentedByItsLatestPoint (R2, R3): the week ends on Sunday
-// 23:59:59, and months and years likewise take their latest.
-func TestSeedWeekIsRepresentedByItsLatestPoint(t *testing.T) {
-	f := february{zone: zoneOf(t, "America/Los_Angeles")}
-	now := f.at(12, 11, 0, 0)
-	kept, _ := judge(t, recovery.Policy{Daily: 10, Weekly: 1, Zone: f.zone}, f.until(now), now)
-	if want := "keep-weekly 1"; kept["f02011600"] != want || kept["f02081500"] != "last, keep-daily 10, keep-weekly 1" {
-		t.Errorf("%v", kept)
+// TestR2AfterItsDaysAFullStaysByWeeksMonthsAndYearsAlone.
+func TestR2AfterItsDaysAFullStaysByWeeksMonthsAndYearsAlone(t *testing.T) {
+	f := february{zone: westCoast(t)}
+	daily := recovery.Policy{Daily: 10, Zone: f.zone}
+	weekly, monthly, yearly := daily, daily, daily
+	weekly.Weekly, monthly.Monthly, yearly.Yearly = 2, 2, 2
+	for _, tt := range []struct {
+		policy recovery.Policy
+		until  time.Time // what was backed up
+		now    time.Time
+		want   string // why the full of 1 February stays
+	}{
+		{weekly, f.at(11, 23, 59, 59), f.at(11, 23, 59, 59), "keep-daily 10, keep-weekly 2"},
+		{daily, f.at(12, 11, 0, 0), f.at(12, 0, 0, 0), ""},
+		{weekly, f.at(12, 11, 0, 0), f.at(12, 0, 0, 0), "keep-weekly 2"},
+		{weekly, f.at(12, 11, 0, 0), f.at(12, 23, 59, 59), "keep-weekly 2"},
+		{weekly, f.at(12, 11, 0, 0), f.at(13, 0, 0, 0), ""},
+		{monthly, f.at(12, 11, 0, 0), f.at(12, 0, 0, 0), ""}, // the latest of February so far is that of the 8th
+		{monthly, f.at(1, 16, 0, 0), time.Date(2017, 3, 31, 23, 59, 59, 0, f.zone), "last, keep-monthly 2"},
+		{yearly, f.at(1, 16, 0, 0), time.Date(2018, 12, 31, 23, 59, 59, 0, f.zone), "last, keep-yearly 2"},
+		{yearly, f.at(1, 16, 0, 0), time.Date(2019, 1, 1, 0, 0, 0, 0, f.zone), "last"},
+	} {
+		if kept, _ := judge(t, tt.policy, f.until(tt.until), tt.now); kept["f02011600"] != tt.want {
+			t.Errorf("%+v at %s: %q, want %q", tt.policy, tt.now, kept["f02011600"], tt.want)
+		}
 	}
+}
+
+// TestR3WeekIsRepresentedByItsLatestPoint: the week ends on Sunday 23:59:59; months and
+// years likewise take their latest, and the running one counts.
+func TestR3WeekIsRepresentedByItsLatestPoint(t *testing.T) {
+	f := february{zone: westCoast(t)}
 	point := func(id string, at time.Time) *recovery.Point {
 		return &recovery.Point{ID: id, Kind: recovery.Image, Source: "image/a", Identity: "a", Time: at}
 	}
@@ -165,15 +191,16 @@ func TestSeedWeekIsRepresentedByItsLatestPoint(t *testing.T) {
 		now    time.Time
 		want   string
 	}{
-		{recovery.Policy{Weekly: 1}, 3, f.at(12, 23, 59, 59), "monday sunday"},
-		{recovery.Policy{Weekly: 1}, 3, f.at(13, 0, 0, 0), "monday"},
-		{recovery.Policy{Weekly: 4}, 4, time.Date(2017, 3, 5, 23, 59, 59, 0, f.zone), "monday sunday tuesday"},
-		{recovery.Policy{Weekly: 4}, 4, time.Date(2017, 3, 6, 0, 0, 0, 0, f.zone), "monday tuesday"},
-		{recovery.Policy{Monthly: 1}, 5, time.Date(2017, 3, 31, 23, 59, 59, 0, f.zone), "march tuesday"},
-		{recovery.Policy{Monthly: 1}, 5, time.Date(2017, 4, 1, 0, 0, 0, 0, f.zone), "march"},
-		{recovery.Policy{Monthly: 1}, 8, time.Date(2018, 1, 1, 1, 0, 0, 0, f.zone), "now silvester"},
-		{recovery.Policy{Yearly: 1}, 8, time.Date(2018, 12, 31, 23, 59, 59, 0, f.zone), "now silvester"},
-		{recovery.Policy{Yearly: 1}, 8, time.Date(2019, 1, 1, 0, 0, 0, 0, f.zone), "now"},
+		{recovery.Policy{Weekly: 1}, 3, f.at(12, 23, 59, 59), "monday"},
+		{recovery.Policy{Weekly: 2}, 3, f.at(12, 23, 59, 59), "monday sunday"},
+		{recovery.Policy{Weekly: 2}, 3, f.at(13, 0, 0, 0), "monday"},
+		{recovery.Policy{Weekly: 5}, 4, time.Date(2017, 3, 5, 23, 59, 59, 0, f.zone), "monday sunday tuesday"},
+		{recovery.Policy{Weekly: 5}, 4, time.Date(2017, 3, 6, 0, 0, 0, 0, f.zone), "monday tuesday"},
+		{recovery.Policy{Monthly: 2}, 5, time.Date(2017, 3, 31, 23, 59, 59, 0, f.zone), "march tuesday"},
+		{recovery.Policy{Monthly: 2}, 5, time.Date(2017, 4, 1, 0, 0, 0, 0, f.zone), "march"},
+		{recovery.Policy{Monthly: 2}, 8, time.Date(2018, 1, 1, 1, 0, 0, 0, f.zone), "now silvester"},
+		{recovery.Policy{Yearly: 2}, 8, time.Date(2018, 12, 31, 23, 59, 59, 0, f.zone), "now silvester"},
+		{recovery.Policy{Yearly: 2}, 8, time.Date(2019, 1, 1, 0, 0, 0, 0, f.zone), "now"},
 	} {
 		tt.policy.Zone = f.zone
 		if kept, _ := judge(t, tt.policy, points[:tt.many], tt.now); ids(kept, "") != tt.want {
@@ -182,40 +209,62 @@ func TestSeedWeekIsRepresentedByItsLatestPoint(t *testing.T) {
 	}
 }
 
-// TestSeedDifferentialsHoldTheirFull (R4, R5, R6, R12): daily retention of ten days
-// over fulls and differentials, and nothing else.
-func TestSeedDifferentialsHoldTheirFull(t *testing.T) {
-	f := february{zone: zoneOf(t, "America/Los_Angeles"), diffs: true}
-	policy := recovery.Policy{Daily: 10, Zone: f.zone}
-	for _, tt := range []struct {
-		now          time.Time
-		fulls, diffs string
-		first        string // why the full of 1 February stays
-	}{
-		{f.at(11, 5, 0, 0), "f02011600 f02081500", diffsOf(1, 10), "keep-daily 10"}, // R4: twelve points
-		{f.at(11, 23, 59, 59), "f02011600 f02081500", diffsOf(1, 11), "keep-daily 10"},
-		{f.at(12, 0, 0, 0), "f02011600 f02081500", diffsOf(2, 11), "needed by d02072100"},
-		{f.at(13, 11, 0, 0), "f02011600 f02081500", diffsOf(3, 12), "needed by d02072100"}, // R5
-		{f.at(17, 23, 59, 59), "f02011600 f02081500 f02151500", diffsOf(7, 17), "needed by d02072100"},
-		{f.at(18, 0, 0, 0), "f02081500 f02151500", diffsOf(8, 17), ""}, // R6
-	} {
-		kept, _ := judge(t, policy, f.until(tt.now), tt.now)
-		if ids(kept, "f") != tt.fulls || ids(kept, "d") != tt.diffs || kept["f02011600"] != tt.first {
-			t.Errorf("%s:\n%v\nwant %s, %s and %q", tt.now, kept, tt.fulls, tt.diffs, tt.first)
+// wantFebruary judges fulls and differentials under ten days of daily retention; first
+// is why the full of 1 February stays.
+func wantFebruary(t *testing.T, f february, now time.Time, fulls, diffs, first string) {
+	t.Helper()
+	kept, _ := judge(t, recovery.Policy{Daily: 10, Zone: f.zone}, f.until(now), now)
+	if ids(kept, "f") != fulls || ids(kept, "d") != diffs || kept["f02011600"] != first {
+		t.Errorf("%s:\n%v\nwant %s, %s and %q", now, kept, fulls, diffs, first)
+	}
+}
+
+// TestR4OnTheEleventhThereAreTwelvePoints, all of them warm.
+func TestR4OnTheEleventhThereAreTwelvePoints(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true}
+	now := f.at(11, 5, 0, 0)
+	wantFebruary(t, f, now, "f02011600 f02081500", diffsOf(1, 10), "keep-daily 10")
+	points := f.until(now)
+	if len(points) != 12 {
+		t.Errorf("%d points", len(points))
+	}
+	for _, p := range points {
+		if !recovery.IsWarm(p.Time, now, f.zone) {
+			t.Errorf("%s is cold", p.ID)
 		}
 	}
 }
 
-// TestSeedDifferentialBelongsToItsBase (R7): by what it names, not by its date; a
+// TestR5DifferentialsOfTheFirstTwoDaysArePurged on 13 February, and both fulls stay.
+func TestR5DifferentialsOfTheFirstTwoDaysArePurged(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true}
+	wantFebruary(t, f, f.at(13, 11, 0, 0), "f02011600 f02081500", diffsOf(3, 12), "needed by d02072100")
+}
+
+// TestR6FullStaysWhileAKeptDifferentialNeedsIt, to the second, and longer if a week's
+// latest is such a differential.
+func TestR6FullStaysWhileAKeptDifferentialNeedsIt(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true}
+	fulls := "f02081500 f02151500"
+	wantFebruary(t, f, f.at(17, 23, 59, 59), "f02011600 "+fulls, diffsOf(7, 17), "needed by d02072100")
+	wantFebruary(t, f, f.at(18, 0, 0, 0), fulls, diffsOf(8, 17), "")
+	now := f.at(18, 0, 0, 0)
+	kept, _ := judge(t, recovery.Policy{Daily: 10, Weekly: 3, Zone: f.zone}, f.until(now), now)
+	if kept["d02052100"] != "keep-weekly 3" || kept["f02011600"] != "needed by d02052100" {
+		t.Errorf("%v", kept)
+	}
+}
+
+// TestR7DifferentialBelongsToItsBase: by what it names, not by its date; a
 // differential that stands for its week holds the full before that week.
-func TestSeedDifferentialBelongsToItsBase(t *testing.T) {
-	f := february{zone: zoneOf(t, "America/Los_Angeles"), diffs: true}
+func TestR7DifferentialBelongsToItsBase(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true}
 	now := f.at(20, 12, 0, 0)
-	kept, _ := judge(t, recovery.Policy{Daily: 2, Weekly: 3, Zone: f.zone}, f.until(now), now)
+	kept, _ := judge(t, recovery.Policy{Daily: 2, Weekly: 4, Zone: f.zone}, f.until(now), now)
 	want := map[string]string{
-		"f02011600": "needed by d02052100", "d02052100": "keep-weekly 3",
-		"f02081500": "needed by d02122100", "d02122100": "keep-weekly 3",
-		"f02151500": "needed by d02192100", "d02182100": "keep-daily 2", "d02192100": "last, keep-daily 2, keep-weekly 3",
+		"f02011600": "needed by d02052100", "d02052100": "keep-weekly 4",
+		"f02081500": "needed by d02122100", "d02122100": "keep-weekly 4",
+		"f02151500": "needed by d02192100", "d02182100": "keep-daily 2", "d02192100": "last, keep-daily 2, keep-weekly 4",
 	}
 	if !maps.Equal(kept, want) {
 		t.Errorf("%v\nwant %v", kept, want)
@@ -231,25 +280,72 @@ func TestSeedDifferentialBelongsToItsBase(t *testing.T) {
 	}
 }
 
-// TestSeedLogsFollowDaysAndHoldNothing (R8, R9, R10): a log of day D goes after the
-// end of D+N, weeks keep none, and logs that no kept backup leads to go before.
-func TestSeedLogsFollowDaysAndHoldNothing(t *testing.T) {
-	f := february{zone: zoneOf(t, "America/Los_Angeles"), diffs: true, logs: true}
+// TestR8LogsComeEveryHalfHourFromTheFullOn: the history that the other tests are about
+// begins at 16:30, and at 21:00 there is the differential.
+func TestR8LogsComeEveryHalfHourFromTheFullOn(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true, logs: true}
 	first := f.until(f.at(1, 21, 30, 0))
-	if first[1].ID != "l02011630" || first[1].Parent != "f02011600" || first[len(first)-1].ID != "l02012130" || first[len(first)-1].Parent != "l02012030" {
-		t.Fatalf("R8: %+v", first)
+	var got []string
+	for _, p := range first {
+		got = append(got, p.ID)
 	}
+	want := "f02011600 l02011630 l02011700 l02011730 l02011800 l02011830 l02011900 l02011930 l02012000 l02012030 d02012100 l02012130"
+	if strings.Join(got, " ") != want || first[1].Parent != "f02011600" || first[10].Parent != "f02011600" || first[11].Parent != "l02012030" {
+		t.Errorf("%v\nwant %s", got, want)
+	}
+	kept, _ := judge(t, recovery.Policy{Daily: 10, Zone: f.zone}, first, f.at(1, 21, 30, 0))
+	if len(kept) != len(first) {
+		t.Errorf("%v", kept)
+	}
+}
+
+// TestR9LogsFollowDaysAlone: a log of day D goes after the end of D+N, and weeks,
+// months and years keep none.
+func TestR9LogsFollowDaysAlone(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true, logs: true}
 	for _, policy := range []recovery.Policy{{Daily: 10}, {Daily: 10, Weekly: 9, Monthly: 9, Yearly: 9}} {
 		policy.Zone = f.zone
 		now := f.at(11, 23, 59, 59)
 		if _, gone := judge(t, policy, f.until(now), now); len(gone) != 0 {
 			t.Errorf("all is at most ten days old, and %v goes", gone)
 		}
-		now = f.at(13, 11, 0, 0)
+		now = f.at(12, 0, 0, 0)
+		_, gone := judge(t, policy, f.until(now), now)
+		for day, want := range map[string]int{"l0201": 9 + 5, "l0202": 42} {
+			if got := strings.Fields(ids(gone, day)); len(got) != want {
+				t.Errorf("%d logs of %s go, want %d: %v", len(got), day, want, got)
+			}
+		}
+		for id, why := range gone {
+			if id[0] == 'l' && id < "l02020000" && why != "older than 10 days" || id > "l02022030" {
+				t.Errorf("%s goes: %s", id, why)
+			}
+		}
+	}
+	now := f.at(12, 0, 0, 0)
+	kept, _ := judge(t, recovery.Policy{Weekly: 9, Monthly: 9, Yearly: 9, Zone: f.zone}, f.until(now), now)
+	for id, why := range kept {
+		if id[0] == 'l' && why != "last" && !strings.HasPrefix(why, "needed by l") {
+			t.Errorf("%s stays: %s", id, why)
+		}
+	}
+}
+
+// TestR10LogsThatNothingLeadsToAreNotCalledRetained: on 13 February those of the 3rd
+// before its differential are young enough, and what they would be restored on is gone.
+// The earliest moment is that differential's, 3 February 21:00. Logs hold nothing (X9).
+func TestR10LogsThatNothingLeadsToAreNotCalledRetained(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true, logs: true}
+	for _, policy := range []recovery.Policy{{Daily: 10}, {Daily: 10, Monthly: 9}} {
+		policy.Zone = f.zone
+		now := f.at(13, 11, 0, 0)
 		kept, gone := judge(t, policy, f.until(now), now)
 		logs := strings.Fields(ids(kept, "l"))
 		if logs[0] != "l02032130" || logs[len(logs)-1] != "l02131100" || len(logs) != 5+9*47+23-1 { // at 15:00 of the 8th there is a full instead
 			t.Errorf("%d logs are kept, from %s to %s", len(logs), logs[0], logs[len(logs)-1])
+		}
+		if ids(kept, "d") != diffsOf(3, 12) || ids(kept, "f") != "f02011600 f02081500" {
+			t.Errorf("%s, %s", ids(kept, "f"), ids(kept, "d"))
 		}
 		lost := 0
 		for id, why := range gone {
@@ -266,6 +362,39 @@ func TestSeedLogsFollowDaysAndHoldNothing(t *testing.T) {
 			t.Errorf("%d logs of 3 February are unreachable, want 42", lost)
 		}
 	}
+}
+
+// TestR11PointsAreWarmForNinetyDays: on 12 February 2017 the fulls of 1 and 8 February
+// are; of November 2016 the days up to the 13th are cold.
+func TestR11PointsAreWarmForNinetyDays(t *testing.T) {
+	f := february{zone: westCoast(t)}
+	now := f.at(12, 11, 0, 0)
+	for _, tt := range []struct {
+		at   time.Time
+		warm bool
+	}{
+		{f.at(8, 15, 0, 0), true}, {f.at(1, 16, 0, 0), true}, {now, true},
+		{time.Date(2016, 11, 30, 0, 0, 0, 0, f.zone), true},
+		{time.Date(2016, 11, 14, 0, 0, 0, 0, f.zone), true},
+		{time.Date(2016, 11, 13, 23, 59, 59, 0, f.zone), false},
+		{time.Date(2016, 11, 1, 0, 0, 0, 0, f.zone), false},
+	} {
+		if got := recovery.IsWarm(tt.at.UTC(), now.UTC(), f.zone); got != tt.warm {
+			t.Errorf("%s: warm %v", tt.at, got)
+		}
+	}
+}
+
+// TestR12TableOfTenDays: R1 and R6 together, to the second.
+func TestR12TableOfTenDays(t *testing.T) {
+	f := february{zone: westCoast(t), diffs: true}
+	both := "f02011600 f02081500"
+	wantFebruary(t, f, f.at(11, 5, 0, 0), both, diffsOf(1, 10), "keep-daily 10")
+	wantFebruary(t, f, f.at(11, 23, 59, 59), both, diffsOf(1, 11), "keep-daily 10")
+	wantFebruary(t, f, f.at(12, 0, 0, 0), both, diffsOf(2, 11), "needed by d02072100")
+	wantFebruary(t, f, f.at(13, 11, 0, 0), both, diffsOf(3, 12), "needed by d02072100")
+	wantFebruary(t, f, f.at(17, 23, 59, 59), both+" f02151500", diffsOf(7, 17), "needed by d02072100")
+	wantFebruary(t, f, f.at(18, 0, 0, 0), "f02081500 f02151500", diffsOf(8, 17), "")
 }
 
 // TestForgettingEveryHalfHourIsForgettingAtLast: what a policy dropped before does

@@ -22,74 +22,84 @@ const (
 	byWithin
 	byPIT
 	pinned
+	open    // nobody knows yet whether it is good
 	foreign // of no concern: it stays, and what it stands on
 
 	// holding are the rules by which a log stays whatever it takes.
-	holding = newest | byPIT | pinned | foreign
+	holding = newest | byPIT | pinned | open | foreign
 )
 
-// verdict is what becomes of each point, by their numbers.
+// verdict is what becomes of the points of one source, by their places.
 type verdict struct {
-	*links
-	whole    []bool  // it can be restored by what there is now
-	base     []int32 // by what: none of a point that is complete in itself, or that nothing leads to
-	rules    []rules
-	keep     []bool
-	neededBy []int32 // the newest that is kept and stands on it, none if none does
+	members
+	chain Chain
+	whole []bool  // it can be restored by what there is now
+	rules []rules //
+	keep  []bool  //
+	by    []int32 // one that is kept and needs it, none if none does
 }
 
-func newVerdict(points []Brief) *verdict {
-	l := newLinks(points)
-	v := &verdict{links: l, base: slices.Clone(l.parent), rules: make([]rules, len(points)), keep: make([]bool, len(points)), neededBy: make([]int32, len(points))}
-	v.whole = l.reach(l.isWhole, func(int) bool { return true }, v.base)
-	for i := range v.neededBy {
-		v.neededBy[i] = none
+// newVerdict is nothing said yet; with all of the source being there.
+func newVerdict(m members, chain Chain) *verdict {
+	v := &verdict{members: m, chain: chain, rules: make([]rules, m.len()), keep: make([]bool, m.len()), by: make([]int32, m.len())}
+	all := make([]bool, m.len())
+	for k := range all {
+		all[k], v.by[k] = true, none
 	}
+	v.whole = chain.Reach(all)
 	return v
 }
 
 // account is what has been seen of a source, from its newest point backwards.
 type account struct {
-	restores          bool // a point that is asked about can be restored
-	data              bool // and is no log
-	first             bool // the newest has been seen
-	counted           int  // for Last
-	week, month, year int  // the earliest that have been seen
-	covered           bool // every moment of PIT
+	restores          bool   // a point that is asked about can be restored
+	data              bool   // and is no log
+	first             *Brief // the newest that has been seen
+	counted           int    // for Last
+	week, month, year int    // the earliest that have been seen
+	covered           bool   // every moment of PIT
 }
 
 // rule finds the rules that speak for each point.
 func (p Policy) rule(v *verdict, now time.Time, asked func(*Brief) bool) {
-	accounts := make([]account, v.count)
-	for i := range v.briefs {
-		if asked != nil && !asked(&v.briefs[i]) {
-			v.rules[i] = foreign
+	a := account{week: math.MaxInt, month: math.MaxInt, year: math.MaxInt}
+	for k := range v.rules {
+		if asked != nil && !asked(v.at(k)) {
+			v.rules[k] = foreign
 			continue
 		}
-		a := &accounts[v.source[i]]
-		a.restores = a.restores || v.whole[i]
-		a.data = a.data || v.whole[i] && !v.isLog(i)
-		a.week, a.month, a.year = math.MaxInt, math.MaxInt, math.MaxInt
+		a.restores = a.restores || v.whole[k]
+		a.data = a.data || v.whole[k] && !v.isLog(k)
 	}
 	days := newCalendar(p.Zone)
 	today := days.of(now)
-	for i := range slices.Backward(v.briefs) {
-		if v.rules[i] == foreign {
+	for k := range slices.Backward(v.rules) {
+		if v.rules[k] == foreign {
 			continue
 		}
-		a, b := &accounts[v.source[i]], &v.briefs[i]
+		b := v.at(k)
 		if b.Pinned {
-			v.rules[i] |= pinned
+			v.rules[k] |= pinned
 		}
-		if !a.first && v.whole[i] == a.restores {
-			a.first = true
-			v.rules[i] |= newest
+		if v.chain.Open(k) {
+			v.rules[k] |= open
 		}
-		if !v.whole[i] {
+		if v.whole[k] == a.restores && (a.first == nil || a.first.Time().Equal(b.Time())) {
+			a.first = b // nobody knows which of two of one moment was the last
+			v.rules[k] |= newest
+		}
+		at, serves := time.Unix(b.seconds, int64(b.nanoseconds)), v.chain.Serves(k)
+		if !v.whole[k] {
+			if p.PIT > 0 && !a.covered && !serves.IsZero() {
+				v.rules[k] |= byPIT // it restores nothing, and shows on which history the source was
+			}
 			continue
 		}
-		at := time.Unix(b.seconds, int64(b.nanoseconds))
-		v.rules[i] |= p.byAge(at, now) | p.byCalendar(a, days.of(at), today, v.isLog(i)) | p.byCount(a, v.isLog(i)) | p.byMoment(a, at, now, v.isLog(i))
+		v.rules[k] |= p.byAge(at, now) | p.byCalendar(&a, days.of(at), today, v.isLog(k)) | p.byCount(&a, v.isLog(k))
+		if serves.After(at) {
+			at = serves
+		}
+		v.rules[k] |= p.byMoment(&a, at, now, v.isLog(k))
 	}
 }
 
@@ -100,8 +110,8 @@ func (p Policy) byAge(at, now time.Time) rules {
 	return 0
 }
 
-// byCalendar applies the rules of days, weeks, months and years. The latest point
-// of a week that is not over is its latest so far, which may change.
+// byCalendar applies the rules of days, weeks, months and years. The week that is not
+// over is the first of the last so many: its latest point is the latest so far.
 func (p Policy) byCalendar(a *account, at, today periods, isLog bool) (found rules) {
 	if p.Daily > 0 && today.day-at.day <= p.Daily {
 		found |= byDaily
@@ -119,7 +129,7 @@ func (p Policy) byCalendar(a *account, at, today periods, isLog bool) (found rul
 		{byMonthly, p.Monthly, &a.month, at.month, today.month},
 		{byYearly, p.Yearly, &a.year, at.year, today.year},
 	} {
-		if r.n > 0 && r.at < *r.seen && r.this-r.at <= r.n {
+		if r.n > 0 && r.at < *r.seen && r.this-r.at < r.n {
 			found |= r.rule
 		}
 		*r.seen = min(*r.seen, r.at)
@@ -140,48 +150,68 @@ func (p Policy) byCount(a *account, isLog bool) (found rules) {
 }
 
 // byMoment applies PIT: to reach every moment it takes the newest point that is no
-// log and not after the first of them, and all that came after it.
+// log and serves from the first of them on, and all that came after it.
 func (p Policy) byMoment(a *account, at, now time.Time, isLog bool) rules {
 	if p.PIT <= 0 || a.covered {
 		return 0
 	}
-	a.covered = !isLog && !at.After(now.Add(-p.PIT))
+	a.covered = !isLog && !at.After(p.since(now))
 	return byPIT
+}
+
+// since is the first moment of PIT, the zero time if there is no such rule.
+func (p Policy) since(now time.Time) time.Time {
+	if p.PIT <= 0 {
+		return time.Time{}
+	}
+	return now.Add(-p.PIT)
 }
 
 // hold keeps what the rules keep, logs by holding rules alone, and what all that is
 // restored by, all the way down.
-func (v *verdict) hold() {
-	for i := range v.rules {
-		v.keep[i] = v.rules[i]&holding != 0 || v.rules[i] != 0 && !v.isLog(i)
+func (v *verdict) hold(since time.Time) {
+	for k := range v.rules {
+		v.keep[k] = v.rules[k]&holding != 0 || v.rules[k] != 0 && !v.isLog(k)
 	}
-	for i := range slices.Backward(v.keep) {
-		if !v.keep[i] || v.neededBy[i] != none {
-			continue // what is needed by another has been followed from there
-		}
-		for above := int32(i); ; {
-			base := v.base[above]
-			if base == none || v.neededBy[base] != none {
-				break
+	v.chain.Hold(v.keep, v.by, since)
+}
+
+// reachLogs keeps the logs that are not old, as far as what is kept leads to them, and
+// looks whether all that is kept is still restorable by itself. If it were not, for what
+// goes is what told two histories apart, all would stay.
+func (v *verdict) reachLogs() {
+	held := slices.Clone(v.keep)
+	for k := range v.keep {
+		v.keep[k] = v.keep[k] || v.whole[k] && v.rules[k] != 0
+	}
+	for lost := true; lost; {
+		lost = false
+		reached := v.chain.Reach(v.keep)
+		for k := range v.keep {
+			if !v.keep[k] || !v.whole[k] || reached[k] {
+				continue
 			}
-			v.keep[base], v.neededBy[base] = true, above
-			above = base
+			if held[k] {
+				v.keepAll(int32(k))
+				return
+			}
+			v.keep[k], lost = false, true
 		}
 	}
 }
 
-// reachLogs keeps the logs that are not old, as far as what is kept leads to them.
-func (v *verdict) reachLogs() {
-	holds := func(i int) bool { return v.keep[i] && v.whole[i] }
-	may := func(i int) bool { return v.rules[i] != 0 && v.whole[i] }
-	for i, reached := range v.reach(holds, may, nil) {
-		v.keep[i] = v.keep[i] || reached
+// keepAll keeps every point of the source, for the sake of one.
+func (v *verdict) keepAll(of int32) {
+	for k := range v.keep {
+		if !v.keep[k] {
+			v.keep[k], v.rules[k], v.by[k] = true, 0, of
+		}
 	}
 }
 
 // saying holds the reasons that many points have in common.
 type saying struct {
-	rules       [9]string // by the number of the rule
+	rules       [10]string // by the number of the rule
 	kept        map[rules][]string
 	old, oldLog []string
 	unreachable []string
@@ -189,9 +219,9 @@ type saying struct {
 
 func (p Policy) newSaying() *saying {
 	s := &saying{kept: map[rules][]string{}, unreachable: []string{"unreachable"}}
-	s.rules = [9]string{
+	s.rules = [10]string{
 		"last", fmt.Sprintf("keep-last %d", p.Last), fmt.Sprintf("keep-daily %d", p.Daily), fmt.Sprintf("keep-weekly %d", p.Weekly), fmt.Sprintf("keep-monthly %d", p.Monthly),
-		fmt.Sprintf("keep-yearly %d", p.Yearly), "keep-within " + span(p.Within), "keep-pit " + span(p.PIT), "pinned",
+		fmt.Sprintf("keep-yearly %d", p.Yearly), "keep-within " + span(p.Within), "keep-pit " + span(p.PIT), "pinned", "unconfirmed",
 	}
 	for _, no := range []struct {
 		is, logs bool
@@ -233,17 +263,17 @@ func span(d time.Duration) string {
 	return text
 }
 
-// judged is the i-th point and why.
-func (s *saying) judged(v *verdict, i int) Judged {
-	j := Judged{Point: &v.briefs[i], Keep: v.keep[i]}
+// judged is a point and why.
+func (s *saying) judged(v *verdict, k int) Judged {
+	j := Judged{Point: v.at(k), Keep: v.keep[k]}
 	switch {
-	case j.Keep && v.rules[i] == 0:
-		j.Reasons = []string{"needed by " + v.briefs[v.neededBy[i]].ID()}
+	case j.Keep && v.rules[k] == 0:
+		j.Reasons = []string{"needed by " + v.at(int(v.by[k])).ID()}
 	case j.Keep:
-		j.Reasons = s.because(v.rules[i])
-	case v.rules[i] != 0 || !v.whole[i]:
+		j.Reasons = s.because(v.rules[k])
+	case v.rules[k] != 0 || !v.whole[k]:
 		j.Reasons = s.unreachable
-	case v.isLog(i):
+	case v.isLog(k):
 		j.Reasons = s.oldLog
 	default:
 		j.Reasons = s.old

@@ -29,8 +29,8 @@
 // The session's request ends with the connection, however that ends, and with it
 // end all its statements, streams and locks: an aborted BACKUP truncates nothing. A
 // stream without its trailer is an error (ErrCut), never an end. A session that is
-// idle is found dead by pings. When no session is there for IdleTimeout, or
-// Lifetime is over, the agent ends.
+// idle is found dead by pings. The agent ends with its session where it is told so
+// (Once), and when none is there for IdleTimeout, or Lifetime is over.
 //
 // # Flow
 //

@@ -193,7 +193,16 @@ func (c *Client) Hold(ctx context.Context, name string) (func() error, error) {
 func (c *Client) tidy(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit+10*time.Second)
 	defer cancel()
-	return c.call(ctx, "DELETE", path, nil, nil)
+	return withoutCut(c.call(ctx, "DELETE", path, nil, nil))
+}
+
+// withoutCut is the error of giving something up: a session that has ended has given up
+// everything, and whoever used it has been told.
+func withoutCut(err error) error {
+	if errors.Is(err, ErrCut) {
+		return nil
+	}
+	return err
 }
 
 // call sends a request and reads its answer into into, if that is not nil.

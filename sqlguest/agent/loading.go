@@ -130,5 +130,5 @@ func (n *session) result(w http.ResponseWriter, r *http.Request) {
 	}
 	defer context.AfterFunc(r.Context(), l.cancel)()
 	<-l.ended
-	reply(w, l.outcome, l.err)
+	reply(w, wireOutcome(l.outcome), l.err)
 }

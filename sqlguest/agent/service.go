@@ -25,7 +25,9 @@ type ServiceOptions struct {
 	// IdleTimeout is how long the agent waits without a session (10 minutes if 0),
 	// Lifetime how long it lives at all (24 hours if 0).
 	IdleTimeout, Lifetime time.Duration
-	Logger                *slog.Logger
+	// Once ends the agent with its first session: nobody comes back to one that was cut.
+	Once   bool
+	Logger *slog.Logger
 }
 
 // service is an agent at work.
@@ -42,9 +44,12 @@ type service struct {
 // errGoodbye: the client has told the agent to end.
 var errGoodbye = errors.New("goodbye")
 
+// ErrOver: the service ended because its only session was cut.
+var ErrOver = errors.New("session is over")
+
 // Serve answers one client at a time on the listener, which it closes. It returns
-// when nothing of any session runs any more: nil after a goodbye, else ErrIdle,
-// ErrLifetime, ctx's cause or the listener's error.
+// when nothing of any session runs any more: nil after a goodbye, else ErrOver,
+// ErrIdle, ErrLifetime, ctx's cause or the listener's error.
 func Serve(ctx context.Context, l net.Listener, o ServiceOptions) error {
 	defer func() { _ = l.Close() }()
 	config, err := o.Keys.TLS()
@@ -187,6 +192,9 @@ func (s *service) leave(n *session) {
 	s.idle.Reset(s.opt.IdleTimeout)
 	close(n.ended)
 	s.log.Info("session ended")
+	if s.opt.Once {
+		s.stop(ErrOver)
+	}
 }
 
 // within runs a request of the session that it names.

@@ -101,7 +101,11 @@ func (b *remote) Commit(ctx context.Context) (*server.Outcome, error) {
 	defer cancel(nil)
 	defer context.AfterFunc(b.ctx, func() { cancel(context.Cause(b.ctx)) })()
 	var outcome *server.Outcome
-	if err := b.client.call(both, "POST", b.path+"/commit", nil, &outcome); err != nil {
+	err := b.client.call(both, "POST", b.path+"/commit", nil, &outcome)
+	if err != nil && both.Err() != nil && b.client.ctx.Err() == nil {
+		err = errors.Join(err, b.client.tidy(b.path)) // the word may not have gone out, and the BACKUP would wait for it
+	}
+	if err != nil {
 		return nil, err
 	}
 	return outcome, nil
@@ -114,7 +118,7 @@ func (b *remote) Abort(ctx context.Context) error {
 	}
 	b.stop()
 	b.cancel()
-	return b.client.call(ctx, "DELETE", b.path, nil, nil)
+	return withoutCut(b.client.call(ctx, "DELETE", b.path, nil, nil))
 }
 
 // incoming is one stream. It is asked for at the first Read.
@@ -206,8 +210,8 @@ func (c *Client) Restore(ctx context.Context, s server.Statement, streams []io.R
 	for i, from := range streams {
 		feeding.Go(func() error { return c.feed(feedCtx, path+"/"+strconv.Itoa(i), from, &own[i]) })
 	}
-	var outcome *server.Outcome
-	err := c.call(ctx, "GET", path, nil, &outcome)
+	var said *outcome
+	err := c.call(ctx, "GET", path, nil, &said)
 	cancel()
 	for _, from := range streams { // who waits for bytes that nobody needs any more
 		if closer, ok := from.(io.Closer); ok && err != nil {
@@ -216,7 +220,7 @@ func (c *Client) Restore(ctx context.Context, s server.Statement, streams []io.R
 	}
 	_ = feeding.Wait()
 	if err == nil {
-		return outcome, nil
+		return said.server(), nil
 	}
 	for _, cause := range own {
 		if cause != nil {

@@ -159,6 +159,34 @@ func (r *rows) server() *server.Rows {
 	return out
 }
 
+// outcome is what a statement's end is told with.
+type outcome struct {
+	Messages []server.Message `json:"messages,omitempty"`
+	Rows     *rows            `json:"rows,omitempty"`
+}
+
+func wireOutcome(o *server.Outcome) *outcome {
+	if o == nil {
+		return nil
+	}
+	out := &outcome{Messages: o.Messages}
+	if o.Rows != nil {
+		out.Rows = wireRows(o.Rows)
+	}
+	return out
+}
+
+func (o *outcome) server() *server.Outcome {
+	if o == nil {
+		return nil
+	}
+	out := &server.Outcome{Messages: o.Messages}
+	if o.Rows != nil {
+		out.Rows = o.Rows.server()
+	}
+	return out
+}
+
 // sentinels are the errors that keep their identity on the way.
 var sentinels = map[string]error{
 	"no-vdi": server.ErrNoVDI, "aborted": server.ErrAborted, "held": server.ErrHeld,

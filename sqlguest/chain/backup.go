@@ -125,18 +125,31 @@ type Backup struct {
 	By    string `json:"-"` // where the confirmation came from
 	// Damage is why the repository cannot give the streams back, "" if it can.
 	Damage string `json:"-"`
+	// Marks are the marked transactions in a log, by LSN; they come with its
+	// confirmation.
+	Marks []Mark `json:"-"`
+	// Why is what the confirmation says beside its verdict, in sentences.
+	Why []string `json:"-"`
 
-	Device      string   `json:"device"`             // name of the first device: a GUID in braces
-	Transport   string   `json:"transport"`          // as package server names it
-	Stripes     int      `json:"stripes"`            // streams, in the order of devices
-	StreamBytes []int64  `json:"stream_bytes"`       // of each stream
-	Files       []File   `json:"files,omitempty"`    //
-	SetHash     string   `json:"set_hash,omitempty"` // of the databases of the run, see SetHash
-	ReadOnly    bool     `json:"read_only,omitempty"`
-	Zone        string   `json:"zone,omitempty"`     // the server's time zone by name, if it has one
-	Rule        string   `json:"rule"`               // which rule chose the kind
-	Reason      string   `json:"reason"`             // its sentence
-	Abandons    []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
+	Device      string  `json:"device"`             // name of the first device: a GUID in braces
+	Transport   string  `json:"transport"`          // as package server names it
+	Stripes     int     `json:"stripes"`            // streams, in the order of devices
+	StreamBytes []int64 `json:"stream_bytes"`       // of each stream
+	Files       []File  `json:"files,omitempty"`    //
+	SetHash     string  `json:"set_hash,omitempty"` // of the databases of the run, see SetHash
+	ReadOnly    bool    `json:"read_only,omitempty"`
+	Zone        string  `json:"zone,omitempty"` // the server's time zone by name, if it has one
+	// Guest is the virtual machine through which it was taken, "" if the server was
+	// reached directly.
+	Guest string `json:"guest,omitempty"`
+	// Settings are what a restore does not bring back; nil if nobody asked.
+	Settings *Settings `json:"settings,omitempty"`
+	// Protector is the thumbprint, in hexadecimal, of the certificate that the database
+	// is encrypted with: a server without it cannot restore the backup.
+	Protector string   `json:"protector,omitempty"`
+	Rule      string   `json:"rule"`               // which rule chose the kind
+	Reason    string   `json:"reason"`             // its sentence
+	Abandons  []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
 }
 
 // Confirmation is the second half of a Backup: SQL Server's word.
@@ -146,6 +159,8 @@ type Confirmation struct {
 	Reason string `json:"reason,omitempty"`
 	// Header is given if State is Confirmed.
 	Header *Header `json:"header,omitempty"`
+	// Marks are the marked transactions that the log holds, at most MaxMarks.
+	Marks []Mark `json:"marks,omitempty"`
 	// Warnings are what was found when the header was held against the chain.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -185,10 +200,14 @@ func Parse(point string, attrs, confirmation []byte) (Backup, error) {
 func (b Backup) With(c Confirmation) Backup {
 	switch {
 	case c.State == Confirmed && c.Header != nil:
-		b.State, b.By, b.Header = Confirmed, c.By, *c.Header
+		b.State, b.By, b.Header, b.Marks = Confirmed, c.By, *c.Header, c.Marks
 	case c.State != Unconfirmed:
 		b.State, b.By = Denied, c.By
 	}
+	if c.Reason != "" {
+		b.Why = append(b.Why, c.Reason)
+	}
+	b.Why = append(b.Why, c.Warnings...)
 	return b
 }
 

@@ -87,7 +87,7 @@ func TestR2LogsMeetExactly(t *testing.T) {
 func TestR3R4R6WhichLogApplies(t *testing.T) {
 	log := set(Log, "L", 100, 200).Header
 	for redo, want := range map[uint32]bool{99: false, 100: true, 150: true, 199: true, 200: false, 201: false} {
-		if got := log.Applies(at(redo), "F1"); got != want {
+		if got := log.Takes(at(redo), "F1"); got != want {
 			t.Errorf("redo at %d: %v", redo, got)
 		}
 		full := set(Full, "A", 50, redo).Header
@@ -95,11 +95,11 @@ func TestR3R4R6WhichLogApplies(t *testing.T) {
 			t.Errorf("full that ends at %d: %v", redo, got)
 		}
 	}
-	if log.Applies(at(150), "F2") {
+	if log.Takes(at(150), "F2") {
 		t.Error("a log of another fork applies")
 	}
 	empty := set(Log, "E", 100, 100).Header
-	if !empty.Empty() || empty.Applies(at(100), "F1") || log.Empty() {
+	if !empty.Empty() || empty.Takes(at(100), "F1") || log.Empty() {
 		t.Error("a log without records applies, or is not known as empty")
 	}
 	copied := set(Full, "C", 50, 150).Header

@@ -225,19 +225,6 @@ func earlier(a, b lsn.LSN) lsn.LSN {
 	return a
 }
 
-// Takes is R3 and R6 for a database that stands at redo on a fork: the log begins at
-// or before it, ends behind it, and comes by that fork at that LSN. Unlike Applies it
-// knows logs that span a fork, which may be met on either side of the fork point.
-func (h *Header) Takes(redo lsn.LSN, fork string) bool {
-	if h.Kind != Log || redo.Less(h.First) || !redo.Less(h.Last) {
-		return false
-	}
-	if h.FirstFork == h.Fork || h.FirstFork == "" || h.ForkPoint.IsZero() {
-		return fork == h.Fork || fork == h.FirstFork
-	}
-	return fork == h.FirstFork && redo.Compare(h.ForkPoint) <= 0 || fork == h.Fork && h.ForkPoint.Compare(redo) <= 0
-}
-
 // Base is the usable full in this history that the differential was read against,
 // or nil.
 func (h *History) Base(diff *Backup) *Backup {

@@ -12,17 +12,24 @@ func Continues(prev, next *Header) bool {
 // Empty tells whether a log has no records; a restore leaves it out.
 func (h *Header) Empty() bool { return h.Kind == Log && h.First == h.Last }
 
-// Applies is R3: the log can be applied to a database whose redo stands at redo on
-// that fork (R6), and brings something new.
-func (h *Header) Applies(redo lsn.LSN, fork string) bool {
-	return h.Kind == Log && h.FirstFork == fork && h.First.Compare(redo) <= 0 && redo.Less(h.Last)
+// Takes is R3 and R6 for a database that stands at redo on a fork: the log begins at
+// or before it, ends behind it, and comes by that fork at that LSN. A log that spans a
+// fork may be met on either side of the fork point.
+func (h *Header) Takes(redo lsn.LSN, fork string) bool {
+	if h.Kind != Log || redo.Less(h.First) || !redo.Less(h.Last) {
+		return false
+	}
+	if h.FirstFork == h.Fork || h.FirstFork == "" || h.ForkPoint.IsZero() {
+		return fork == h.Fork || fork == h.FirstFork
+	}
+	return fork == h.FirstFork && redo.Compare(h.ForkPoint) <= 0 || fork == h.Fork && h.ForkPoint.Compare(redo) <= 0
 }
 
 // Opens is R4: the log is the first that a restore applies after the full or
 // differential data, which leaves redo at its last LSN. A copy-only full may open a
 // chain, too (R7).
 func Opens(data, log *Header) bool {
-	return (data.Kind == Full || data.Kind == Diff) && data.Family == log.Family && log.Applies(data.Last, data.Fork)
+	return (data.Kind == Full || data.Kind == Diff) && data.Family == log.Family && log.Takes(data.Last, data.Fork)
 }
 
 // Bases is R5: the differential diff was read against the full. The GUID decides; of

@@ -68,7 +68,7 @@ type stretch struct{ from, to *Backup }
 // Reach computes what can be restored, from the chain alone. Rows are msdb's rows,
 // whoever made them (nil: not known); they say who sits in a gap.
 func (h *History) Reach(rows []Row) Reach {
-	r := Reach{ends: map[string]bool{}}
+	r := Reach{Windows: []Window{}, ends: map[string]bool{}}
 	var at []*Backup // ends that are reached, by LSN
 	var runs []stretch
 	for i := range h.Backups {
@@ -94,10 +94,27 @@ func (h *History) Reach(rows []Row) Reach {
 		at = append(at, b)
 		runs = append(runs, stretch{low, b})
 	}
+	r.elsewhere(h, at)
 	r.Windows = merge(runs)
 	newest := h.Newest()
 	r.Broken = newest != nil && !slices.ContainsFunc(at, func(b *Backup) bool { return b.Last == newest.Last })
 	return r
+}
+
+// elsewhere finds logs that no restore needs, for something else ends where they end:
+// empty ones, those that hold nothing behind their full, damaged ones that a copy-only
+// log replaces. What they would have brought is no gap.
+func (r *Reach) elsewhere(h *History, at []*Backup) {
+	reached := map[lsn.LSN]bool{}
+	for _, b := range at {
+		reached[b.Last] = true
+	}
+	for i := range h.Backups {
+		if b := &h.Backups[i]; b.Kind == Log && reached[b.Last] {
+			r.ends[b.Point] = true
+		}
+	}
+	r.Holes = slices.DeleteFunc(r.Holes, func(o Hole) bool { return o.Why == HoleGap && r.ends[o.Point] })
 }
 
 // before are the earliest and the latest end at which a database may stand that
@@ -145,7 +162,7 @@ func (h *History) hole(b *Backup, at []*Backup, rows []Row) Hole {
 // merge joins stretches that touch.
 func merge(runs []stretch) []Window {
 	slices.SortStableFunc(runs, func(a, b stretch) int { return a.from.Last.Compare(b.from.Last) })
-	var out []Window
+	out := []Window{}
 	var last stretch
 	for _, s := range runs {
 		n := len(out) - 1
@@ -154,7 +171,7 @@ func merge(runs []stretch) []Window {
 			out = append(out, Window{From: begin(s.from), To: begin(s.from), Single: true})
 			n++
 		}
-		if last.to.Last.Less(s.to.Last) || s.to.Kind == Log && s.to.Last == last.to.Last {
+		if further(last.to, s.to) {
 			last.to = s.to
 		}
 		if out[n].From.LSN.Less(last.to.Last) {
@@ -162,6 +179,19 @@ func merge(runs []stretch) []Window {
 		}
 	}
 	return out
+}
+
+// further tells whether a window ends with b rather than with a. Of those that end
+// together it is the log that was begun last, for it covers the latest time, unless
+// it restores to its end only (R9).
+func further(a, b *Backup) bool {
+	if a.Last != b.Last {
+		return a.Last.Less(b.Last)
+	}
+	if b.Kind != Log || b.BulkLogged {
+		return false
+	}
+	return a.Kind != Log || a.BulkLogged || reading(a.Started).Before(reading(b.Started))
 }
 
 func begin(b *Backup) Moment { return Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()} }

@@ -62,6 +62,7 @@ func TestWindowsComeFromTheChain(t *testing.T) {
 		{"logs make a window", timed(a, set(Log, "L1", 100, 200), set(Log, "L2", 200, 300)), "110-300"},
 		{"a log without a full", timed(set(Log, "L1", 100, 200)), "gap 0-100 L1, broken"},
 		{"an idle log adds nothing", timed(a, set(Log, "L1", 100, 200), set(Log, "E", 200, 200)), "110-200"},
+		{"a log that holds nothing behind its full", timed(a, set(Log, "L", 100, 110)), "110"},
 		{"gap", timed(a, set(Log, "L1", 100, 200), set(Log, "L3", 250, 300)), "110-200, gap 200-250 L3, broken"},
 		{"bridged by a differential", timed(a, set(Log, "L1", 100, 200), diffOf(a, "D", 260, 270), set(Log, "L3", 250, 300)), "110-200, 270-300"},
 		{"bridged by a copy-only full", timed(a, set(Log, "L1", 100, 200), c, set(Log, "L3", 250, 400)), "110-200, 310-400"},
@@ -69,6 +70,7 @@ func TestWindowsComeFromTheChain(t *testing.T) {
 		{"a full inside a bulk-logged log", timed(a, set(Log, "L1", 100, 200), set(Full, "B", 240, 250), bulk(set(Log, "L2", 200, 300))), "110-200, 250, 300, bulk-logged 250-300 L2"},
 		{"damaged log", timed(a, set(Log, "L1", 100, 200), damaged(set(Log, "L2", 200, 300)), set(Log, "L3", 300, 400)), "110-200, damage 200-300 L2, gap 200-300 L3, broken"},
 		{"damaged log that a copy-only one replaces", timed(a, copied(set(Log, "K", 150, 300)), set(Log, "L1", 100, 200), damaged(set(Log, "L2", 200, 300)), set(Log, "L3", 300, 400)), "110-400, damage 200-300 L2"},
+		{"a copy-only log and a bulk-logged one that end together", timed(a, copied(set(Log, "K", 100, 200)), bulk(set(Log, "L1", 100, 200))), "110-200, bulk-logged 110-200 L1"},
 		{"differential of another's full", timed(a, diffOf(set(Full, "X", 200, 210), "D", 260, 270)), "110, foreign 200-270 D, broken"},
 		{"an older full still leads on when the newer one is damaged", timed(a, set(Log, "L1", 100, 200), damaged(set(Full, "B", 150, 160)), set(Log, "L2", 200, 300)), "110-300, damage 150-160 B"},
 	} {
@@ -79,6 +81,108 @@ func TestWindowsComeFromTheChain(t *testing.T) {
 		}
 		if got != x.want {
 			t.Errorf("%s: %q; want %q", x.what, got, x.want)
+		}
+	}
+}
+
+// TestOnlyConfirmedAndReadableBackupsAreBuiltOn: what each state of one backup does to
+// what follows it, and whether the chain is broken then.
+func TestOnlyConfirmedAndReadableBackupsAreBuiltOn(t *testing.T) {
+	a := set(Full, "A", 100, 110)
+	l1, l2, d := set(Log, "L1", 100, 200), set(Log, "L2", 200, 300), diffOf(a, "D", 205, 210)
+	in := func(s State, b Backup) Backup { b.State = s; return b }
+	met := func(b Backup) Backup { b.Damaged = true; return b }
+	gone := func(b Backup) Backup { b.Last = lsn.LSN{}; return b } // nobody has said where it ends
+	for _, x := range []struct {
+		what   string
+		all    []Backup
+		want   string
+		broken bool
+	}{
+		{"the full is unconfirmed", timed(in(Unconfirmed, a), l1), "gap 0-100 L1, broken", true},
+		{"the full is denied", timed(in(Denied, a), l1), "gap 0-100 L1, broken", true},
+		{"the full is damaged", timed(damaged(a), l1), "damage 100-110 A, gap 0-100 L1, broken", true},
+		{"SQL Server met damage in the full", timed(met(a), l1), "damage 100-110 A, gap 0-100 L1, broken", true},
+		{"the full is another database's", timed(func() Backup { x := a; x.Family = "X"; return x }(), l1), "gap 0-100 L1, broken", true},
+		{"the last log is unconfirmed", timed(a, l1, gone(in(Unconfirmed, l2))), "110-200", false},
+		{"the last log is denied", timed(a, l1, gone(in(Denied, l2))), "110-200", false},
+		{"the last log is damaged", timed(a, l1, damaged(l2)), "110-200, damage 200-300 L2, broken", true},
+		{"a log between is denied, and comes again", timed(a, gone(in(Denied, l1)), set(Log, "M", 100, 250)), "110-250", false},
+		{"a log between is unconfirmed", timed(a, in(Unconfirmed, l1), l2), "110, gap 110-200 L2, broken", true},
+		{"the differential is denied", timed(a, l1, in(Denied, d)), "110-200", false},
+		{"the differential is damaged", timed(a, l1, damaged(d), l2), "110-300, damage 205-210 D", false},
+		{"the differential's full is unconfirmed", timed(in(Unconfirmed, a), d), "foreign 100-210 D, broken", true},
+		{"the differential's full is damaged", timed(damaged(a), d), "damage 100-110 A, foreign 100-210 D, broken", true},
+		{"all are unconfirmed", timed(in(Unconfirmed, a), in(Unconfirmed, l1)), "", true},
+		{"nothing", nil, "", false},
+	} {
+		got := ""
+		r := Describe(x.all, nil)
+		if len(r.Lines) > 0 {
+			got = drawn(r.Lines[0].Reach)
+		}
+		if got != x.want || r.Broken != x.broken {
+			t.Errorf("%s: %q, broken %v; want %q, %v", x.what, got, r.Broken, x.want, x.broken)
+		}
+		told := 0
+		for _, f := range r.Forks {
+			told += len(f.Logs)
+			for _, b := range f.Bases {
+				told += len(b.Diffs)
+				if b.Point != "" {
+					told++
+				}
+			}
+		}
+		if x.what != "the full is another database's" && told != len(x.all) {
+			t.Errorf("%s: %d of %d backups are told", x.what, told, len(x.all))
+		}
+	}
+}
+
+func TestTimesAreThoseOfTheHistoryThatTheDatabaseWasOn(t *testing.T) {
+	a, l1, l2 := set(Full, "A", 100, 110), set(Log, "L1", 100, 200), set(Log, "L2", 200, 300)
+	spansOf := func(all []Backup) (got []string) {
+		for _, l := range Describe(all, nil).Lines {
+			text := l.Fork
+			for _, s := range l.Spans {
+				text += " " + s.From.Format("04:05") + "-" + s.To.Format("04:05")
+			}
+			got = append(got, text)
+		}
+		return got
+	}
+	forked := timed(a, l1, l2, spans("F1", "F2", at(250), set(Log, "S", 200, 400)), on("F2", set(Log, "T", 400, 500)))
+	reverted := timed(a, l1, l2, set(Full, "B", 230, 240), set(Log, "M", 200, 260), set(Log, "N", 260, 270))
+	reverted[3].Abandons = []string{"L2"}
+	for _, x := range []struct {
+		what string
+		all  []Backup
+		want []string
+	}{
+		{"one", timed(a, l1, l2), []string{"F1 00:06-02:00"}},
+		// Nobody knows when, between 02:00 and 03:00, the restore began.
+		{"restored", forked, []string{"F2 00:06-01:00 03:01-04:00", "F1 00:06-02:00"}},
+		{"reverted", reverted, []string{"F1 00:06-01:00 03:01-05:00", "F1 00:06-02:00"}},
+		{"a log of the second of its full", []Backup{timed(a)[0], timed(l1)[0]}, []string{"F1"}},
+	} {
+		if got := spansOf(x.all); !reflect.DeepEqual(got, x.want) {
+			t.Errorf("%s: %q; want %q", x.what, got, x.want)
+		}
+	}
+}
+
+// TestR9AWindowEndsWithTheLogThatCoversItsTime, and not with a bulk-logged one that
+// ends at the same LSN.
+func TestR9AWindowEndsWithTheLogThatCoversItsTime(t *testing.T) {
+	a, k, l := set(Full, "A", 100, 110), copied(set(Log, "K", 100, 200)), set(Log, "L", 100, 200)
+	for _, x := range []struct {
+		all  []Backup
+		want string
+	}{{timed(a, k, l), "L"}, {timed(a, l, k), "K"}, {timed(a, k, bulk(l)), "K"}, {timed(a, bulk(k), l), "L"}} {
+		w := Histories(x.all, "FAM")[0].Reach(nil).Windows
+		if len(w) != 1 || w[0].To.Point != x.want {
+			t.Errorf("%+v; want an end with %s", w, x.want)
 		}
 	}
 }
@@ -186,6 +290,25 @@ func TestDescribe(t *testing.T) {
 	for _, want := range []string{`"histories":[{"fork":"F2"`, `"windows":[{"from":{"point":"A","lsn":"`, `"why":"foreign"`, `"broken":true`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is not in %s", want, text)
+		}
+	}
+}
+
+// BenchmarkAYearOfLogs is a full a day and a log every quarter of an hour.
+func BenchmarkAYearOfLogs(b *testing.B) {
+	var all []Backup
+	end := uint32(100)
+	for day := range 365 {
+		all = append(all, set(Full, fmt.Sprint("F", day), end, end+10))
+		for k := range 96 {
+			all = append(all, set(Log, fmt.Sprint("L", day, "-", k), end, end+20))
+			end += 20
+		}
+	}
+	all = timed(all...)
+	for b.Loop() {
+		if Describe(all, nil).Broken {
+			b.Fatal("broken")
 		}
 	}
 }

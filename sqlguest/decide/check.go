@@ -99,7 +99,7 @@ func Check(d Decision, b chain.Backup, row *chain.Row) (chain.Confirmation, *Dec
 	var reason string
 	h := &row.Header
 	switch {
-	case h.FirstFork != b.Fork && b.Fork != "":
+	case h.Fork != b.Fork && b.Fork != "": // a log that spans the fork on which we saw the database is right
 		reason = "the database changed its recovery fork between the look and the backup"
 	case d.Do == DoLog && h.First != d.First:
 		reason = fmt.Sprintf("another log backup came between: ours begins at %s instead of %s", h.First, d.First)
@@ -118,7 +118,7 @@ func Rules() []Rule {
 	for _, r := range slices.Concat(gates(), diffRows(), logGates(), breaks(), logRows()) {
 		ids = append(ids, r.id)
 	}
-	ids = append(ids, RuleFull, RuleDiff, RuleAutoFull, RuleAutoDiff, RuleAutoLog, RuleAutoCopy, RuleRecent, RuleRace, RuleMismatch)
+	ids = append(ids, RuleFull, RuleDiff, RuleAutoFull, RuleAutoDiff, RuleAutoLog, RuleAutoCopy, RuleRecent, RuleRace, RuleMismatch, RuleKept)
 	slices.SortFunc(ids, func(a, b Rule) int { return strings.Compare(string(a), string(b)) })
 	return slices.Compact(ids)
 }

@@ -250,7 +250,8 @@ func TestCheckSeesWhatCameBetween(t *testing.T) {
 		{name: "log between", d: Decision{Do: DoLog, First: at(300)}, b: log, set: func(h *chain.Header) { h.First = at(350) }, rule: RuleRace, do: DoFull},
 		{name: "differential as planned", d: Decision{Do: DoDiff, Base: set1}, b: diff},
 		{name: "full between", d: Decision{Do: DoDiff, Base: set1}, b: diff, set: func(h *chain.Header) { h.Base = "OTHER" }, rule: RuleRace, do: DoFull},
-		{name: "fork between", d: Decision{Do: DoLog, First: at(300)}, b: log, set: func(h *chain.Header) { h.FirstFork = fork2 }, rule: RuleRace, do: DoFull},
+		{name: "fork between", d: Decision{Do: DoLog, First: at(300)}, b: log, set: func(h *chain.Header) { h.Fork = fork2 }, rule: RuleRace, do: DoFull},
+		{name: "log that spans the fork that was seen", d: Decision{Do: DoLog, First: at(300)}, b: log, set: func(h *chain.Header) { h.FirstFork = fork2 }},
 		{name: "row of something else", d: Decision{Do: DoLog, First: at(300)}, b: log, set: func(h *chain.Header) { h.Family = "FA2" }, rule: RuleMismatch, do: DoFull},
 		{name: "copy-only log between", d: Decision{Do: DoLog, First: at(300), CopyOnly: true}, b: log, set: func(h *chain.Header) { h.First = at(350) }, rule: RuleRace, do: Refuse},
 	} {
@@ -308,5 +309,23 @@ func TestNamesWithBracesAreNotReadAgain(t *testing.T) {
 	w.r.Want, w.db().Name, w.db().State = Log, "a{ours}b}{", "OFFLINE"
 	if d := w.decide(); d.Reason != "a{ours}b}{ is offline (SQL Server error 942)" {
 		t.Errorf("reason %q", d.Reason)
+	}
+}
+
+// TestReadOnlyWithoutChain: SQL Server writes nothing into a read-only database, so that
+// no full begins a log chain, and another one would change nothing.
+func TestReadOnlyWithoutChain(t *testing.T) {
+	for _, want := range []Want{Log, Auto} {
+		w := newWorld()
+		w.r.Want, w.r.DiffDays = want, -1
+		w.ours = w.ours[:1]
+		w.ours[0].ReadOnly, w.db().ReadOnly, w.db().LastLog = true, true, lsn.LSN{}
+		if d := w.decide(); d.Do != Skip || d.Rule != RuleReadOnly || d.Exit != ExitDone {
+			t.Errorf("%s: %+v", want, d)
+		}
+		w.ours[0].ReadOnly = false
+		if d := w.decide(); d.Do != DoFull || d.Rule != RuleNoChain {
+			t.Errorf("%s: %+v", want, d)
+		}
 	}
 }

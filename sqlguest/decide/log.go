@@ -20,6 +20,8 @@ func logGates() []row {
 			says: "{database} was switched to the SIMPLE recovery model since our last log backup"},
 		{id: RuleSimple, do: Skip, when: (*state).simple,
 			says: "{database} is in the SIMPLE recovery model, which has no log backups (SQL Server error 4208)"},
+		{id: RuleReadOnly, do: Skip, when: func(s *state) bool { return s.noChain() && s.sealed() },
+			says: "{database} is read-only and has no log chain, which a full of it cannot begin: our {full} was taken while it was read-only"},
 		{id: RuleSingle, do: Refuse, exit: ExitFailed, when: func(s *state) bool { return s.single() && s.r.Alone },
 			says: "{database} is in single-user mode, its log is not backed up, and there is no other database in the run"},
 		{id: RuleSingle, do: Skip, exit: ExitLeftOut, when: (*state).single,
@@ -52,9 +54,9 @@ func breaks() []row {
 		{id: RuleFirst, do: DoFull, then: log, when: func(s *state) bool { return s.start == nil },
 			says: "there is no completed full of {database} yet, which a log backup needs: it comes first"},
 		{id: RuleChainReset, do: Refuse, then: full, exit: ExitLeftOut,
-			when: func(s *state) bool { return s.noChain() && s.lastLog != nil },
+			when: func(s *state) bool { return s.noChain() && !s.sealed() && s.lastLog != nil },
 			says: "{database} has lost its log chain since our last log backup, as by a switch to SIMPLE and back (SQL Server error 4214)"},
-		{id: RuleNoChain, do: DoFull, then: log, when: (*state).noChain,
+		{id: RuleNoChain, do: DoFull, then: log, when: func(s *state) bool { return s.noChain() && !s.sealed() },
 			says: "{database} is in the {model} recovery model and has had no full since it came there (SQL Server error 4214)"},
 		{id: RuleLost, do: Refuse, then: full, exit: ExitLeftOut,
 			when: func(s *state) bool { r := s.foreignLog(); return s.gap() && r != nil && r.Name == chain.SetName },
@@ -114,8 +116,16 @@ func (s *state) bridge(r *row) Action {
 // noChain: SQL Server cannot back up a log because no data backup began a chain.
 func (s *state) noChain() bool { return s.db.LastLog.IsZero() || s.r.Failed == noBackup }
 
+// sealed: read-only, and so it was at a full of ours that came after our newest log. SQL
+// Server writes nothing into such a database, not even that a log chain begins or what
+// has changed since a full, so that another full would show no difference. What was
+// written while it was not read-only in between comes with the next differential.
+func (s *state) sealed() bool {
+	return s.db.ReadOnly && s.full != nil && s.full.Usable() && s.full.ReadOnly && (s.lastLog == nil || s.lastLog.Last.Compare(s.full.Last) <= 0)
+}
+
 // gap: between what we hold and SQL Server's next log lies log that we do not have.
-func (s *state) gap() bool { return !s.continues() && !s.opens() }
+func (s *state) gap() bool { return !s.db.LastLog.IsZero() && !s.continues() && !s.opens() }
 
 // unreachable: the log would continue ours, but a restore cannot come that far.
 func (s *state) unreachable() bool {

@@ -79,6 +79,7 @@ const (
 	RuleBridged     Rule = "S-bridged"      // behind a gap, on a newer data backup
 	RuleRace        Rule = "S-race"         // something happened between the look and the backup
 	RuleMismatch    Rule = "S-mismatch"     // msdb's row is not of what we did
+	RuleKept        Rule = "S-kept"         // a staging file of an earlier run is taken in
 )
 
 // Warnings that decide nothing.

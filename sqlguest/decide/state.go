@@ -178,7 +178,9 @@ func (s *state) knows(set string) bool {
 // SQL Server stands, as far as that can be told. Too many rather than too few: a set
 // in the list only loses its connection to what comes later.
 func (s *state) abandoned() []string {
-	if !s.reverted() && !s.replaced() {
+	// A database that knows no base although we have a full of this fork was set back to
+	// before its first one, which leaves no other sign.
+	if !s.reverted() && !s.replaced() && (s.full == nil || s.db.Base != "" || s.db.Replica != "") {
 		return nil
 	}
 	cut := s.db.LastLog

@@ -44,9 +44,10 @@ func (s *Server) Staged(ctx context.Context, staging, local string) ([]string, e
 }
 
 // Adopt gives out the files that Staged found as the backup that they are: Commit
-// deletes them, Abort keeps them (*Kept). Of the statement it reads Name, Devices,
-// Staging and Local; the BACKUP itself is over. Whether it succeeded, msdb's row
-// says, or the header of what is read.
+// deletes them, Abort keeps them (*Kept), unless the statement's text is a BACKUP
+// DATABASE: who says so wants to be rid of them. Of the statement it reads Name,
+// Devices, Staging and Local besides; the BACKUP itself is over. Whether it succeeded,
+// msdb's row says, or the header of what is read.
 func (s *Server) Adopt(ctx context.Context, st server.Statement) (server.Backup, error) {
 	st.Transport = server.Disk
 	if err := check(st); err != nil {
@@ -65,9 +66,18 @@ func (s *Server) Adopt(ctx context.Context, st server.Statement) (server.Backup,
 			return nil, fmt.Errorf("adopt backup: %s is no regular file", f.path)
 		}
 	}
-	b.isLog, b.outcome = true, &server.Outcome{}
+	b.isLog, b.outcome = !isData(st.Text), &server.Outcome{}
 	close(b.ended)
 	return b, nil
+}
+
+// StagedPath is what SQL Server calls the file of a device in the staging directory,
+// "" being its default backup directory.
+func StagedPath(staging, device string) string {
+	if staging == "" {
+		return device + suffix // SQL Server looks there for a name without a directory
+	}
+	return join(staging, device+suffix)
 }
 
 // unstage writes the streams into files, runs the RESTORE and deletes them.

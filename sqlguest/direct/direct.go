@@ -62,6 +62,7 @@ type Server struct {
 	connector *mssql.Connector
 	db        *sql.DB
 	log       *slog.Logger
+	others    []string // addresses, see OpenFirst
 }
 
 var _ server.Server = (*Server)(nil)
@@ -149,7 +150,10 @@ func (s *Server) Host(context.Context) (*server.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for this machine's name: %w", err)
 	}
-	h := &server.Host{System: runtime.GOOS, Architecture: runtime.GOARCH, Name: name, Elevated: elevated()}
+	h := &server.Host{System: runtime.GOOS, Architecture: runtime.GOARCH, Name: name, Elevated: elevated(), Others: s.others}
+	if s.opt.isHere() {
+		h.SystemDrive = systemDrive()
+	}
 	err = s.canVDI()
 	if h.HasVDI = err == nil; err != nil {
 		h.WhyNoVDI = err.Error()

@@ -41,7 +41,7 @@ func (k *Kept) Error() string {
 
 // Hint says what to do with the files.
 func (k *Kept) Hint() string {
-	return "keep these files: together with the backups before them they hold what SQL Server no longer has; a full backup begins a new chain"
+	return "keep these files, they hold what SQL Server no longer has: the next backup of this server with the same staging directory takes them in"
 }
 
 // staged is a BACKUP into files. Its streams wait until the statement has ended.
@@ -133,9 +133,14 @@ func clause(paths []string) string {
 }
 
 // isLog tells whether the statement truncates a log when it ends.
-func isLog(text string) bool {
+func isLog(text string) bool { return backsUp(text, "LOG") }
+
+// isData tells whether it is a BACKUP that truncates nothing.
+func isData(text string) bool { return backsUp(text, "DATABASE") }
+
+func backsUp(text, what string) bool {
 	words := strings.Fields(text)
-	return len(words) > 1 && strings.EqualFold(words[0], "BACKUP") && strings.EqualFold(words[1], "LOG")
+	return len(words) > 1 && strings.EqualFold(words[0], "BACKUP") && strings.EqualFold(words[1], what)
 }
 
 // Streams are the files' bytes.

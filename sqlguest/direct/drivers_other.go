@@ -11,6 +11,9 @@ import (
 // elevated is for Windows; elsewhere nothing asks for it.
 func elevated() bool { return true }
 
+// systemDrive is Windows' word.
+func systemDrive() string { return "" }
+
 // lend gives a staging file to whom its directory belongs, which is SQL Server's user
 // where we run as root; without that right the directory's mode must do.
 func lend(path string) {

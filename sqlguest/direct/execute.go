@@ -57,8 +57,9 @@ func (s *Server) execute(ctx context.Context, text string, args []server.Arg) (*
 type conversation struct {
 	knocked  bool
 	messages []server.Message
-	refused  bool  // an error was among the messages
-	broken   error // what is no message of SQL Server's
+	rows     *server.Rows // of the first result
+	refused  bool         // an error was among the messages
+	broken   error        // what is no message of SQL Server's
 }
 
 // take reads one message, and tells whether there is more.
@@ -71,12 +72,21 @@ func (c *conversation) take(ctx context.Context, raw sqlexp.RawMessage, rows *sq
 		// After anything else than an error of SQL Server's the queue stays silent.
 		return c.broken == nil
 	case sqlexp.MsgNext:
-		for rows.Next() {
-		}
+		c.keep(rows)
 	case sqlexp.MsgNextResultSet:
 		return ctx.Err() == nil && rows.NextResultSet()
 	}
 	return true
+}
+
+// keep keeps the first result and passes over the others.
+func (c *conversation) keep(rows *sql.Rows) {
+	if c.rows == nil {
+		c.rows = &server.Rows{}
+		c.fail(read(rows, c.rows))
+	}
+	for rows.Next() {
+	}
 }
 
 // note keeps a message that is no error, but for the first, which we asked for.
@@ -116,5 +126,5 @@ func (c *conversation) end() (*server.Outcome, error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
-	return &server.Outcome{Messages: c.messages}, nil
+	return &server.Outcome{Messages: c.messages, Rows: c.rows}, nil
 }

@@ -54,6 +54,43 @@ func AskVolumes(ctx context.Context, s server.Server, database string) ([]Volume
 	return list, nil
 }
 
+// AskStaging asks for the volume that staging files go to, as far as SQL Server can tell
+// of volumes: those that hold database files. "" is the default backup directory; nil,
+// without an error, is a volume that it does not know.
+func AskStaging(ctx context.Context, s server.Server, staging string) (*Volume, error) {
+	rows, err := s.Query(ctx, stagingText)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the volume of staging files: %w", err)
+	}
+	t := newTable(rows)
+	var best *Volume
+	err = t.each(func() {
+		path := staging
+		if path == "" {
+			path = t.text("path")
+		}
+		v := Volume{Name: t.text("volume_mount_point"), Use: UseStaging, Available: t.number("available_bytes"),
+			Total: t.number("total_bytes"), System: t.text("file_system_type")}
+		if isBelow(path, v.Name) && (best == nil || len(best.Name) < len(v.Name)) {
+			best = &v
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for the volume of staging files: %w", err)
+	}
+	return best, nil
+}
+
+// isBelow tells whether a path lies on the volume mounted there, by the rules of the
+// server's system: Windows makes no difference of case.
+func isBelow(path, mount string) bool {
+	if strings.ContainsAny(mount, `\:`) {
+		path, mount = strings.ToLower(path), strings.ToLower(mount)
+	}
+	rest, below := strings.CutPrefix(path, mount)
+	return below && mount != "" && (rest == "" || strings.ContainsAny(mount[len(mount)-1:], `\/`) || strings.ContainsAny(rest[:1], `\/`))
+}
+
 // Group is a database's place in its availability group.
 type Group struct {
 	Preferred bool   `json:"preferred"` // the group wants its backups taken here

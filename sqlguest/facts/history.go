@@ -136,6 +136,44 @@ func ReadHeaders(rows *server.Rows, fallback *time.Location) ([]chain.Header, er
 	return list, nil
 }
 
+// ReadSets reads the same rows together with what sets are called and who made them.
+func ReadSets(rows *server.Rows, fallback *time.Location) ([]chain.Row, error) {
+	headers, err := ReadHeaders(rows, fallback)
+	if err != nil {
+		return nil, err
+	}
+	t := newTable(rows)
+	var list []chain.Row
+	err = t.each(func() {
+		list = append(list, chain.Row{Header: headers[len(list)], Name: t.text("BackupName"), User: t.text("UserName"), Machine: t.text("MachineName")})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read backup header: %w", err)
+	}
+	return list, nil
+}
+
+// AskFile asks for the first backup set in a file of the server's. ErrNoRow if SQL
+// Server cannot read it as one.
+func AskFile(ctx context.Context, s server.Server, at *Instance, path string) (*chain.Row, error) {
+	rows, err := s.Query(ctx, "RESTORE HEADERONLY FROM DISK = "+Literal(path))
+	var refused *server.Error
+	if errors.As(err, &refused) {
+		return nil, fmt.Errorf("read header of %s: %w: %w", path, ErrNoRow, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read header of %s: %w", path, err)
+	}
+	sets, err := ReadSets(rows, at.Now.Location())
+	if err != nil {
+		return nil, err
+	}
+	if len(sets) == 0 {
+		return nil, fmt.Errorf("read header of %s: %w", path, ErrNoRow)
+	}
+	return &sets[0], nil
+}
+
 func (t *table) header(fallback *time.Location) chain.Header {
 	zone, assumed := t.setZone("TimeZone", fallback)
 	fork := t.guid("RecoveryForkID")

@@ -72,6 +72,10 @@ FROM sys.dm_exec_requests WHERE command LIKE 'BACKUP%' OR command LIKE 'RESTORE%
 	volumesText = `SET NOCOUNT ON; SELECT f.type, v.volume_mount_point, v.available_bytes, v.total_bytes, v.file_system_type
 FROM sys.master_files f CROSS APPLY sys.dm_os_volume_stats(f.database_id,f.file_id) v WHERE f.database_id=DB_ID(@db)`
 
+	stagingText = `SET NOCOUNT ON; SELECT DISTINCT v.volume_mount_point, v.available_bytes, v.total_bytes, v.file_system_type,
+ CAST(SERVERPROPERTY('InstanceDefaultBackupPath') AS nvarchar(4000)) AS path
+FROM sys.master_files f CROSS APPLY sys.dm_os_volume_stats(f.database_id,f.file_id) v`
+
 	groupText = `SET NOCOUNT ON; SELECT sys.fn_hadr_backup_is_preferred_replica(@db) AS preferred,
  (SELECT MAX(role_desc) FROM sys.dm_hadr_availability_replica_states WHERE is_local=1
   AND replica_id=CONVERT(uniqueidentifier,@replica)) AS role`

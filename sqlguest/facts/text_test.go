@@ -12,7 +12,7 @@ import (
 func TestQuestionsAreTransactSQL(t *testing.T) {
 	for name, text := range map[string]string{
 		"instance": instanceText, "databases": databasesText, "files": filesText, "history": rowText + historyWhere, "device": rowText + deviceWhere,
-		"restores": restoresText, "marks": marksText, "running": runningText, "volumes": volumesText, "group": groupText, "encryption": encryptionText,
+		"restores": restoresText, "marks": marksText, "running": runningText, "volumes": volumesText, "staging": stagingText, "group": groupText, "encryption": encryptionText,
 		"changed": fmt.Sprintf(changedText, Quote("it's, ünï]")),
 	} {
 		statements, err := tsql.Parse(text)

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,8 +43,10 @@ type Options struct {
 	Name string
 	// Version is the product version, "16.0.1000.6" if empty; Edition its name.
 	Version, Edition string
-	// Address to listen on; "127.0.0.1:0" if empty.
+	// Address to listen on; "127.0.0.1:0" if empty. A Deaf instance listens nowhere: its
+	// clients are in this process (Near).
 	Address string
+	Deaf    bool
 	// FS holds the databases' files and, without Path, the backups' too; memory if nil.
 	FS filesystem.FS
 	// Path gives the file on this machine of a path that the server means (DISK devices);
@@ -197,18 +200,34 @@ func (l *Lab) StartService() error {
 	if l.running != nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", l.address)
+	l.started = l.now()
+	if l.opt.Deaf {
+		return nil
+	}
+	listener, err := listen(l.address)
 	if err != nil {
 		return fmt.Errorf("listen for SQL clients: %w", err)
 	}
 	l.address = listener.Addr().String()
-	l.started = l.now()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &service{cancel: cancel, done: make(chan error, 1)}
 	s.tds = tds.NewServer(tds.Options{Handler: l.sessions, Encryption: l.opt.Encryption, Certificate: l.certificate, Version: tds.WireVersion(l.srv.Options().Version), Log: l.opt.Log})
 	go func() { s.done <- s.tds.Serve(ctx, listener) }()
 	l.running = s
 	return nil
+}
+
+// listen listens on an address. One that the service has had before may be somebody's
+// for a moment: the port of an outgoing connection, as a rule.
+func listen(address string) (net.Listener, error) {
+	const tries, pause = 100, 50 * time.Millisecond
+	for n := 0; ; n++ {
+		listener, err := net.Listen("tcp", address)
+		if err == nil || n == tries || strings.HasSuffix(address, ":0") {
+			return listener, err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // StopService ends the service as a stop does: sessions are cut, what they ran fails,
@@ -270,3 +289,6 @@ func (l *Lab) media() media.Options {
 	l.mu.Unlock()
 	return media.Options{FS: fs, Path: l.opt.Path, Directory: l.opt.BackupDirectory, Devices: l.opt.Devices, Before: l.faults.before}
 }
+
+// Near lets a client of this process in, without a wire; Close ends it.
+func (l *Lab) Near() *session.Near { return l.sessions.Near() }

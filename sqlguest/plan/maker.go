@@ -37,7 +37,22 @@ func newMaker(backups []chain.Backup, o *Options) *maker {
 		}
 	}
 	m.histories = chain.Histories(backups, m.family)
+	if o.Marks == nil {
+		o.Marks = marksOf(backups)
+	}
 	return m
+}
+
+// marksOf are the marks that came with the backups' confirmations.
+func marksOf(backups []chain.Backup) map[string][]Mark {
+	marks := map[string][]Mark{}
+	for i := range backups {
+		b := &backups[i]
+		for _, k := range b.Marks {
+			marks[b.Point] = append(marks[b.Point], Mark{Name: k.Name, LSN: k.LSN, At: k.At})
+		}
+	}
+	return marks
 }
 
 // plan finds the history that a target belongs to, and the way to it.
@@ -270,15 +285,17 @@ func (m *maker) toTime(t Target) (Plan, error) {
 // which it was on.
 func (m *maker) lived(reading time.Time) (list []*chain.History, jumped bool) {
 	var previous *chain.Backup
+	reverted := false // seen since then, if only by a backup that SQL Server gave up
 	for i := range m.backups {
 		b := &m.backups[i]
+		reverted = reverted || b.Family == m.family && len(b.Abandons) > 0
 		if b.State != chain.Confirmed || b.Family != m.family || b.Fork == "" {
 			continue
 		}
 		if !wall(b.Started).Before(reading) {
-			return m.holding(b), previous != nil && (previous.Fork != b.Fork || len(b.Abandons) > 0)
+			return m.holding(b), previous != nil && (previous.Fork != b.Fork || reverted)
 		}
-		previous = b
+		previous, reverted = b, false
 	}
 	return []*chain.History{&m.histories[0]}, false
 }

@@ -20,7 +20,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"holdfast/sqlguest/chain"
@@ -65,8 +68,11 @@ type Options struct {
 	// DataDir and LogDir, or As, make one; without these a file goes where it was.
 	Moves           map[string]string
 	DataDir, LogDir string
-	Replace         bool // WITH REPLACE on the full
-	Kick            bool // the database exists: throw its sessions out first
+	// Taken are paths that other files have, in lower case: names that are made for
+	// files avoid them.
+	Taken   map[string]bool
+	Replace bool // WITH REPLACE on the full
+	Kick    bool // the database exists: throw its sessions out first
 	// Tail: the database exists: back up the tail of its log first. A plan for the
 	// latest moment must be made anew when that backup is a point.
 	Tail bool
@@ -76,17 +82,24 @@ type Options struct {
 	// Zone is the source server's time zone, if it is known; else offsets come from
 	// the backups around the target, and what they leave open is refused.
 	Zone *time.Location
-	// Marks are the marks of log backups, by point.
+	// Marks are the marks of log backups, by point; nil means those that came with
+	// the backups' confirmations.
 	Marks map[string][]Mark
 	// Standing: the database is restoring already and stands there; only logs follow.
 	Standing *Standing
 }
+
+// TailPoint stands for the point that the tail of the log will be, in plans that are
+// made before it is taken.
+const TailPoint = "tail"
 
 // Standing is where a restoring database stands (redo_start_lsn and
 // redo_start_fork_guid of sys.master_files).
 type Standing struct {
 	Redo lsn.LSN
 	Fork string
+	// Files are those that it has: no log need place them.
+	Files []chain.File
 }
 
 // Do is what a step does.
@@ -122,10 +135,29 @@ type Step struct {
 	Moves []Move `json:"moves,omitempty"`
 }
 
+// SQL is the statement as a person reads it, with its streams in words.
+func (s Step) SQL() string {
+	if s.Streams == 0 {
+		return s.Text
+	}
+	var devices []string
+	for i := range s.Streams {
+		devices = append(devices, fmt.Sprintf("{stream-%d of %s}", i, cmp.Or(s.Point, TailPoint)))
+	}
+	return strings.NewReplacer("%%", "%", "%s", strings.Join(devices, ", ")).Replace(s.Text)
+}
+
 // Move is where a file goes.
 type Move struct {
 	File string `json:"file"` // logical name
 	To   string `json:"to"`
+}
+
+// Place is a file of the database that is restored.
+type Place struct {
+	Move
+	Type  int   `json:"type"`  // as in chain.File
+	Bytes int64 `json:"bytes"` // the most that one of the backups tells
 }
 
 // Plan is how a target is reached.
@@ -135,16 +167,32 @@ type Plan struct {
 	// At is the instant understood of a time, with the server's offset.
 	At time.Time `json:"at,omitzero"`
 	// Instead is set if Nearest chose another moment than the one asked for.
-	Instead  *chain.Moment `json:"instead,omitempty"`
-	Fork     string        `json:"fork"` // where the history ends that was chosen
-	Stop     Stop          `json:"stop,omitzero"`
-	Steps    []Step        `json:"steps"`
-	Bytes    int64         `json:"bytes"`
-	End      End           `json:"end"`
-	Warnings []string      `json:"warnings,omitempty"`
+	Instead *chain.Moment `json:"instead,omitempty"`
+	Fork    string        `json:"fork"` // where the history ends that was chosen
+	Stop    Stop          `json:"stop,omitzero"`
+	Steps   []Step        `json:"steps"`
+	// Files are all that the steps make, and the bytes that they need.
+	Files    []Place  `json:"files"`
+	Bytes    int64    `json:"bytes"`
+	End      End      `json:"end"`
+	Warnings []string `json:"warnings,omitempty"`
 	// Again: the tail of the log is part of what was asked for. The plan is made anew
 	// when DoTail's backup is a point.
 	Again bool `json:"again,omitempty"`
+}
+
+// Kicks tells whether sessions are thrown out of the database.
+func (p *Plan) Kicks() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Do == DoKick })
+}
+
+// Readable is the plan with its statements as a person reads them (Step.SQL).
+func (p Plan) Readable() Plan {
+	p.Steps = slices.Clone(p.Steps)
+	for i := range p.Steps {
+		p.Steps[i].Text = p.Steps[i].SQL()
+	}
+	return p
 }
 
 // Make plans a restore from a database's backups, which are in the order of their

@@ -2,16 +2,12 @@ package plan
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
 )
-
-// longestPath is what a restore takes without trouble on Windows, in characters.
-const longestPath = 256
 
 // steps writes a way down as statements.
 func (m *maker) steps(h *chain.History, t Target, g goal, w way) (Plan, error) {
@@ -30,14 +26,16 @@ func (m *maker) steps(h *chain.History, t Target, g goal, w way) (Plan, error) {
 	if m.o.Standing != nil {
 		redo = spot{m.o.Standing.Redo, m.o.Standing.Fork}
 	}
-	for i, b := range w {
+	for _, b := range w {
 		s := m.step(&p, b, files, redo.redo)
-		s.May = b.Kind == chain.Log && !g.stop.IsZero() && (i == len(w)-1 || !g.time.IsZero() && wall(b.SurelyAfter()).After(g.time))
+		s.May = b.Kind == chain.Log && !g.stop.IsZero() && (g.log(b) == last || !g.time.IsZero() && wall(b.SurelyAfter()).After(g.time))
 		redo = spot{s.After, s.Fork}
 		p.Bytes += s.Bytes
+		p.Again = p.Again || b.Point == TailPoint
 		p.Steps = append(p.Steps, s)
 		m.doubts(&p, b, &s)
 	}
+	p.Files = files.files
 	m.finish(&p)
 	return p, files.err
 }
@@ -57,13 +55,10 @@ func (m *maker) doubts(p *Plan, b *chain.Backup, s *Step) {
 // prepare writes what must happen to a database that exists.
 func (m *maker) prepare(p *Plan) {
 	name := quoted(p.Database)
-	if m.o.Standing != nil {
-		return
-	}
 	if m.o.Kick {
 		p.Steps = append(p.Steps, Step{Do: DoKick, Text: "ALTER DATABASE " + plain(p.Database) + " SET SINGLE_USER WITH ROLLBACK IMMEDIATE"})
 	}
-	if m.o.Tail {
+	if m.o.Tail && m.o.Standing == nil {
 		p.Steps = append(p.Steps, Step{Do: DoTail, Streams: 1, Text: "BACKUP LOG " + name + " TO %s WITH NORECOVERY, CHECKSUM, FORMAT, INIT"})
 	}
 }
@@ -118,92 +113,4 @@ func (m *maker) finish(p *Plan) {
 		s.Before, s.After, s.Fork = p.Steps[n-1].After, p.Steps[n-1].After, p.Steps[n-1].Fork
 	}
 	p.Steps = append(p.Steps, s)
-}
-
-// placing says where files go; each is placed by the first step that brings it.
-type placing struct {
-	o     *Options
-	name  string // the database's
-	known map[string]bool
-	taken map[string]string // path in lower case → logical name
-	err   error
-}
-
-func newPlacing(o *Options, name string) *placing {
-	return &placing{o: o, name: name, known: map[string]bool{}, taken: map[string]string{}}
-}
-
-// moves are the MOVEs of one step: of its files that no step before it has brought.
-// A log may bring files, too: those that were added while it was written.
-func (p *placing) moves(b *chain.Backup) []Move {
-	var list []Move
-	for _, f := range b.Files {
-		key := fmt.Sprintf("%d %s", f.ID, f.GUID)
-		if p.known[key] || !f.Drop.IsZero() {
-			continue
-		}
-		p.known[key] = true
-		to := p.place(f)
-		folded := strings.ToLower(to)
-		if other, is := p.taken[folded]; is && p.err == nil && other != f.Name {
-			p.err = fmt.Errorf("place file %s: %w: file %s goes to %s already", f.Name, ErrTarget, other, to)
-		}
-		p.taken[folded] = f.Name
-		if to != f.Path {
-			list = append(list, Move{f.Name, to})
-		}
-	}
-	slices.SortStableFunc(list, func(a, b Move) int { return strings.Compare(a.File, b.File) })
-	return list
-}
-
-// place is where a file goes: where MOVE says; else, with a new name or directory,
-// to a path made of both; else where it was.
-func (p *placing) place(f chain.File) string {
-	for file, to := range p.o.Moves {
-		if strings.EqualFold(file, f.Name) {
-			return to
-		}
-	}
-	cut := strings.LastIndexAny(f.Path, `\/`)
-	dir, base, separator := "", f.Path, `\`
-	if cut >= 0 {
-		dir, base, separator = f.Path[:cut], f.Path[cut+1:], f.Path[cut:cut+1]
-	}
-	target := p.o.DataDir
-	if f.Type == 1 {
-		target = p.o.LogDir
-	}
-	if target != "" {
-		dir = strings.TrimRight(target, `\/`)
-		if strings.Contains(target, "/") {
-			separator = "/"
-		}
-	}
-	if p.o.As != "" {
-		base = p.base(f, base)
-	}
-	return dir + separator + base
-}
-
-// base is a file name of the new database: NAME.mdf, NAME_log.ldf, and with their id
-// behind it for others, so that no two are the same.
-func (p *placing) base(f chain.File, was string) string {
-	name := strings.Map(func(r rune) rune {
-		if r < ' ' || strings.ContainsRune(`<>:"/\|?*`, r) {
-			return '_'
-		}
-		return r
-	}, p.name)
-	extension := ""
-	if dot := strings.LastIndexByte(was, '.'); dot >= 0 {
-		extension = was[dot:]
-	}
-	switch {
-	case f.ID == 1:
-		return name + extension
-	case f.ID == 2 && f.Type == 1:
-		return name + "_log" + extension
-	}
-	return fmt.Sprintf("%s_%d%s", name, f.ID, extension)
 }

@@ -13,6 +13,12 @@ import (
 // ErrTarget: what was asked for contradicts itself, or is no moment at all.
 var ErrTarget = errors.New("not a target")
 
+// ErrUnreachable: no backups lead to the target. The error is an *Unreachable.
+var ErrUnreachable = errors.New("the moment is not reachable")
+
+// ErrAmbiguous: the target means several moments. The error is an *Ambiguous.
+var ErrAmbiguous = errors.New("the moment is not the only one")
+
 // Target is a moment; the zero Target is the latest. One of At, LSN, Mark and Point.
 type Target struct {
 	At time.Time
@@ -115,10 +121,28 @@ func (u *Unreachable) Error() string {
 		u.Target, u.Why, describe(u.Before), describe(u.After))
 }
 
+// Unwrap gives ErrUnreachable.
+func (u *Unreachable) Unwrap() error { return ErrUnreachable }
+
+// Hint says how a neighbour is restored.
+func (u *Unreachable) Hint() string {
+	switch {
+	case u.Before != nil && u.After != nil:
+		return "--nearest restores the moment before, --nearest=after the one behind"
+	case u.Before != nil:
+		return "--nearest restores the moment before"
+	case u.After != nil:
+		return "--nearest=after restores the moment behind"
+	}
+	return "holdfast chain shows what can be restored"
+}
+
 func describe(m *chain.Moment) string {
 	switch {
 	case m == nil:
 		return "none"
+	case m.Point == TailPoint:
+		return "what the database holds now"
 	case m.Point == "":
 		return m.Time.Format(time.RFC3339)
 	}
@@ -137,6 +161,19 @@ type Reading struct {
 	Time time.Time `json:"time,omitzero"`
 	LSN  lsn.LSN   `json:"lsn,omitzero"`
 	Fork string    `json:"fork,omitempty"` // for Options.Fork
+}
+
+// Unwrap gives ErrAmbiguous.
+func (a *Ambiguous) Unwrap() error { return ErrAmbiguous }
+
+// Hint says how one of the readings is chosen.
+func (a *Ambiguous) Hint() string {
+	for _, r := range a.Readings {
+		if r.Fork != "" && r.LSN.IsZero() {
+			return "--fork chooses the history"
+		}
+	}
+	return "an LSN (--lsn) or a point (--point) means one moment alone; --fork chooses the history, --after the mark"
 }
 
 // Error names all readings.

@@ -87,6 +87,9 @@ type Backup interface {
 // Outcome is what SQL Server said while it ran a statement that succeeded.
 type Outcome struct {
 	Messages []Message `json:"messages,omitempty"`
+	// Rows are the statement's first result, nil if it has none: RESTORE HEADERONLY and
+	// FILELISTONLY have one.
+	Rows *Rows `json:"rows,omitempty"`
 }
 
 // Has tells whether a message of that number was among them.
@@ -157,6 +160,11 @@ type Host struct {
 	Name         string `json:"name"`
 	Elevated     bool   `json:"elevated"` // may use global kernel objects; always true where there is no such thing
 	HasVDI       bool   `json:"has_vdi"`
+	// Others are the addresses of further SQL Servers of the machine that were meant,
+	// too: each is opened for itself.
+	Others []string `json:"others,omitempty"`
+	// SystemDrive is where Windows itself lies, "C:".
+	SystemDrive string `json:"system_drive,omitempty"`
 	// WhyNoVDI is a sentence.
 	WhyNoVDI string `json:"why_no_vdi,omitempty"`
 }

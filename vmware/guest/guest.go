@@ -19,26 +19,24 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/vmware/govmomi/fault"
 	govguest "github.com/vmware/govmomi/guest"
-	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25"
-	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
 var (
 	// ErrTools: VMware Tools do not run in the guest, or the machine is off.
 	ErrTools = errors.New("VMware Tools do not answer")
+	// ErrOff: the machine is powered off. It comes beside ErrTools.
+	ErrOff = errors.New("virtual machine is powered off")
 	// ErrLogin: the guest refused user or password.
 	ErrLogin = errors.New("guest refused the login")
 	// ErrDenied: the guest's system does not let this user do that. Of an
 	// administrator's login the token is filtered (User Account Control).
-	ErrDenied = errors.New("guest denied access")
+	ErrDenied = fmt.Errorf("guest denied access: %w", fs.ErrPermission)
 	// ErrPrivilege: vCenter does not let its user do that with this machine.
 	ErrPrivilege = errors.New("vcenter user lacks a guest operations privilege")
 	// ErrAddress: the guest has no address that could be dialled.
@@ -63,7 +61,7 @@ type Guest struct {
 	program *govguest.ProcessManager
 }
 
-// Open proves the login. Errors: ErrTools, ErrLogin, ErrPrivilege.
+// Open proves the login. Errors: ErrOff, ErrTools, ErrLogin, ErrPrivilege.
 func Open(ctx context.Context, client *vim25.Client, vm types.ManagedObjectReference, o Options) (*Guest, error) {
 	m := govguest.NewOperationsManager(client, vm)
 	auth, err := m.AuthManager(ctx)
@@ -81,7 +79,11 @@ func Open(ctx context.Context, client *vim25.Client, vm types.ManagedObjectRefer
 	g := &Guest{client: client, vm: vm, address: o.Address, files: files, program: program,
 		auth: &types.NamePasswordAuthentication{Username: o.User, Password: o.Password}}
 	if err := auth.ValidateCredentials(ctx, g.auth); err != nil {
-		return nil, fmt.Errorf("log in to the guest as %s: %w", o.User, classify(err))
+		err = classify(err)
+		if state, looked := Look(ctx, client, vm); errors.Is(err, ErrTools) && looked == nil && !state.On {
+			err = fmt.Errorf("%w: %w", ErrOff, err)
+		}
+		return nil, fmt.Errorf("log in to the guest as %s: %w", o.User, err)
 	}
 	return g, nil
 }
@@ -112,32 +114,24 @@ func classify(err error) error {
 	return err
 }
 
-// properties are what vCenter knows of the guest.
-func (g *Guest) properties(ctx context.Context) (*mo.VirtualMachine, error) {
-	var vm mo.VirtualMachine
-	err := property.DefaultCollector(g.client).RetrieveOne(ctx, g.vm, []string{"guest", "config.guestId"}, &vm)
-	if err != nil {
-		return nil, fmt.Errorf("ask for the guest's properties: %w", err)
-	}
-	return &vm, nil
-}
-
 // System is windows or linux, or another name of VMware's (other).
 func (g *Guest) System(ctx context.Context) (string, error) {
-	vm, err := g.properties(ctx)
+	s, err := Look(ctx, g.client, g.vm)
 	if err != nil {
 		return "", err
 	}
-	family := ""
-	if vm.Guest != nil {
-		family = vm.Guest.GuestFamily
+	return s.System, nil
+}
+
+// Free is the room on the file system that holds the path, in bytes; known is false
+// where Tools do not tell.
+func (g *Guest) Free(ctx context.Context, path string) (bytes int64, known bool, err error) {
+	s, err := Look(ctx, g.client, g.vm)
+	if err != nil {
+		return 0, false, err
 	}
-	if vm.Config != nil && family == "" { // Tools have not told yet
-		if family = "linuxGuest"; strings.HasPrefix(vm.Config.GuestId, "win") {
-			family = "windowsGuest"
-		}
-	}
-	return strings.TrimSuffix(family, "Guest"), nil
+	d, known := s.Holds(path)
+	return d.Free, known, nil
 }
 
 // Addresses are those that Tools tell, IPv4 first, without those of one link only.
@@ -145,29 +139,34 @@ func (g *Guest) Addresses(ctx context.Context) ([]string, error) {
 	if g.address != "" {
 		return []string{g.address}, nil
 	}
-	vm, err := g.properties(ctx)
+	s, err := Look(ctx, g.client, g.vm)
 	if err != nil {
 		return nil, err
 	}
-	var list []string
-	if vm.Guest != nil {
-		list = append(list, vm.Guest.IpAddress)
-		for _, n := range vm.Guest.Net {
-			list = append(list, n.IpAddress...)
-		}
-	}
-	list = slices.DeleteFunc(list, func(a string) bool {
-		ip := net.ParseIP(a)
-		return ip == nil || ip.IsLinkLocalUnicast() || ip.IsUnspecified()
-	})
-	slices.SortStableFunc(list, func(a, b string) int {
-		return strings.Count(a, ":") - strings.Count(b, ":")
-	})
-	list = slices.Compact(list)
-	if len(list) == 0 {
+	if len(s.Addresses) == 0 {
 		return nil, ErrAddress
 	}
-	return list, nil
+	return s.Addresses, nil
+}
+
+// Seen is this machine's address as the guest sees it, if nothing between the two
+// translates addresses: the one by which this machine reaches the guest. No packet
+// travels for that.
+func (g *Guest) Seen(ctx context.Context) (string, error) {
+	list, err := g.Addresses(ctx)
+	if err != nil {
+		return "", err
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(list[0], "9"))
+	if err != nil {
+		return "", fmt.Errorf("find the way to the guest: %w", err)
+	}
+	defer func() { _ = c.Close() }()
+	host, _, err := net.SplitHostPort(c.LocalAddr().String())
+	if err != nil {
+		return "", fmt.Errorf("find the way to the guest: %w", err)
+	}
+	return host, nil
 }
 
 // Dial connects to a TCP port of the guest by the first of its addresses that answers.

@@ -4,8 +4,10 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/vmware/govmomi/vim25/types"
 	"holdfast/vmware/lab/machine"
 	"holdfast/vmware/lab/spec"
+
 	"holdfast/vmware/lab/trouble"
 )
 
@@ -32,6 +34,13 @@ const (
 	ToolsNotRunning   = spec.ToolsNotRunning
 	ToolsNotInstalled = spec.ToolsNotInstalled
 )
+
+// GuestDenied is the fault of a guest whose system does not let its user do that,
+// NoPrivilege that of a vCenter.
+func GuestDenied() types.BaseMethodFault { return &types.GuestPermissionDenied{} }
+
+// NoPrivilege is the fault of a vCenter whose user lacks the privilege of that id.
+func NoPrivilege(id string) types.BaseMethodFault { return &types.NoPermission{PrivilegeId: id} }
 
 // FailSOAP arms a SOAP fault. Several are tried in the order of arming.
 func (l *Lab) FailSOAP(f SOAPFault) { l.trouble.FailSOAP(f) }

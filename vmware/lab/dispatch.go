@@ -91,5 +91,8 @@ func (l *Lab) AddVM(spec VMSpec) (*VM, error) { return l.vms.Add(spec) }
 // is none.
 func (l *Lab) VM(name string) *VM { return l.vms.VM(name) }
 
+// FirewallRules are the rules that were put into the firewall of a VM's guest.
+func (l *Lab) FirewallRules(vm *VM) []string { return l.guests.Rules(vm.Ref().Value) }
+
 // VMs lists the names of all VMs, sorted.
 func (l *Lab) VMs() []string { return l.vms.VMs() }

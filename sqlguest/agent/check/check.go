@@ -1,113 +1,97 @@
-// Package check looks at a SQL Server's machine before anything is begun there. Each
-// look is a line: what was looked at, whether it is well, and what helps if not.
+// Package check looks at a SQL Server and its machine before anything is begun there.
+// Each look is a line: what was looked at, how it stands, and what helps if it is not
+// well. Looks change nothing.
 //
-// A line that is not well forbids nothing by itself: who asks knows what is about to
-// be done.
+// Machine looks at the machine that it runs on, so the agent does that in a guest; SQL
+// asks a SQL Server, from wherever. A line forbids nothing by itself: who asks knows
+// what is about to be done.
 package check
 
 import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 
-	"holdfast/sqlguest/server"
+	"holdfast/sqlguest/vdi"
+)
+
+// Status is how a line stands.
+type Status string
+
+// Failed is what makes a backup fail or be refused, Warning what one should know.
+const (
+	OK      Status = "ok"
+	Warning Status = "warning"
+	Failed  Status = "failed"
 )
 
 // Line is one look.
 type Line struct {
+	ID     string `json:"id"` // stable, begins with the rule's id where there is one
 	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitempty"` // a sentence
+	Status Status `json:"status"`
+	Detail string `json:"detail"`           // a sentence without a full stop
 	Remedy string `json:"remedy,omitempty"` // what helps, if it is not OK
 }
 
-// Options of the looks. The zero value is a product's usual ones.
-type Options struct {
-	// Port must be free on loopback; 0 is 3545.
-	Port int
-	// FreeBytes is what each volume with database files must have free; 0 is 1 GiB.
-	FreeBytes int64
+// When makes a line that is OK if isWell, and else stands as otherwise says.
+func (l Line) When(isWell bool, otherwise Status) Line {
+	l.Status = otherwise
+	if isWell {
+		l.Status, l.Remedy = OK, ""
+	}
+	return l
 }
 
-// All takes every look that this system has.
-func All(ctx context.Context, s server.Server, o Options) []Line {
+// MachineOptions shape the looks at a machine. The zero value is a product's usual ones.
+type MachineOptions struct {
+	// Port is that of another product's agent; 0 is 3545.
+	Port int
+}
+
+// Machine takes every look at this machine that its system has.
+func Machine(ctx context.Context, o MachineOptions) []Line {
 	if o.Port == 0 {
 		o.Port = 3545
 	}
-	if o.FreeBytes == 0 {
-		o.FreeBytes = 1 << 30
+	admin := Line{ID: "Q5-elevated", Name: "administrator's rights", Detail: "this program runs with the rights of an administrator",
+		Remedy: "log in to the guest as its built-in Administrator, or set LocalAccountTokenFilterPolicy to 1 in it: User Account Control filters the token"}
+	isElevated := elevated()
+	if !isElevated {
+		admin.Detail = "this program runs without the rights of an administrator: its token is filtered, or the user is none"
 	}
-	lines := host(ctx, s)
-	lines = append(lines, sysadmin(ctx, s))
-	lines = append(lines, volumes(ctx, s, o.FreeBytes)...)
-	lines = append(lines, port(o.Port))
-	lines = append(lines, system(ctx)...)
-	for i := range lines {
-		if lines[i].OK {
-			lines[i].Remedy = ""
-		}
+	lines := []Line{
+		{ID: "system", Name: "system", Status: OK, Detail: runtime.GOOS + " on " + runtime.GOARCH},
+		admin.When(isElevated, Failed), devices(), port(o.Port),
 	}
-	return lines
+	return append(lines, system(ctx)...)
 }
 
-func host(ctx context.Context, s server.Server) []Line {
-	h, err := s.Host(ctx)
-	if err != nil {
-		return []Line{{Name: "host", Detail: err.Error(), Remedy: "look at the agent's machine"}}
+// devices looks for the Virtual Device Interface.
+func devices() Line {
+	l := Line{ID: "vdi", Name: "virtual devices", Detail: "SQL Server's Virtual Device Interface is installed",
+		Remedy: "repair SQL Server's installation; until then backups go through files, which need room beside the SQL Server"}
+	err := vdi.Available()
+	switch {
+	case runtime.GOOS != "windows":
+		l.Detail = "none on " + runtime.GOOS + ": backups go through files, which need room beside the SQL Server"
+	case err != nil:
+		l.Detail = err.Error()
 	}
-	return []Line{
-		{Name: "elevated", OK: h.Elevated, Detail: h.System + " on " + h.Architecture,
-			Remedy: "log in to the guest as the built-in Administrator, or set LocalAccountTokenFilterPolicy to 1: the token is filtered"},
-		{Name: "vdi", OK: h.HasVDI, Detail: h.WhyNoVDI, Remedy: "backups go through staging files, which need room beside the SQL Server"},
-	}
+	return l.When(err == nil || runtime.GOOS != "windows", Warning)
 }
 
-func sysadmin(ctx context.Context, s server.Server) Line {
-	line := Line{Name: "sysadmin", Remedy: "add the login to the server role sysadmin"}
-	rows, err := s.Query(ctx, "SELECT IS_SRVROLEMEMBER('sysadmin') AS sysadmin")
-	if err != nil {
-		line.Detail = err.Error()
-	} else if len(rows.Values) == 1 && len(rows.Values[0]) == 1 {
-		line.OK = rows.Values[0][0] == int64(1)
-	}
-	return line
-}
-
-// volumesText asks for the volumes of all databases' files.
-const volumesText = `SELECT DISTINCT v.volume_mount_point, v.available_bytes, v.file_system_type
-FROM sys.master_files f CROSS APPLY sys.dm_os_volume_stats(f.database_id, f.file_id) v`
-
-// volumes are a line each. The rule of 1 GiB is of log backups; a file system that
-// is not NTFS matters on Windows alone.
-func volumes(ctx context.Context, s server.Server, free int64) []Line {
-	rows, err := s.Query(ctx, volumesText)
-	if err != nil {
-		return []Line{{Name: "volumes", Detail: err.Error(), Remedy: "the login needs VIEW SERVER STATE"}}
-	}
-	var lines []Line
-	for _, row := range rows.Values {
-		if len(row) != 3 {
-			continue
-		}
-		available, _ := row[1].(int64)
-		lines = append(lines, Line{
-			Name: fmt.Sprintf("free space on %v", row[0]), OK: available >= free, Detail: fmt.Sprintf("%d MiB free (%v)", available>>20, row[2]),
-			Remedy: fmt.Sprintf("make room: log backups stop below %d MiB", free>>20),
-		})
-	}
-	return lines
-}
-
-// port looks whether somebody else's agent of the same kind is there.
+// port looks whether an agent of another product is there.
 func port(number int) Line {
-	line := Line{Name: "port " + strconv.Itoa(number), Remedy: "another backup product's agent listens there: one product at a time should look after a SQL Server"}
+	line := Line{ID: "Q1-port-other", Name: "port " + strconv.Itoa(number), Detail: "free: no other product's agent listens there",
+		Remedy: "one product at a time should look after a SQL Server: their log backups break each other's chains"}
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(number)))
 	if err != nil {
-		line.Detail = err.Error()
-		return line
+		line.Detail = fmt.Sprintf("taken, as another backup product's agent takes it: %v", err)
+		return line.When(false, Warning)
 	}
 	_ = l.Close()
-	line.OK = true
-	return line
+	return line.When(true, Warning)
 }

@@ -1,9 +1,9 @@
-// Command guest is the agent that is put into guests: agent.Main as a program of its
+// Command guest is the agent that is put into guests: program.Main as a program of its
 // own, small, because it travels with every run.
 //
 //	holdfast-agent CONFIG
 //
-// CONFIG is read once and deleted; see agent.Config. The program prints nothing: what
+// CONFIG is read once and deleted; see program.Config. The program prints nothing: what
 // it has to say lies beside its configuration, or goes over its session.
 package main
 
@@ -13,13 +13,13 @@ import (
 	"os/signal"
 	"syscall"
 
-	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/program"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := agent.Main(ctx, os.Args[1:], nil); err != nil {
+	if err := program.Main(ctx, os.Args[1:], nil); err != nil {
 		stop()
 		os.Exit(1)
 	}

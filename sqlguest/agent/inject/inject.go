@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/program"
 	"holdfast/sqlguest/agent/trust"
 )
 
@@ -44,43 +45,9 @@ type Guest interface {
 	Programs(ctx context.Context) (map[int64]string, error) // command lines of what runs
 	Kill(ctx context.Context, pid int64) error
 	Dial(ctx context.Context, port int) (net.Conn, error)
-}
-
-var (
-	// ErrOccupied: another run's agent is in the guest.
-	ErrOccupied = errors.New("another run has its agent in the guest")
-	// ErrPlace: the directory for the agent is not safe.
-	ErrPlace = errors.New("directory for the agent is not safe")
-	// ErrAltered: the program in the guest is not the one that was copied.
-	ErrAltered = errors.New("the agent was altered in the guest")
-	// ErrAgent: the agent could not begin.
-	ErrAgent = errors.New("agent could not begin")
-	// ErrPort: the agent listens in the guest, and its port cannot be reached.
-	ErrPort = errors.New("agent's port cannot be reached")
-	// ErrSystem: there is no agent for the guest's system.
-	ErrSystem = errors.New("no agent for the guest's system")
-)
-
-// hints are what helps, by error.
-var hints = []struct {
-	is   error
-	text string
-}{
-	{ErrOccupied, "wait until the other run has ended; the agent of a run that was killed ends by itself within 10 minutes"},
-	{ErrPlace, "look at the directory in the guest: a link or a stranger's file is where the agent's would be"},
-	{ErrAltered, "look at what changes programs in the guest, such as a virus scanner, and let the agent's directory pass"},
-	{ErrPort, "let TCP from this machine to the agent's port of the guest pass (3542 unless another one was chosen), in the network and in the guest's firewall"},
-	{ErrAgent, "the agent's own words say why; for a login, look at the SQL Server's user and password"},
-}
-
-// Hint is a sentence of what helps against an error, "" if nothing is known.
-func Hint(err error) string {
-	for _, h := range hints {
-		if errors.Is(err, h.is) {
-			return h.text
-		}
-	}
-	return ""
+	// Free is the room on the file system that holds the path; known is false where
+	// nobody tells.
+	Free(ctx context.Context, path string) (bytes int64, known bool, err error)
 }
 
 // Options say what is put where. Guest, Program and Host are required.
@@ -92,7 +59,7 @@ type Options struct {
 	// the command of a program that is more than an agent.
 	Arguments []string
 	// Config is the agent's: the SQL Server and its login. Its Keys are made here.
-	Config agent.Config
+	Config program.Config
 	// Host and PID say in the marker whose run this is.
 	Host string
 	PID  int
@@ -107,7 +74,7 @@ type Options struct {
 	// Parent is the directory that holds the agents' directories; "" is
 	// C:\ProgramData\holdfast-agent or /var/lib/holdfast-agent.
 	Parent string
-	// Pause is between two looks at what happens in the guest (1 s if 0), StartLimit
+	// Pause is the longest time between two looks at what happens in the guest (1 s if 0), StartLimit
 	// how long the agent may take to listen (2 minutes), DialLimit to answer (30 s).
 	Pause, StartLimit, DialLimit time.Duration
 	// Now is the time that stands in certificates, where nobody looks at it.
@@ -134,7 +101,7 @@ type Injected struct {
 	run   string
 	pid   int64 // 0 until it was started
 
-	hasDirectory, hasRule bool
+	hasParent, hasDirectory, hasRule bool
 }
 
 // Open puts an agent into the guest and begins a session with it. If anything fails,
@@ -155,6 +122,9 @@ func Open(ctx context.Context, o Options) (*Injected, error) {
 	}
 	return i, nil
 }
+
+// Parent is the directory in the guest that holds the agents' directories.
+func (i *Injected) Parent() string { return i.place.parent }
 
 func (o Options) defaults() Options {
 	if o.Port == 0 {
@@ -182,7 +152,7 @@ func (o Options) defaults() Options {
 }
 
 func (i *Injected) inject(ctx context.Context, system string) error {
-	program, err := i.opt.Program(system)
+	binary, err := i.opt.Program(system)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrSystem, system, err)
 	}
@@ -193,14 +163,17 @@ func (i *Injected) inject(ctx context.Context, system string) error {
 	if err != nil {
 		return err
 	}
-	if err := i.fill(ctx, program, service); err != nil {
+	if err := i.fill(ctx, binary, service); err != nil {
 		return err
 	}
 	if err := i.openFirewall(ctx); err != nil {
 		return err
 	}
-	args := append(slices.Clone(i.opt.Arguments), agent.ConfigName)
+	args := append(slices.Clone(i.opt.Arguments), program.ConfigName)
 	if i.pid, err = i.opt.Guest.Start(ctx, i.place.path(i.run, i.place.binary), args, i.place.path(i.run), nil); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: it is gone: %w", ErrAltered, err)
+		}
 		return err
 	}
 	port, err := i.awaitReady(ctx)
@@ -210,40 +183,49 @@ func (i *Injected) inject(ctx context.Context, system string) error {
 	return i.connect(ctx, client, port)
 }
 
-// prepare makes the parent, clears orphans away and makes our directory.
+// prepare makes our directory, which is ours alone, and clears orphans away.
 func (i *Injected) prepare(ctx context.Context) error {
-	g := i.opt.Guest
-	if err := g.MakeDirectory(ctx, i.place.parent); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := i.isDirectory(ctx, i.place.parent); err != nil {
-		return err
-	}
-	if err := i.lock(ctx, i.place.parent); err != nil {
-		return err
-	}
-	if err := i.orphans(ctx); err != nil {
+	if err := i.directory(ctx); err != nil {
 		return err
 	}
 	dir := i.place.path(i.run)
-	if err := g.MakeDirectory(ctx, dir); err != nil {
-		return err
-	}
-	i.hasDirectory = true
 	if err := i.lock(ctx, dir); err != nil {
 		return err
 	}
 	if err := i.isDirectory(ctx, dir); err != nil {
 		return err
 	}
-	list, err := g.List(ctx, dir)
+	list, err := i.opt.Guest.List(ctx, dir)
 	if err != nil {
 		return err
 	}
 	if len(list) > 0 {
 		return fmt.Errorf("%w: somebody has put %s into %s", ErrPlace, list[0].Name(), dir)
 	}
-	return nil
+	return i.orphans(ctx)
+}
+
+// directory makes the parent safe, and our directory in it. Another run that ends takes
+// a parent away that is empty, so it is tried again.
+func (i *Injected) directory(ctx context.Context) error {
+	g := i.opt.Guest
+	for try := 1; ; try++ {
+		if err := g.MakeDirectory(ctx, i.place.parent); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		err := i.isDirectory(ctx, i.place.parent)
+		if err == nil {
+			i.hasParent = true
+			err = i.lock(ctx, i.place.parent)
+		}
+		if err == nil {
+			err = g.MakeDirectory(ctx, i.place.path(i.run))
+		}
+		if err == nil || try == 3 || !errors.Is(err, fs.ErrNotExist) {
+			i.hasDirectory = err == nil
+			return err
+		}
+	}
 }
 
 // isDirectory refuses what is a link, or no directory.
@@ -258,51 +240,83 @@ func (i *Injected) isDirectory(ctx context.Context, path string) error {
 			return nil
 		}
 	}
+	if !slices.ContainsFunc(list, func(e fs.FileInfo) bool { return strings.EqualFold(e.Name(), name) }) {
+		return fmt.Errorf("look at %s in the guest: %w", path, fs.ErrNotExist)
+	}
 	return fmt.Errorf("%w: %s is no plain directory", ErrPlace, path)
 }
 
 // fill copies the marker first, so that the directory says whose it is, and the
 // secrets last, once the program has been found to be ours.
-func (i *Injected) fill(ctx context.Context, program []byte, keys *trust.Keys) error {
+func (i *Injected) fill(ctx context.Context, binary []byte, keys *trust.Keys) error {
 	marker, err := json.Marshal(Marker{Run: i.run, Host: i.opt.Host, PID: i.opt.PID})
 	if err != nil {
 		return fmt.Errorf("encode marker: %w", err)
 	}
-	if err := i.copy(ctx, agent.MarkerName, marker); err != nil {
+	if err := i.copy(ctx, program.MarkerName, marker); err != nil {
 		return err
 	}
-	if err := i.copy(ctx, i.place.binary, program); err != nil {
+	if err := i.copyProgram(ctx, binary); err != nil {
 		return err
 	}
-	if err := i.compare(ctx, program); err != nil {
+	if err := i.compare(ctx, binary); err != nil {
 		return err
 	}
 	config := i.opt.Config
 	config.Keys = keys
+	if i.place.windows && i.opt.From != "" {
+		config.Rule = ruleName(i.run)
+	}
 	var secrets bytes.Buffer
 	if err := config.Write(&secrets); err != nil {
 		return err
 	}
 	defer clear(secrets.Bytes())
-	return i.copy(ctx, agent.ConfigName, secrets.Bytes())
+	return i.copy(ctx, program.ConfigName, secrets.Bytes())
 }
 
 func (i *Injected) copy(ctx context.Context, name string, data []byte) error {
 	return i.opt.Guest.Copy(ctx, i.place.path(i.run, name), int64(len(data)), bytes.NewReader(data))
 }
 
+// spareBytes is what the agent needs beside its program.
+const spareBytes = 1 << 20
+
+// copyProgram copies the program if there is room for it, as far as anybody tells.
+func (i *Injected) copyProgram(ctx context.Context, binary []byte) error {
+	need := int64(len(binary)) + spareBytes
+	free, known, err := i.opt.Guest.Free(ctx, i.place.parent)
+	if err != nil {
+		return err
+	}
+	if known && free < need {
+		return fmt.Errorf("%w: %s has %d MiB free, %d MiB are needed", ErrRoom, i.place.parent, free>>20, (need+1<<20-1)>>20)
+	}
+	err = i.copy(ctx, i.place.binary, binary)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if free, known, looked := i.opt.Guest.Free(ctx, i.place.parent); looked == nil && known && free < need {
+		err = fmt.Errorf("%w: %w", ErrRoom, err)
+	}
+	return err
+}
+
 // compare reads the program back: what will run is what was sent.
-func (i *Injected) compare(ctx context.Context, program []byte) error {
+func (i *Injected) compare(ctx context.Context, binary []byte) error {
 	body, err := i.opt.Guest.ReadFile(ctx, i.place.path(i.run, i.place.binary))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: it is gone", ErrAltered)
+	}
 	if err != nil {
 		return err
 	}
 	h := sha256.New()
-	_, err = io.Copy(h, io.LimitReader(body, int64(len(program))+1))
+	_, err = io.Copy(h, io.LimitReader(body, int64(len(binary))+1))
 	if err = errors.Join(err, body.Close()); err != nil {
 		return fmt.Errorf("read the agent back: %w", err)
 	}
-	if want := sha256.Sum256(program); !bytes.Equal(h.Sum(nil), want[:]) {
+	if want := sha256.Sum256(binary); !bytes.Equal(h.Sum(nil), want[:]) {
 		return ErrAltered
 	}
 	return nil
@@ -312,9 +326,10 @@ func (i *Injected) compare(ctx context.Context, program []byte) error {
 func (i *Injected) awaitReady(ctx context.Context) (port int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, i.opt.StartLimit, fmt.Errorf("%w: it said nothing for %s", ErrAgent, i.opt.StartLimit))
 	defer cancel()
+	wait := i.waiting()
 	for {
-		var r agent.Ready
-		data, err := i.read(ctx, agent.ReadyName)
+		var r program.Ready
+		data, err := i.read(ctx, program.ReadyName)
 		if err == nil {
 			if err := json.Unmarshal(data, &r); err != nil || r.Port < 1 || r.Port > 65535 {
 				return 0, fmt.Errorf("%w: its word cannot be read", ErrAgent)
@@ -331,23 +346,48 @@ func (i *Injected) awaitReady(ctx context.Context) (port int, err error) {
 		if !running {
 			return 0, i.ended(ctx, code, known)
 		}
-		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-time.After(i.opt.Pause):
+		if err := wait.next(ctx); err != nil {
+			return 0, err
 		}
 	}
 }
 
 // ended is why an agent ended before it listened: its own words, else its exit code.
 func (i *Injected) ended(ctx context.Context, code int, known bool) error {
-	if said, err := i.read(ctx, agent.FailedName); err == nil {
-		return fmt.Errorf("%w: %s", ErrAgent, strings.TrimSpace(string(said)))
+	if said, err := i.read(ctx, program.FailedName); err == nil {
+		return i.told(ctx, strings.TrimSpace(string(said)))
+	}
+	if _, err := i.opt.Guest.List(ctx, i.place.path(i.run)); err == nil && i.isGone(ctx, i.place.binary) {
+		return fmt.Errorf("%w: it has ended and is gone", ErrAltered)
 	}
 	if !known {
 		return fmt.Errorf("%w: it is gone", ErrAgent)
 	}
 	return fmt.Errorf("%w: it ended with exit code %d", ErrAgent, code)
+}
+
+// told is an agent's own words. A port that is taken is another run's that came at the
+// same time, if one has its agent here.
+func (i *Injected) told(ctx context.Context, said string) error {
+	if !strings.HasPrefix(said, program.ErrListen.Error()) {
+		return fmt.Errorf("%w: %s", ErrAgent, said)
+	}
+	all, err := i.opt.Guest.Programs(ctx)
+	for pid, line := range all {
+		if err == nil && pid != i.pid && strings.Contains(line, i.place.parent+i.place.separator) {
+			return fmt.Errorf("%w: its process is %d", ErrOccupied, pid)
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrTaken, said)
+}
+
+// isGone tells whether a file of ours has been taken away.
+func (i *Injected) isGone(ctx context.Context, name string) bool {
+	body, err := i.opt.Guest.ReadFile(ctx, i.place.path(i.run, name))
+	if err == nil {
+		_ = body.Close()
+	}
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // maxWord bounds the small files that a guest says something in.

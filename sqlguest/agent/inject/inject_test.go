@@ -3,6 +3,7 @@ package inject_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,13 +15,15 @@ import (
 
 	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/inject"
+	"holdfast/sqlguest/agent/program"
 	"holdfast/sqlguest/lab"
+	"holdfast/sqlguest/lab/machine"
 )
 
 const canary = "canary-0815"
 
-// program builds the real agent, once.
-var program = sync.OnceValues(func() ([]byte, error) {
+// built is the real agent, once.
+var built = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "agent")
 	if err != nil {
 		return nil, err
@@ -34,7 +37,7 @@ var program = sync.OnceValues(func() ([]byte, error) {
 })
 
 // ground is a guest with a SQL Server in it.
-func ground(t *testing.T) (*local, inject.Options) {
+func ground(t *testing.T) (*machine.Guest, inject.Options) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("plays a Linux guest with this machine's own programs")
@@ -50,17 +53,19 @@ func ground(t *testing.T) (*local, inject.Options) {
 	t.Cleanup(func() { must(t, l.Close()) })
 	g := newLocal(t)
 	return g, inject.Options{
-		Guest: g, Program: func(string) ([]byte, error) { return program() }, Host: "here", PID: 1, Pause: 5 * time.Millisecond,
-		Config: agent.Config{Listen: "127.0.0.1:0", Address: l.Address(), User: "sa", Password: canary},
+		Guest: g, Program: func(string) ([]byte, error) { return built() }, Host: "here", PID: 1, Pause: 5 * time.Millisecond,
+		Config: program.Config{Listen: "127.0.0.1:0", Address: l.Address(), User: "sa", Password: canary},
 	}
 }
 
-func clean(t *testing.T, g *local) {
+func clean(t *testing.T, g *machine.Guest) {
 	t.Helper()
-	if left := g.left(t); len(left) > 0 {
+	left, err := g.Left()
+	must(t, err)
+	if len(left) > 0 {
 		t.Errorf("left in the guest: %q", left)
 	}
-	if running := g.running(); len(running) > 0 {
+	if running := g.Running(); len(running) > 0 {
 		t.Errorf("still running in the guest: %v", running)
 	}
 }
@@ -74,7 +79,9 @@ func TestInjectedAgentAnswersAndIsTakenOut(t *testing.T) {
 		t.Errorf("query %+v: %v", rows, err)
 	}
 	secrets := 0
-	for _, path := range g.left(t) {
+	left, err := g.Left()
+	must(t, err)
+	for _, path := range left {
 		info, err := os.Stat(path)
 		must(t, err)
 		if info.IsDir() {
@@ -85,11 +92,11 @@ func TestInjectedAgentAnswersAndIsTakenOut(t *testing.T) {
 		}
 		data, err := os.ReadFile(path)
 		must(t, err)
-		if strings.Contains(string(data), canary) || filepath.Base(path) == agent.ConfigName {
+		if strings.Contains(string(data), canary) || filepath.Base(path) == program.ConfigName {
 			secrets++
 		}
 	}
-	for _, line := range g.running() {
+	for _, line := range g.Running() {
 		if strings.Contains(line, canary) {
 			secrets++
 		}
@@ -104,16 +111,23 @@ func TestInjectedAgentAnswersAndIsTakenOut(t *testing.T) {
 // TestFailuresLeaveTheGuestClean: each has its own error, with what helps.
 func TestFailuresLeaveTheGuestClean(t *testing.T) {
 	for name, k := range map[string]struct {
-		spoil func(*local, *inject.Options)
+		spoil func(*machine.Guest, *inject.Options)
 		is    error
 		says  string
 	}{
-		"closed port":    {func(g *local, _ *inject.Options) { g.closed = true }, inject.ErrPort, "refused"},
-		"wrong login":    {func(_ *local, o *inject.Options) { o.Config.Password = "wrong" }, inject.ErrAgent, "18456"},
-		"altered":        {func(g *local, _ *inject.Options) { g.altered = isProgram }, inject.ErrAltered, ""},
-		"unsafe":         {func(g *local, _ *inject.Options) { g.refused = "/bin/chmod" }, inject.ErrPlace, "chmod"},
-		"no such system": {func(_ *local, o *inject.Options) { o.Program = noProgram }, inject.ErrSystem, "linux"},
-		"agent dies": {func(_ *local, o *inject.Options) {
+		"closed port":      {func(g *machine.Guest, _ *inject.Options) { g.SetClosed(true) }, inject.ErrPort, "refused"},
+		"wrong login":      {func(_ *machine.Guest, o *inject.Options) { o.Config.Password = "wrong" }, inject.ErrAgent, "18456"},
+		"altered":          {func(g *machine.Guest, _ *inject.Options) { g.Altered = isProgram }, inject.ErrAltered, ""},
+		"no administrator": {func(g *machine.Guest, _ *inject.Options) { g.Refused = "/usr/bin/test" }, inject.ErrRights, "exit code 1"},
+		"disk full":        {func(g *machine.Guest, _ *inject.Options) { g.Room = 1 << 20 }, inject.ErrRoom, "1 MiB free"},
+		"quarantined":      {func(g *machine.Guest, _ *inject.Options) { g.Lost = isProgram }, inject.ErrAltered, "gone"},
+		"port taken":       {takePort, inject.ErrTaken, "address already in use"},
+		"killed at once": {func(g *machine.Guest, o *inject.Options) {
+			o.Program = func(string) ([]byte, error) { return []byte("#!/bin/sh\nrm -f $0; kill -9 $$\n"), nil }
+		}, inject.ErrAltered, "gone"},
+		"unsafe":         {func(g *machine.Guest, _ *inject.Options) { g.Refused = "/bin/chmod" }, inject.ErrPlace, "chmod"},
+		"no such system": {func(_ *machine.Guest, o *inject.Options) { o.Program = noProgram }, inject.ErrSystem, "linux"},
+		"agent dies": {func(_ *machine.Guest, o *inject.Options) {
 			o.Program = func(string) ([]byte, error) { return []byte("#!/bin/sh\nexit 7\n"), nil }
 		}, inject.ErrAgent, "exit code 7"},
 	} {
@@ -135,7 +149,15 @@ func TestFailuresLeaveTheGuestClean(t *testing.T) {
 	}
 }
 
-func isProgram(path string) bool { return strings.HasSuffix(path, agent.BinaryName) }
+// takePort lets a stranger listen where the agent would.
+func takePort(g *machine.Guest, o *inject.Options) {
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		o.Config.Listen = l.Addr().String()
+		g.Strangers = append(g.Strangers, l)
+	}
+}
+
+func isProgram(path string) bool { return strings.HasSuffix(path, program.BinaryName) }
 
 func noProgram(string) ([]byte, error) { return nil, errors.New("not built in") }
 
@@ -144,7 +166,7 @@ func TestKilledAgent(t *testing.T) {
 	g, o := ground(t)
 	i, err := inject.Open(t.Context(), o)
 	must(t, err)
-	for pid := range g.running() {
+	for pid := range g.Running() {
 		must(t, g.Kill(t.Context(), pid))
 	}
 	<-i.Done()
@@ -177,7 +199,7 @@ func TestLostConnectionTakesItselfOut(t *testing.T) {
 	i, err := inject.Open(t.Context(), o)
 	must(t, err)
 	must(t, i.Client.Close())
-	g.wait.Wait()
+	g.Wait()
 	clean(t, g)
 }
 
@@ -206,29 +228,97 @@ func TestOrphans(t *testing.T) {
 	next.Alive = func(inject.Marker) bool { return false }
 	second, err := inject.Open(t.Context(), next)
 	must(t, err)
-	if n := len(g.running()); n != 1 {
+	if n := len(g.Running()); n != 1 {
 		t.Errorf("%d agents run", n)
 	}
 	must(t, second.Close(t.Context()))
 	clean(t, g)
 }
 
+// TestTwoRunsAtOnce: both begin before either can see the other; one has the port, and
+// the other says that a run is there.
+func TestTwoRunsAtOnce(t *testing.T) {
+	g, o := ground(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	o.Config.Listen = l.Addr().String()
+	must(t, l.Close())
+	errs := make([]error, 2)
+	runs := make([]*inject.Injected, 2)
+	var both sync.WaitGroup
+	for n := range runs {
+		mine := o
+		mine.Host = []string{"here", "there"}[n]
+		both.Go(func() { runs[n], errs[n] = inject.Open(t.Context(), mine) })
+	}
+	both.Wait()
+	refused := 0
+	for n, err := range errs {
+		switch {
+		case err == nil:
+			if _, err := runs[n].Query(t.Context(), "SELECT 1 AS one"); err != nil {
+				t.Errorf("the run that was first was disturbed: %v", err)
+			}
+			must(t, runs[n].Close(t.Context()))
+		case errors.Is(err, inject.ErrOccupied):
+			refused++
+		default:
+			t.Errorf("run %d: %v", n, err)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d of two runs were refused", refused)
+	}
+	clean(t, g)
+}
+
+// TestOrphansOfOtherHosts: a directory of a run that has no agent yet is that of one
+// that begins, unless it is old; an empty one without a name is nobody's then.
+func TestOrphansOfOtherHosts(t *testing.T) {
+	g, o := ground(t)
+	parent := g.Inside("/var/lib/holdfast-agent")
+	must(t, os.Mkdir(parent, 0o700))
+	long := time.Now().Add(-time.Hour)
+	made := map[string]string{}
+	for _, name := range []string{"AYOUNG", "BEMPTY", "COLD", "DEMPTYOLD"} {
+		dir := filepath.Join(parent, name+strings.Repeat("A", 26-len(name)))
+		must(t, os.Mkdir(dir, 0o700))
+		made[name] = dir
+		if name == "AYOUNG" || name == "COLD" {
+			must(t, os.WriteFile(filepath.Join(dir, program.MarkerName), []byte(`{"run":"`+filepath.Base(dir)+`","host":"elsewhere"}`), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, program.ReadyName+".new"), nil, 0o600))
+		}
+		if strings.HasSuffix(name, "OLD") {
+			must(t, os.Chtimes(dir, long, long))
+		}
+	}
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	must(t, i.Close(t.Context()))
+	for name, dir := range made {
+		_, err := os.Stat(dir)
+		if stays := !strings.HasSuffix(name, "OLD"); stays != (err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestStrangersStay: a link, a file and a directory that only look like ours.
 func TestStrangersStay(t *testing.T) {
 	g, o := ground(t)
 	victim := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(victim, agent.MarkerName), []byte(`{"run":"AAAAAAAAAAAAAAAAAAAAAAAAAA"}`), 0o600))
-	parent := g.inside("/var/lib/holdfast-agent")
+	must(t, os.WriteFile(filepath.Join(victim, program.MarkerName), []byte(`{"run":"AAAAAAAAAAAAAAAAAAAAAAAAAA"}`), 0o600))
+	parent := g.Inside("/var/lib/holdfast-agent")
 	must(t, os.Mkdir(parent, 0o700))
 	must(t, os.Symlink(victim, filepath.Join(parent, strings.Repeat("A", 26))))
 	theirs := filepath.Join(parent, strings.Repeat("B", 26))
 	must(t, os.Mkdir(theirs, 0o700))
-	must(t, os.WriteFile(filepath.Join(theirs, agent.MarkerName), []byte(`{"run":"`+strings.Repeat("B", 26)+`","host":"dead"}`), 0o600))
+	must(t, os.WriteFile(filepath.Join(theirs, program.MarkerName), []byte(`{"run":"`+strings.Repeat("B", 26)+`","host":"dead"}`), 0o600))
 	must(t, os.WriteFile(filepath.Join(theirs, "precious"), nil, 0o600))
 	i, err := inject.Open(t.Context(), o)
 	must(t, err)
 	must(t, i.Close(t.Context()))
-	for _, path := range []string{filepath.Join(victim, agent.MarkerName), filepath.Join(theirs, "precious")} {
+	for _, path := range []string{filepath.Join(victim, program.MarkerName), filepath.Join(theirs, "precious")} {
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}

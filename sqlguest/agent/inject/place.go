@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/program"
 )
 
 // place is where agents lie in a guest, by its system.
@@ -22,15 +22,15 @@ type place struct {
 func placeFor(system, parent string) (place, error) {
 	switch system {
 	case "windows":
-		p := place{windows: true, separator: `\`, parent: parent, binary: agent.BinaryName + ".exe"}
+		p := place{windows: true, separator: `\`, parent: parent, binary: program.BinaryName + ".exe"}
 		if parent == "" {
-			p.parent = `C:\ProgramData\holdfast-agent`
+			p.parent = `C:\ProgramData\` + program.ParentName
 		}
 		return p, nil
 	case "linux":
-		p := place{separator: "/", parent: parent, binary: agent.BinaryName}
+		p := place{separator: "/", parent: parent, binary: program.BinaryName}
 		if parent == "" {
-			p.parent = "/var/lib/holdfast-agent"
+			p.parent = "/var/lib/" + program.ParentName
 		}
 		return p, nil
 	}
@@ -88,10 +88,21 @@ func (p place) unrule(run string) command {
 
 func ruleName(run string) string { return "holdfast-agent-" + run }
 
-// lock runs the commands that make a directory safe.
+// shown succeeds if there is such a rule.
+func (p place) shown(run string) command {
+	return command{netsh, []string{"advfirewall", "firewall", "show", "rule", "name=" + ruleName(run)}}
+}
+
+// lock runs the commands that make a directory safe. The first of them is refused to
+// who is no administrator: setting the owner, and on Linux owning what root owns.
 func (i *Injected) lock(ctx context.Context, dir string) error {
-	for _, c := range i.place.locks() {
-		if err := i.do(ctx, c, dir); err != nil {
+	for n, c := range i.place.locks() {
+		err := i.do(ctx, c, dir)
+		var refused *exitError
+		if n == 0 && errors.As(err, &refused) {
+			return fmt.Errorf("%w: %s: %w", ErrRights, dir, err)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrPlace, dir, err)
 		}
 	}
@@ -103,7 +114,34 @@ func (i *Injected) openFirewall(ctx context.Context) error {
 		return nil
 	}
 	i.hasRule = true // perhaps even if this fails
-	return i.do(ctx, i.place.rule(i.run, i.opt.From, i.opt.Port), i.place.path(i.run))
+	if err := i.do(ctx, i.place.rule(i.run, i.opt.From, i.opt.Port), i.place.path(i.run)); err != nil {
+		return fmt.Errorf("%w: %w", ErrFirewall, err)
+	}
+	return nil
+}
+
+// closeFirewall removes a run's rule. The agent may have done so: netsh fails then as
+// it does for want of rights, so it is asked whether the rule is there.
+func (i *Injected) closeFirewall(ctx context.Context, run string) error {
+	err := i.do(ctx, i.place.unrule(run), i.place.parent)
+	var refused *exitError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if shown := i.do(ctx, i.place.shown(run), i.place.parent); errors.As(shown, &refused) {
+		return nil // no such rule
+	}
+	return fmt.Errorf("remove the firewall rule %s: %w", ruleName(run), err)
+}
+
+// exitError is a program that ended, and not well.
+type exitError struct {
+	program string
+	code    int
+}
+
+func (e *exitError) Error() string {
+	return fmt.Sprintf("run %s in the guest: exit code %d", e.program, e.code)
 }
 
 // do runs a command to its end.
@@ -119,13 +157,14 @@ func (i *Injected) do(ctx context.Context, c command, dir string) error {
 		return errors.Join(err, i.kill(limit, pid))
 	}
 	if code != 0 {
-		err = fmt.Errorf("run %s in the guest: exit code %d", c.program, code)
+		return &exitError{c.program, code}
 	}
-	return err
+	return nil
 }
 
 // await waits for a program's end.
 func (i *Injected) await(ctx context.Context, pid int64) (code int, err error) {
+	wait := i.waiting()
 	for {
 		running, code, known, err := i.opt.Guest.Process(ctx, pid)
 		if err != nil {
@@ -137,10 +176,25 @@ func (i *Injected) await(ctx context.Context, pid int64) (code int, err error) {
 		if !running {
 			return code, nil
 		}
-		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-time.After(i.opt.Pause):
+		if err := wait.next(ctx); err != nil {
+			return 0, err
 		}
+	}
+}
+
+// waiting is the time between looks at what happens in the guest: most of it is over
+// at once, so the first ones are short, and each is twice the last, up to Pause.
+type waiting struct{ now, most time.Duration }
+
+func (i *Injected) waiting() *waiting { return &waiting{now: i.opt.Pause / 32, most: i.opt.Pause} }
+
+// next waits, or returns the reason of ctx's end.
+func (w *waiting) next(ctx context.Context) error {
+	w.now = min(2*max(w.now, time.Millisecond), w.most)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(w.now):
+		return nil
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/program"
 )
 
 // Close ends the session and the agent, and takes everything out of the guest. It
@@ -35,10 +35,16 @@ func (i *Injected) remove(ctx context.Context) error {
 		all = i.end(ctx)
 	}
 	if i.hasRule {
-		all = errors.Join(all, i.do(ctx, i.place.unrule(i.run), i.place.parent))
+		all = errors.Join(all, i.closeFirewall(ctx, i.run))
 	}
 	if i.hasDirectory {
 		all = errors.Join(all, i.empty(ctx, i.run))
+	}
+	if i.hasParent && all == nil {
+		// It goes with the last run: it is not empty while there is another.
+		if err := i.opt.Guest.DeleteDirectory(ctx, i.place.parent); err != nil {
+			i.log.Debug("the directory of the agents stays", "error", err)
+		}
 	}
 	if all != nil {
 		return fmt.Errorf("take the agent out of the guest: %w", all)
@@ -67,15 +73,14 @@ func (i *Injected) kill(ctx context.Context, pid int64) error {
 	if err := i.opt.Guest.Kill(ctx, pid); err != nil {
 		return err
 	}
+	wait := i.waiting()
 	for {
 		running, _, _, err := i.opt.Guest.Process(ctx, pid)
 		if err != nil || !running {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(i.opt.Pause):
+		if err := wait.next(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -92,7 +97,7 @@ func (i *Injected) empty(ctx context.Context, run string) error {
 		return err
 	}
 	// The marker goes last: without it nobody would know whose the rest is.
-	names := agent.Names()
+	names := program.Names()
 	slices.SortStableFunc(list, func(a, b fs.FileInfo) int {
 		return slices.Index(names, a.Name()) - slices.Index(names, b.Name())
 	})
@@ -115,6 +120,11 @@ func (i *Injected) empty(ctx context.Context, run string) error {
 // runName is a directory of ours: rand.Text's.
 var runName = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
+// What a guest's own clock says of a directory's age is asked only where nothing else
+// tells a run that has just begun from one that died: settingUp is the longest time
+// that a run takes until its agent runs.
+const settingUp = 15 * time.Minute
+
 // orphans takes out what dead runs have left. ErrOccupied if one of the runs is
 // alive, as far as that can be told: its agent runs, and its host does not say that
 // the run is dead.
@@ -123,23 +133,29 @@ func (i *Injected) orphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var now time.Time // by the guest's clock
 	for _, e := range list {
-		if !runName.MatchString(e.Name()) || !e.IsDir() || e.Mode()&fs.ModeSymlink != 0 {
+		if e.Name() == i.run {
+			now = e.ModTime()
+		}
+	}
+	for _, e := range list {
+		if e.Name() == i.run || !runName.MatchString(e.Name()) || !e.IsDir() || e.Mode()&fs.ModeSymlink != 0 {
 			continue
 		}
-		if err := i.orphan(ctx, e.Name()); err != nil {
+		if err := i.orphan(ctx, e.Name(), now.Sub(e.ModTime()) < settingUp); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (i *Injected) orphan(ctx context.Context, run string) error {
+// orphan looks at another run's directory; young is one that may have just begun.
+func (i *Injected) orphan(ctx context.Context, run string, young bool) error {
 	var m Marker
-	data, err := i.readAt(ctx, i.place.path(run, agent.MarkerName))
+	data, err := i.readAt(ctx, i.place.path(run, program.MarkerName))
 	if err != nil || json.Unmarshal(data, &m) != nil || m.Run != run {
-		// It may be a run's that has just begun.
-		i.log.Warn("a directory in the guest does not say whose it is and is left alone", "directory", i.place.path(run))
+		i.unnamed(ctx, run, young)
 		return nil
 	}
 	pids, err := i.agents(ctx, run)
@@ -147,18 +163,39 @@ func (i *Injected) orphan(ctx context.Context, run string) error {
 		return err
 	}
 	isOurs := i.opt.Alive != nil && m.Host == i.opt.Host
-	if isOurs && i.opt.Alive(m) || !isOurs && len(pids) > 0 {
+	runs := len(pids) > 0
+	switch {
+	case isOurs && (runs || young) && i.opt.Alive(m), !isOurs && runs:
 		return fmt.Errorf("%w: run %s of %s (process %d)", ErrOccupied, m.Run, m.Host, m.PID)
+	case !isOurs && young:
+		i.log.Info("another host's run may be about to begin in the guest", "run", run, "host", m.Host)
+		return nil
 	}
 	i.log.Info("an agent of a dead run is taken out of the guest", "run", run, "host", m.Host)
+	return i.takeOut(ctx, run, pids)
+}
+
+// unnamed is a directory that does not say whose it is. One that is empty goes when it
+// is old: a run died between making it and saying whose it is.
+func (i *Injected) unnamed(ctx context.Context, run string, young bool) {
+	dir := i.place.path(run)
+	if !young && i.opt.Guest.DeleteDirectory(ctx, dir) == nil {
+		i.log.Info("an empty directory of a dead run was removed from the guest", "directory", dir)
+		return
+	}
+	i.log.Warn("a directory in the guest does not say whose it is and is left alone", "directory", dir)
+}
+
+// takeOut ends the agent of a dead run and removes what is left of it.
+func (i *Injected) takeOut(ctx context.Context, run string, pids []int64) error {
 	for _, pid := range pids {
 		if err := i.kill(ctx, pid); err != nil {
 			return err
 		}
 	}
-	if i.place.windows && i.opt.From != "" {
-		if err := i.do(ctx, i.place.unrule(run), i.place.parent); err != nil {
-			i.log.Debug("no firewall rule of the dead run was removed", "error", err)
+	if i.place.windows {
+		if err := i.closeFirewall(ctx, run); err != nil {
+			i.log.Warn("the firewall rule of a dead run could not be removed", "error", err)
 		}
 	}
 	if err := i.empty(ctx, run); err != nil {

@@ -14,10 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/inject"
+	"holdfast/sqlguest/agent/program"
 	"holdfast/sqlguest/lab"
 	"holdfast/sqlguest/lab/bridge"
+	"holdfast/sqlguest/lab/machine"
 	"holdfast/sqlguest/lab/wine"
 	"holdfast/sqlguest/server"
 )
@@ -38,7 +39,7 @@ func windowsProgram(t *testing.T) []byte {
 
 // windowsGround is a Windows guest, under Wine, with the laboratory's SQL Server
 // beside it and a sqlvdi.dll between the two.
-func windowsGround(t *testing.T) (*local, inject.Options) {
+func windowsGround(t *testing.T, now func() time.Time) (*machine.Guest, inject.Options) {
 	t.Helper()
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		t.Skip("Wine is used on Linux on amd64")
@@ -57,25 +58,27 @@ func windowsGround(t *testing.T) (*local, inject.Options) {
 	go func() { defer close(ended); _ = hub.Serve(ctx, l) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	prefix.Bridge = l.Addr().String()
-	sql, err := lab.Start(lab.Options{Devices: hub, Logins: []lab.Login{{Name: "sa", Password: canary, Sysadmin: true}}})
+	sql, err := lab.Start(lab.Options{Devices: hub, Now: now, Logins: []lab.Login{{Name: "sa", Password: canary, Sysadmin: true}}})
 	must(t, err)
 	t.Cleanup(func() { must(t, sql.Close()) })
 	g := newLocalAt(t, prefix.Drive())
-	g.windows = true
-	g.command = func(program string, args ...string) *exec.Cmd {
+	g.Windows = true
+	g.Command = func(program string, args ...string) *exec.Cmd {
 		return prefix.Command(context.Background(), program, args...)
 	}
-	program := windowsProgram(t)
+	binary := windowsProgram(t)
 	return g, inject.Options{
-		Guest: g, Program: func(string) ([]byte, error) { return program, nil }, Host: "here", PID: 1, From: "127.0.0.1", Pause: 20 * time.Millisecond,
-		Config: agent.Config{Listen: "127.0.0.1:0", Address: sql.Address(), User: "sa", Password: canary},
+		Guest: g, Program: func(string) ([]byte, error) { return binary, nil }, Host: "here", PID: 1, From: "127.0.0.1", Pause: 20 * time.Millisecond,
+		Config: program.Config{Listen: "127.0.0.1:0", Address: sql.Address(), User: "sa", Password: canary},
 	}
 }
 
 // TestWindowsAgentUnderWine: injected, over mutual TLS, through COM and virtual
-// devices: full, log and restore; an aborted log truncates nothing; nothing is left.
+// devices: full, log and restore; an aborted log truncates nothing. Then the same by
+// whole runs with a repository, and restores to moments of all kinds. Nothing is left.
 func TestWindowsAgentUnderWine(t *testing.T) {
-	g, o := windowsGround(t)
+	w := newWineWorld(t)
+	g, o := windowsGround(t, w.clock)
 	i, err := inject.Open(t.Context(), o)
 	must(t, err)
 	h, err := i.Host(t.Context())
@@ -126,6 +129,8 @@ func TestWindowsAgentUnderWine(t *testing.T) {
 	if rows := query("SELECT id FROM e.dbo.t ORDER BY id"); len(rows) != 2 {
 		t.Errorf("restored %v", rows)
 	}
-	must(t, i.Close(t.Context()))
-	clean(t, g)
+	w.sql = i.Client
+	w.backsUp()
+	w.restores()
+	w.killedWhileStreaming(g, o, i)
 }

@@ -51,7 +51,14 @@ func (i *Instance) Function(name []string) *expr.Function {
 		return &expr.Function{Type: expr.Int, Min: 1, Max: 2, Types: []value.Type{sysname, sysname}, Call: func(a []any) (any, error) {
 			return i.member(a), nil
 		}}
-	case "SUSER_SNAME", "SUSER_NAME", "ORIGINAL_LOGIN", "SYSTEM_USER":
+	case "SUSER_SNAME":
+		return optional(sysname, expr.Any, func(id any, given bool) any {
+			if b, is := id.([]byte); is && given {
+				return loginOf(b)
+			}
+			return i.Login
+		})
+	case "SUSER_NAME", "ORIGINAL_LOGIN", "SYSTEM_USER":
 		return optional(sysname, expr.Any, func(any, bool) any { return i.Login })
 	case "USER_NAME", "USER", "CURRENT_USER", "SESSION_USER":
 		return optional(sysname, expr.Any, func(any, bool) any {

@@ -49,19 +49,38 @@ func (i *Instance) serverView(name string) plan.Relation {
 	return nil
 }
 
-const databaseColumns = "name sysname, database_id int, source_database_id int, owner_sid varbinary, create_date datetime, compatibility_level tinyint, collation_name nvarchar, user_access tinyint, user_access_desc nvarchar, is_read_only bit, is_auto_close_on bit, is_auto_shrink_on bit, state tinyint, state_desc nvarchar, is_in_standby bit, is_cleanly_shutdown bit, recovery_model tinyint, recovery_model_desc nvarchar, page_verify_option tinyint, page_verify_option_desc nvarchar, is_encrypted bit, log_reuse_wait tinyint, log_reuse_wait_desc nvarchar, replica_id uniqueidentifier, group_database_id uniqueidentifier, is_distributor bit, is_published bit, is_subscribed bit, is_merge_published bit, is_broker_enabled bit, is_cdc_enabled bit, containment tinyint"
+const databaseColumns = "name sysname, database_id int, source_database_id int, owner_sid varbinary, create_date datetime, compatibility_level tinyint, collation_name nvarchar, user_access tinyint, user_access_desc nvarchar, is_read_only bit, is_auto_close_on bit, is_auto_shrink_on bit, state tinyint, state_desc nvarchar, is_in_standby bit, is_cleanly_shutdown bit, recovery_model tinyint, recovery_model_desc nvarchar, page_verify_option tinyint, page_verify_option_desc nvarchar, is_encrypted bit, log_reuse_wait tinyint, log_reuse_wait_desc nvarchar, replica_id uniqueidentifier, group_database_id uniqueidentifier, is_distributor bit, is_published bit, is_subscribed bit, is_merge_published bit, is_broker_enabled bit, is_trustworthy_on bit, is_db_chaining_on bit, is_cdc_enabled bit, containment tinyint"
 
 func (i *Instance) databases() (rows [][]any) {
 	for _, d := range i.infos() {
 		if !i.Sysadmin && d.ID > 4 {
 			continue // a login without rights sees the system's databases alone
 		}
-		rows = append(rows, []any{d.Name, number(d.ID), nil, []byte{1}, at(d.Created), i.major() * 10, i.Server.Options().Collation,
+		rows = append(rows, []any{d.Name, number(d.ID), nil, sid(d.Owner), at(d.Created), i.major() * 10, i.Server.Options().Collation,
 			number(uint8(d.Access)), d.Access.String(), d.ReadOnly, d.AutoClose, false, number(uint8(d.State)), d.State.String(), d.Standby, false,
 			number(uint8(d.Model)), d.Model.String(), int64(2), "CHECKSUM", false, number(d.LogReuseWait), d.LogReuseWaitDesc, nil, nil,
-			false, false, false, false, false, false, int64(0)})
+			false, false, false, false, d.Broker, d.Trustworthy, d.Chaining, false, int64(0)})
 	}
 	return rows
+}
+
+// sid is a login's security identifier; that of sa is 1 everywhere.
+func sid(login string) any {
+	switch login {
+	case "":
+		return nil
+	case "sa":
+		return []byte{1}
+	}
+	return []byte(login)
+}
+
+// loginOf is the login with a security identifier.
+func loginOf(id []byte) any {
+	if len(id) == 1 && id[0] == 1 {
+		return "sa"
+	}
+	return text(string(id))
 }
 
 const fileColumns = "database_id int, file_id int, file_guid uniqueidentifier, type tinyint, type_desc nvarchar, data_space_id int, name sysname, physical_name nvarchar, state tinyint, state_desc nvarchar, size int, max_size int, growth int, is_read_only bit, is_sparse bit, is_percent_growth bit, create_lsn lsn, drop_lsn lsn, read_only_lsn lsn, read_write_lsn lsn, differential_base_lsn lsn, differential_base_guid uniqueidentifier, differential_base_time datetime, redo_start_lsn lsn, redo_start_fork_guid uniqueidentifier, redo_target_lsn lsn, redo_target_fork_guid uniqueidentifier, backup_lsn lsn"

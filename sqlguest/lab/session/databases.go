@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,8 @@ func (s *session) alterDatabase(ctx context.Context, b *eval.Batch, a *ast.Alter
 		return alterFailed(e)
 	}
 	switch a.Action {
+	case "AUTHORIZATION":
+		return failure(s.alterOwner(db, a.Target))
 	case "SET":
 		err = s.alterSet(ctx, b, db, a)
 	case "MODIFY NAME":
@@ -101,6 +104,14 @@ func (s *session) alterDatabase(ctx context.Context, b *eval.Batch, a *ast.Alter
 		return alterFailed(failure(err))
 	}
 	return nil
+}
+
+// alterOwner is ALTER AUTHORIZATION ON DATABASE::name TO login.
+func (s *session) alterOwner(db *storage.Database, login string) error {
+	if !slices.ContainsFunc(s.of.opt.Logins, func(l Login) bool { return strings.EqualFold(l.Name, login) }) {
+		return value.Errorf(15151, "Cannot find the principal '%s', because it does not exist or you do not have permission.", login)
+	}
+	return db.SetOwner(login)
 }
 
 // alterFailed adds 5069, with which every failure of ALTER DATABASE ends.
@@ -215,9 +226,16 @@ func (s *session) alterSet(ctx context.Context, b *eval.Batch, db *storage.Datab
 		return db.SetOnline()
 	case "AUTO_CLOSE":
 		return db.SetAutoClose(on)
+	case "TRUSTWORTHY":
+		return db.SetTrust(&on, nil, nil)
+	case "DB_CHAINING":
+		return db.SetTrust(nil, &on, nil)
+	case "ENABLE_BROKER", "DISABLE_BROKER":
+		on = a.Words[0] == "ENABLE_BROKER"
+		return db.SetTrust(nil, nil, &on)
 	case "PAGE_VERIFY", "AUTO_SHRINK", "AUTO_CREATE_STATISTICS", "AUTO_UPDATE_STATISTICS", "COMPATIBILITY_LEVEL", "READ_COMMITTED_SNAPSHOT",
-		"ALLOW_SNAPSHOT_ISOLATION", "TRUSTWORTHY", "ENABLE_BROKER", "DISABLE_BROKER", "TARGET_RECOVERY_TIME", "QUERY_STORE", "ANSI_NULLS",
-		"QUOTED_IDENTIFIER", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "DB_CHAINING":
+		"ALLOW_SNAPSHOT_ISOLATION", "TARGET_RECOVERY_TIME", "QUERY_STORE", "ANSI_NULLS",
+		"QUOTED_IDENTIFIER", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT":
 		return nil // nothing here depends on these
 	}
 	return unsupported("ALTER DATABASE SET " + a.Words[0])

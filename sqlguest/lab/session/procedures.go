@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/lab/applock"
+	"holdfast/sqlguest/lab/catalog"
 	"holdfast/sqlguest/lab/tsql/eval"
 	"holdfast/sqlguest/lab/value"
 )
@@ -58,19 +59,53 @@ func (s *session) releaseAppLock(args []eval.Argument) (int64, error) {
 	return -999, value.Errorf(1223, "Cannot release the application lock (Database Principal: 'public', Resource: '%s') because it is not currently held.", eval.TextOr(a["resource"], ""))
 }
 
+// fileExists is xp_fileexist with the path alone: one row. Every directory exists here,
+// for the laboratory's files need none.
+func (s *session) fileExists(b *eval.Batch, args []eval.Argument) error {
+	if !s.login.Sysadmin {
+		return value.Severe(229, 14, "The EXECUTE permission was denied on the object 'xp_fileexist', database 'mssqlsystemresource', schema 'sys'.")
+	}
+	if len(args) == 0 {
+		return value.Severe(22001, 16, "xp_fileexist() returned error 201, 'Insufficient parameters'")
+	}
+	path, _ := args[0].Value.(string)
+	columns := catalog.Columns("FileExists int, FileIsADirectory int, ParentDirectoryExists int") // it has spaces
+	exists := int64(0)
+	if s.of.opt.Media().FS.Exists(path) {
+		exists = 1
+	}
+	return answer(b, columns, [][]any{{exists, int64(0), int64(1)}})
+}
+
+// makeDirectory is xp_create_subdir. Every directory exists here, and making one that
+// exists is no error.
+func (s *session) makeDirectory(args []eval.Argument) error {
+	if !s.login.Sysadmin {
+		return value.Severe(229, 14, "The EXECUTE permission was denied on the object 'xp_create_subdir', database 'mssqlsystemresource', schema 'sys'.")
+	}
+	if len(args) == 0 || eval.TextOr(args[0].Value, "") == "" {
+		return value.Severe(22048, 16, "Error executing extended stored procedure: Invalid Parameter")
+	}
+	return nil
+}
+
 // Procedure runs the procedures that there are.
-func (s *session) Procedure(ctx context.Context, _ *eval.Batch, name []string, args []eval.Argument) (int64, error) {
+func (s *session) Procedure(ctx context.Context, b *eval.Batch, name []string, args []eval.Argument) (int64, error) {
 	switch strings.ToLower(name[len(name)-1]) {
 	case "sp_getapplock":
 		return s.getAppLock(ctx, args)
 	case "sp_releaseapplock":
 		return s.releaseAppLock(args)
+	case "xp_fileexist":
+		return 0, s.fileExists(b, args)
 	case "sp_reset_connection":
 		s.rollback()
 		return 0, nil
 	case "sp_delete_database_backuphistory":
 		s.of.opt.Server().ForgetHistory(eval.TextOr(eval.ByName(args, "database_name")["database_name"], ""))
 		return 0, nil
+	case "xp_create_subdir":
+		return 0, s.makeDirectory(args)
 	case "sp_detach_db":
 		_, err := s.of.opt.Server().Detach(eval.TextOr(eval.ByName(args, "dbname")["dbname"], ""))
 		return 0, failure(err)

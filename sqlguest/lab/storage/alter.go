@@ -136,12 +136,32 @@ func (db *Database) Rename(name string) error {
 // SetAccess changes who may use the database; sessions are the caller's to end.
 func (db *Database) SetAccess(a Access) error { return db.option(func(b *Boot) { b.Access = a }) }
 
-// SetOwner changes the owner.
-func (db *Database) SetOwner(login string) error { return db.option(func(b *Boot) { b.Owner = login }) }
+// SetOwner changes the owner; 927, 942, 3906 if the database cannot be written to.
+func (db *Database) SetOwner(login string) error {
+	db.e.Lock()
+	defer db.e.Unlock()
+	if err := db.e.Writable(); err != nil {
+		return err
+	}
+	db.e.Boot.Owner = login
+	return db.e.SaveBoot()
+}
 
 // SetAutoClose changes AUTO_CLOSE, which is only noted.
 func (db *Database) SetAutoClose(on bool) error {
 	return db.option(func(b *Boot) { b.AutoClose = on })
+}
+
+// SetTrust changes TRUSTWORTHY, DB_CHAINING and ENABLE_BROKER, each unless it is nil.
+// They are only noted.
+func (db *Database) SetTrust(trustworthy, chaining, broker *bool) error {
+	return db.option(func(b *Boot) {
+		for _, x := range []struct{ to, from *bool }{{&b.Trustworthy, trustworthy}, {&b.Chaining, chaining}, {&b.Broker, broker}} {
+			if x.from != nil {
+				*x.to = *x.from
+			}
+		}
+	})
 }
 
 // SetID gives the database another database_id.

@@ -38,7 +38,7 @@ func NewRestoring(env Env, o RestoreOptions) (*Database, error) {
 	b.Name, b.ID, b.Files, b.Owner = o.Name, o.ID, nil, o.Owner
 	b.State, b.Incomplete, b.DatabaseGUID, b.RestoredSet = Restoring, true, env.GUID(), o.Set
 	b.Standby, b.ReadOnly, b.Created = false, o.Boot.ReadOnly, Local(env.Now())
-	b.Access = MultiUser
+	b.Access, b.Trustworthy, b.Chaining, b.Broker = MultiUser, false, false, false
 	for _, f := range o.Files {
 		if err := db.restoreFile(f, o.Base); err != nil {
 			_ = db.e.RemoveFiles() // the first error counts

@@ -292,7 +292,31 @@ func (p *parser) drop(at ast.Located) (ast.Statement, error) {
 	return s, nil
 }
 
+// authorization reads ALTER AUTHORIZATION ON DATABASE::name TO login, from its third word.
+func (p *parser) authorization(at ast.Located) (ast.Statement, error) {
+	s := &ast.AlterDatabase{Located: at, Action: "AUTHORIZATION"}
+	for _, word := range []string{"ON", "DATABASE"} {
+		if err := p.Expect(word); err != nil {
+			return nil, err
+		}
+	}
+	err := p.Symbol("::")
+	if err == nil {
+		s.Name, err = p.Name()
+	}
+	if err == nil {
+		err = p.Expect("TO")
+	}
+	if err == nil {
+		s.Target, err = p.Name()
+	}
+	return s, err
+}
+
 func (p *parser) alter(at ast.Located) (ast.Statement, error) {
+	if p.Accept("AUTHORIZATION") {
+		return p.authorization(at)
+	}
 	if err := p.Expect("DATABASE"); err != nil {
 		return nil, err
 	}

@@ -22,9 +22,19 @@ import (
 type transfer struct {
 	method, file string
 	size         int64
+	path         string // as the guest calls the file
+	account      Account
 }
 
 func (t transfer) receive(w http.ResponseWriter, r *http.Request) {
+	enough, changed := t.account.Inside.take(t.size)
+	if changed {
+		t.account.Used()
+	}
+	if !enough {
+		http.Error(w, "There is not enough space on the disk.", http.StatusInternalServerError)
+		return
+	}
 	f, err := os.OpenFile(t.file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -38,7 +48,26 @@ func (t transfer) receive(w http.ResponseWriter, r *http.Request) {
 	if err != nil || n != t.size {
 		_ = os.Remove(t.file)
 		http.Error(w, fmt.Sprintf("received %d of %d bytes", n, t.size), http.StatusInternalServerError)
+		return
 	}
+	t.scanned()
+}
+
+// scanned lets the guest's virus scanner look at a file.
+func (t transfer) scanned() {
+	scan := t.account.Inside.scanner()
+	if scan == nil {
+		return
+	}
+	data, err := os.ReadFile(t.file)
+	if err != nil {
+		return
+	}
+	if data = scan(t.path, data); data == nil {
+		_ = os.Remove(t.file)
+		return
+	}
+	_ = os.WriteFile(t.file, data, 0o700)
 }
 
 type authManager struct {
@@ -71,7 +100,7 @@ func (g *Operations) url(id string, t transfer) string {
 
 // InitiateFileTransferToGuest gives a URL to PUT a file of the announced size.
 func (m *fileManager) InitiateFileTransferToGuest(req *types.InitiateFileTransferToGuest) soap.HasFault {
-	id, dir, fault := m.g.enter(req.Vm, req.Auth)
+	account, dir, fault := m.g.enter(req.Vm, req.Auth)
 	file := inside(dir, req.GuestFilePath)
 	if fault == nil && !req.Overwrite && exists(file) {
 		fault = guestFault(req.GuestFilePath, os.ErrExist)
@@ -84,13 +113,13 @@ func (m *fileManager) InitiateFileTransferToGuest(req *types.InitiateFileTransfe
 	if fault != nil {
 		return &methods.InitiateFileTransferToGuestBody{Fault_: fault}
 	}
-	t := transfer{method: http.MethodPut, file: file, size: req.FileSize}
-	return &methods.InitiateFileTransferToGuestBody{Res: &types.InitiateFileTransferToGuestResponse{Returnval: m.g.url(id, t)}}
+	t := transfer{method: http.MethodPut, file: file, size: req.FileSize, path: req.GuestFilePath, account: account}
+	return &methods.InitiateFileTransferToGuestBody{Res: &types.InitiateFileTransferToGuestResponse{Returnval: m.g.url(account.ID, t)}}
 }
 
 // InitiateFileTransferFromGuest gives a URL to GET a file.
 func (m *fileManager) InitiateFileTransferFromGuest(req *types.InitiateFileTransferFromGuest) soap.HasFault {
-	id, dir, fault := m.g.enter(req.Vm, req.Auth)
+	account, dir, fault := m.g.enter(req.Vm, req.Auth)
 	if fault != nil {
 		return &methods.InitiateFileTransferFromGuestBody{Fault_: fault}
 	}
@@ -101,7 +130,7 @@ func (m *fileManager) InitiateFileTransferFromGuest(req *types.InitiateFileTrans
 	}
 	info := types.FileTransferInformation{
 		Attributes: &types.GuestFileAttributes{ModificationTime: types.NewTime(fi.ModTime())},
-		Size:       fi.Size(), Url: m.g.url(id, transfer{method: http.MethodGet, file: file}),
+		Size:       fi.Size(), Url: m.g.url(account.ID, transfer{method: http.MethodGet, file: file}),
 	}
 	return &methods.InitiateFileTransferFromGuestBody{Res: &types.InitiateFileTransferFromGuestResponse{Returnval: info}}
 }

@@ -23,11 +23,21 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
+// Account is a VM's guest and its only login.
+type Account struct {
+	ID             string // of the guest
+	User, Password string
+	Ready          bool // Tools run in it
+	Filtered       bool // the login's token is, as User Account Control does it
+	Inside         *Inside
+	// Used is called when room was used.
+	Used func()
+}
+
 // Options connect guest operations to the VMs.
 type Options struct {
-	// Find tells about a VM: a name for its guest, the only login, and whether tools
-	// run in it.
-	Find func(vm types.ManagedObjectReference) (id, user, password string, ready bool)
+	// Find tells about a VM.
+	Find func(vm types.ManagedObjectReference) Account
 	// Dir is the directory of a guest.
 	Dir func(id string) string
 }
@@ -42,12 +52,13 @@ type Operations struct {
 	mu        sync.Mutex
 	processes map[string]map[int64]*process // by guest
 	transfers map[string]transfer
+	rules     map[string][]string // of the guests' firewalls, by guest
 }
 
 // New makes guest operations. Close ends all programs.
 func New(opt Options) *Operations {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Operations{opt: opt, ctx: ctx, cancel: cancel, processes: map[string]map[int64]*process{}, transfers: map[string]transfer{}}
+	return &Operations{opt: opt, ctx: ctx, cancel: cancel, processes: map[string]map[int64]*process{}, transfers: map[string]transfer{}, rules: map[string][]string{}}
 }
 
 // Close ends all programs that still run and waits for them.
@@ -73,24 +84,24 @@ func (g *Operations) Install(reg *simulator.Registry) {
 	}
 }
 
-// enter checks the guest and the login, and returns the guest's name and directory.
-func (g *Operations) enter(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication) (id, dir string, fault *soap.Fault) {
-	id, user, password, ready := g.opt.Find(vm)
-	if !ready {
-		return "", "", simulator.Fault("", &types.GuestOperationsUnavailable{})
+// enter checks the guest and the login, and returns the guest and its directory.
+func (g *Operations) enter(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication) (a Account, dir string, fault *soap.Fault) {
+	a = g.opt.Find(vm)
+	if !a.Ready {
+		return a, "", simulator.Fault("", &types.GuestOperationsUnavailable{})
 	}
 	// Only a name and a password: tickets and SAML tokens need a domain to check them.
 	login, ok := auth.(*types.NamePasswordAuthentication)
-	if !ok || login.Username != user || login.Password != password {
-		return "", "", simulator.Fault("Failed to authenticate with the guest operating system using the supplied credentials.", &types.InvalidGuestLogin{})
+	if !ok || login.Username != a.User || login.Password != a.Password {
+		return a, "", simulator.Fault("Failed to authenticate with the guest operating system using the supplied credentials.", &types.InvalidGuestLogin{})
 	}
-	dir = g.opt.Dir(id)
+	dir = g.opt.Dir(a.ID)
 	for _, d := range []string{dir, filepath.Join(dir, "tmp"), filepath.Join(dir, "var", "lib"), filepath.Join(dir, "Windows", "Temp"), filepath.Join(dir, "ProgramData")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return "", "", simulator.Fault(err.Error(), &types.GuestOperationsFault{})
+			return a, "", simulator.Fault(err.Error(), &types.GuestOperationsFault{})
 		}
 	}
-	return id, dir, nil
+	return a, dir, nil
 }
 
 // inside maps a path of the guest into its directory; ".." cannot leave it.

@@ -30,11 +30,14 @@ type processManager struct {
 // StartProgramInGuest starts a local process. Nobody gets its output; its exit code
 // shows in ListProcessesInGuest.
 func (m *processManager) StartProgramInGuest(req *types.StartProgramInGuest) soap.HasFault {
-	id, dir, fault := m.g.enter(req.Vm, req.Auth)
+	account, dir, fault := m.g.enter(req.Vm, req.Auth)
 	if fault != nil {
 		return &methods.StartProgramInGuestBody{Fault_: fault}
 	}
-	spec := req.Spec.GetGuestProgramSpec()
+	id, spec := account.ID, req.Spec.GetGuestProgramSpec()
+	if code, ok := m.g.builtin(account, dir, spec); ok {
+		return &methods.StartProgramInGuestBody{Res: &types.StartProgramInGuestResponse{Returnval: m.g.ended(id, spec, code)}}
+	}
 	cmd := m.g.command(dir, spec)
 	if err := cmd.Start(); err != nil {
 		return &methods.StartProgramInGuestBody{Fault_: guestFault(spec.ProgramPath, err)}
@@ -74,7 +77,8 @@ func (g *Operations) reap(p *process) {
 // ListProcessesInGuest lists the programs that were started, those that ended for five
 // minutes more.
 func (m *processManager) ListProcessesInGuest(req *types.ListProcessesInGuest) soap.HasFault {
-	id, _, fault := m.g.enter(req.Vm, req.Auth)
+	account, _, fault := m.g.enter(req.Vm, req.Auth)
+	id := account.ID
 	if fault != nil {
 		return &methods.ListProcessesInGuestBody{Fault_: fault}
 	}
@@ -95,14 +99,15 @@ func (m *processManager) ListProcessesInGuest(req *types.ListProcessesInGuest) s
 
 // TerminateProcessInGuest kills a program that was started here.
 func (m *processManager) TerminateProcessInGuest(req *types.TerminateProcessInGuest) soap.HasFault {
-	id, _, fault := m.g.enter(req.Vm, req.Auth)
+	account, _, fault := m.g.enter(req.Vm, req.Auth)
+	id := account.ID
 	if fault != nil {
 		return &methods.TerminateProcessInGuestBody{Fault_: fault}
 	}
 	m.g.mu.Lock()
 	p := m.g.processes[id][req.Pid]
 	m.g.mu.Unlock()
-	if p == nil || p.cmd.Process.Kill() != nil {
+	if p == nil || p.cmd == nil || p.cmd.Process.Kill() != nil {
 		return &methods.TerminateProcessInGuestBody{Fault_: simulator.Fault("", &types.GuestProcessNotFound{Pid: req.Pid})}
 	}
 	return &methods.TerminateProcessInGuestBody{Res: &types.TerminateProcessInGuestResponse{}}

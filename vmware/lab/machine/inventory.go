@@ -13,7 +13,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -244,21 +243,6 @@ func (inv *Inventory) sizeFlat(req *types.CreateVirtualDisk_Task) types.BaseMeth
 	}
 	return nil
 }
-
-// Guest tells guest operations about a VM: its directory, its login, and whether it can
-// be worked in.
-func (inv *Inventory) Guest(ref types.ManagedObjectReference) (id, user, password string, ready bool) {
-	vm := inv.Of(ref)
-	if vm == nil {
-		return "", "", "", false
-	}
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	return ref.Value, or(vm.spec.GuestUser, "Administrator"), or(vm.spec.GuestPassword, "secret"), vm.on && vm.spec.Tools == spec.ToolsRunning
-}
-
-// GuestDir is the directory of a guest by its name.
-func (inv *Inventory) GuestDir(id string) string { return filepath.Join(inv.opt.Dir, "guests", id) }
 
 func or[T comparable](v, fallback T) T {
 	var none T

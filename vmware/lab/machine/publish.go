@@ -12,6 +12,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware/lab/chain"
+	"holdfast/vmware/lab/guest"
 	"holdfast/vmware/lab/spec"
 )
 
@@ -35,7 +36,7 @@ func (vm *VM) publish(c *simulator.Context, o *simulator.VirtualMachine) {
 	if len(roots) > 0 {
 		changes[3].Val = snapshots
 	}
-	changes = append(changes, vm.guestState()...)
+	changes = append(changes, guest.State(vm.spec, vm.on, &vm.inside)...)
 	vm.writeConfigFiles(o)
 	layout := vm.layout(o)
 	changes = append(changes, types.PropertyChange{Name: "layoutEx", Val: &layout})
@@ -107,34 +108,6 @@ func backing(like types.VirtualDiskFlatVer2BackingInfo, d *disk, links []chain.L
 		top.ChangeId = changeID
 	}
 	return top
-}
-
-// guestState is what vCenter reports of the guest.
-func (vm *VM) guestState() []types.PropertyChange {
-	running, status, version, two := "guestToolsNotRunning", "toolsNotRunning", or(vm.spec.ToolsVersion, "12352"), "guestToolsCurrent"
-	state, ready := "notRunning", false
-	if vm.on {
-		state = "running"
-	}
-	switch {
-	case vm.spec.Tools == spec.ToolsNotInstalled:
-		status, version, two = "toolsNotInstalled", "0", "guestToolsNotInstalled"
-	case vm.on && vm.spec.Tools == spec.ToolsRunning:
-		running, status, ready = "guestToolsRunning", "toolsOk", true
-	}
-	family := "linuxGuest"
-	if strings.HasPrefix(vm.spec.Guest, "windows") {
-		family = "windowsGuest"
-	}
-	return []types.PropertyChange{
-		{Name: "guest.toolsRunningStatus", Val: running},
-		{Name: "guest.toolsStatus", Val: types.VirtualMachineToolsStatus(status)},
-		{Name: "guest.toolsVersion", Val: version},
-		{Name: "guest.toolsVersionStatus2", Val: two},
-		{Name: "guest.guestState", Val: state},
-		{Name: "guest.guestFamily", Val: family},
-		{Name: "guest.guestOperationsReady", Val: ready},
-	}
 }
 
 // fileTypes are the types of a VM's own files in layoutEx.

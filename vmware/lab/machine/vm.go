@@ -14,6 +14,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"holdfast/vmware/lab/chain"
+	"holdfast/vmware/lab/guest"
 	"holdfast/vmware/lab/spec"
 )
 
@@ -29,6 +30,7 @@ type VM struct {
 	on         bool
 	busy       int
 	dirty      bool
+	inside     guest.Inside
 	fresh      bool // vcsim is still making it, without its lock
 	destroying bool
 	leases     int             // open on it
@@ -330,6 +332,3 @@ func (vm *VM) writeNVRAM(s spec.VM) error {
 	}
 	return os.WriteFile(file, data, 0o600)
 }
-
-// GuestDir is the directory that plays the guest's drive C: (and root).
-func (vm *VM) GuestDir() string { return vm.inv.GuestDir(vm.ref.Value) }

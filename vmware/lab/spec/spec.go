@@ -65,6 +65,11 @@ type VM struct {
 	// GuestUser and GuestPassword are the only login that guest operations accept,
 	// default Administrator and "secret".
 	GuestUser, GuestPassword string
+	// GuestFiltered says that the login's token is filtered, as User Account Control
+	// does it: the guest's own programs refuse what needs an administrator.
+	GuestFiltered bool
+	// GuestAddress is what Tools tell of the guest's network; none if empty.
+	GuestAddress string
 }
 
 // Disk describes a disk; only Bytes is required, a multiple of 1024.

@@ -148,7 +148,11 @@ type Boot struct {
 	ReadOnly     bool       `json:"read_only"`
 	AutoClose    bool       `json:"auto_close"`
 	Owner        string     `json:"owner"`
-	Created      time.Time  `json:"created"`
+	// What follows a restore puts to off, whatever the backup says.
+	Trustworthy bool      `json:"trustworthy"`
+	Chaining    bool      `json:"chaining"`
+	Broker      bool      `json:"broker"`
+	Created     time.Time `json:"created"`
 	// LastLogBackup is where the next log backup starts; NULL if none is possible.
 	LastLogBackup lsn.LSN `json:"last_log_backup"`
 	// BeginsChain says that the next log backup is the first of its chain.

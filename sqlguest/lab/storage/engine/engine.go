@@ -66,7 +66,7 @@ func Create(env Env, o CreateOptions) (*Engine, error) {
 	e := New(env)
 	now := Local(env.Now())
 	e.Boot = Boot{Name: o.Name, ID: o.ID, FamilyGUID: env.GUID(), DatabaseGUID: env.GUID(), Model: o.Model,
-		Forks: []Fork{{GUID: env.GUID()}}, Owner: o.Owner, Created: now, NextObject: SystemObject + 1, NextTx: 1}
+		Forks: []Fork{{GUID: env.GUID()}}, Owner: o.Owner, Broker: true, Created: now, NextObject: SystemObject + 1, NextTx: 1}
 	if o.Model == 0 {
 		e.Boot.Model = Full
 	}

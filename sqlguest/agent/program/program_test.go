@@ -1,4 +1,4 @@
-package agent_test
+package program_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/program"
 	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/lab"
@@ -24,8 +25,14 @@ import (
 
 const canary = "canary-4711"
 
-// program starts Main in a directory of its own, against a laboratory's SQL Server.
-func program(t *testing.T, password string, log *slog.Logger) (string, *trust.Keys, chan error) {
+// begin starts Main in a directory of its own, against a laboratory's SQL Server.
+func begin(t *testing.T, password string, log *slog.Logger) (string, *trust.Keys, chan error) {
+	t.Helper()
+	return beginWith(t, program.Config{Password: password}, log)
+}
+
+// beginWith is begin with more of the configuration.
+func beginWith(t *testing.T, c program.Config, log *slog.Logger) (string, *trust.Keys, chan error) {
 	t.Helper()
 	l, err := lab.Start(lab.Options{BackupDirectory: t.TempDir(), Path: func(p string) string { return p },
 		Logins: []lab.Login{{Name: "sa", Password: canary, Sysadmin: true}}})
@@ -36,14 +43,14 @@ func program(t *testing.T, password string, log *slog.Logger) (string, *trust.Ke
 	dir := filepath.Join(t.TempDir(), "agent")
 	must(t, os.Mkdir(dir, 0o700))
 	var config bytes.Buffer
-	c := agent.Config{Listen: "127.0.0.1:0", Keys: service, Address: l.Address(), User: "sa", Password: password}
+	c.Listen, c.Keys, c.Address, c.User = "127.0.0.1:0", service, l.Address(), "sa"
 	must(t, c.Write(&config))
-	path := filepath.Join(dir, agent.ConfigName)
+	path := filepath.Join(dir, program.ConfigName)
 	must(t, os.WriteFile(path, config.Bytes(), 0o600))
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); done <- agent.Main(ctx, []string{path}, log) }()
+	go func() { defer close(ended); done <- program.Main(ctx, []string{path}, log) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	return dir, client, done
 }
@@ -52,9 +59,9 @@ func program(t *testing.T, password string, log *slog.Logger) (string, *trust.Ke
 func ready(t *testing.T, dir string, done chan error) int {
 	t.Helper()
 	for {
-		data, err := os.ReadFile(filepath.Join(dir, agent.ReadyName))
+		data, err := os.ReadFile(filepath.Join(dir, program.ReadyName))
 		if err == nil {
-			var r agent.Ready
+			var r program.Ready
 			must(t, json.Unmarshal(data, &r))
 			return r.Port
 		}
@@ -70,9 +77,9 @@ func ready(t *testing.T, dir string, done chan error) int {
 // rules, from its configuration to its directory's end.
 func TestAgentIsABackupAndLeavesNothing(t *testing.T) {
 	var logged bytes.Buffer
-	dir, keys, done := program(t, canary, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	dir, keys, done := begin(t, canary, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	port := ready(t, dir, done)
-	if _, err := os.Stat(filepath.Join(dir, agent.ConfigName)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, program.ConfigName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("secrets are still there: %v", err)
 	}
 	c, err := agent.Connect(t.Context(), agent.ClientOptions{Keys: keys, Dial: func(ctx context.Context) (net.Conn, error) {
@@ -101,7 +108,7 @@ func TestAgentIsABackupAndLeavesNothing(t *testing.T) {
 	checks, err := c.Checks(t.Context())
 	must(t, err)
 	for _, k := range checks {
-		if k.Name == "sysadmin" && !k.OK || !k.OK && k.Remedy == "" {
+		if k.Status != "ok" && k.Remedy == "" {
 			t.Errorf("check %+v", k)
 		}
 	}
@@ -156,17 +163,45 @@ func adoptsKeptLog(t *testing.T, c *agent.Client, st server.Statement) {
 }
 
 func TestAgentTellsWhyItCannotBegin(t *testing.T) {
-	dir, _, done := program(t, canary+"-wrong", nil)
+	dir, _, done := begin(t, canary+"-wrong", nil)
 	err := <-done
 	var said *server.Error
 	if !errors.As(err, &said) || !said.Has(18456) {
 		t.Errorf("main: %v", err)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, agent.FailedName))
+	text, err := os.ReadFile(filepath.Join(dir, program.FailedName))
 	if err != nil || !strings.Contains(string(text), "18456") || strings.Contains(string(text), canary) {
 		t.Errorf("told %q, %v", text, err)
 	}
-	must(t, agent.Tidy(dir))
+	must(t, program.Tidy(dir))
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("directory is still there: %v", err)
+	}
+}
+
+// TestPatientAgentLooksAtItsMachine although the SQL Server lets nobody in; and every
+// agent ends with its first session, for nobody comes back to one that was cut.
+func TestPatientAgentLooksAtItsMachine(t *testing.T) {
+	dir, keys, done := beginWith(t, program.Config{Password: "wrong", Patient: true}, nil)
+	port := ready(t, dir, done)
+	c, err := agent.Connect(t.Context(), agent.ClientOptions{Keys: keys, Dial: func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	}})
+	must(t, err)
+	var said *server.Error
+	if _, err := c.Query(t.Context(), "SELECT 1 AS one"); !errors.As(err, &said) || !said.Has(18456) {
+		t.Errorf("query: %v", err)
+	}
+	if _, err := c.Hold(t.Context(), "d"); !errors.As(err, &said) {
+		t.Errorf("hold: %v", err)
+	}
+	if lines, err := c.Checks(t.Context()); err != nil || len(lines) == 0 {
+		t.Errorf("checks %+v: %v", lines, err)
+	}
+	must(t, c.Close()) // without a goodbye
+	if err := <-done; !errors.Is(err, agent.ErrOver) {
+		t.Errorf("main: %v", err)
+	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("directory is still there: %v", err)
 	}
@@ -178,30 +213,30 @@ func TestTidyGoesThroughNoLink(t *testing.T) {
 	base := t.TempDir()
 	victim := filepath.Join(base, "victim")
 	must(t, os.Mkdir(victim, 0o700))
-	must(t, os.WriteFile(filepath.Join(victim, agent.MarkerName), []byte("mine"), 0o600))
+	must(t, os.WriteFile(filepath.Join(victim, program.MarkerName), []byte("mine"), 0o600))
 	link := filepath.Join(base, "link")
 	if err := os.Symlink(victim, link); err != nil {
 		t.Skip("this system makes no links: ", err)
 	}
-	if err := agent.Tidy(link); err == nil {
+	if err := program.Tidy(link); err == nil {
 		t.Error("tidied through a link")
 	}
 	dir := filepath.Join(base, "dir")
 	must(t, os.Mkdir(dir, 0o700))
-	must(t, os.Symlink(filepath.Join(victim, agent.MarkerName), filepath.Join(dir, agent.MarkerName)))
+	must(t, os.Symlink(filepath.Join(victim, program.MarkerName), filepath.Join(dir, program.MarkerName)))
 	must(t, os.WriteFile(filepath.Join(dir, "theirs"), nil, 0o600))
-	if err := agent.Tidy(dir); err == nil {
+	if err := program.Tidy(dir); err == nil {
 		t.Error("deleted a directory with a stranger's file")
 	}
-	for _, kept := range []string{filepath.Join(victim, agent.MarkerName), filepath.Join(dir, "theirs")} {
+	for _, kept := range []string{filepath.Join(victim, program.MarkerName), filepath.Join(dir, "theirs")} {
 		if _, err := os.Stat(kept); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := os.Symlink(filepath.Join(victim, agent.MarkerName), filepath.Join(dir, agent.ConfigName)); err != nil {
+	if err := os.Symlink(filepath.Join(victim, program.MarkerName), filepath.Join(dir, program.ConfigName)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := agent.LoadConfig(filepath.Join(dir, agent.ConfigName)); !errors.Is(err, agent.ErrConfig) {
+	if _, err := program.LoadConfig(filepath.Join(dir, program.ConfigName)); !errors.Is(err, program.ErrConfig) {
 		t.Errorf("configuration behind a link: %v", err)
 	}
 }
@@ -210,12 +245,30 @@ func TestTidyGoesThroughNoLink(t *testing.T) {
 // here it is a directory of its name that cannot.
 func TestMarkerStaysWithWhatStays(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(dir, agent.BinaryName, "sub"), 0o700))
-	must(t, os.WriteFile(filepath.Join(dir, agent.MarkerName), nil, 0o600))
-	if err := agent.Tidy(dir); err == nil {
+	must(t, os.MkdirAll(filepath.Join(dir, program.BinaryName, "sub"), 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, program.MarkerName), nil, 0o600))
+	if err := program.Tidy(dir); err == nil {
 		t.Error("tidied what cannot be deleted")
 	}
-	if _, err := os.Stat(filepath.Join(dir, agent.MarkerName)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, program.MarkerName)); err != nil {
 		t.Error(err)
+	}
+}
+
+func readAll(b server.Backup) ([][]byte, error) {
+	out := make([][]byte, len(b.Streams()))
+	for i, s := range b.Streams() {
+		var err error
+		if out[i], err = io.ReadAll(s); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

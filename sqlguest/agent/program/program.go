@@ -1,4 +1,10 @@
-package agent
+// Package program is the agent as a program in a guest: the files by which it is told
+// what to do and tells that it does it, and how it takes everything away at its end.
+//
+//	config.json   secret, read once and deleted before anything else
+//	ready.json    it listens; failed.txt: why it does not
+//	run.json      whose the directory is, deleted last
+package program
 
 import (
 	"context"
@@ -14,9 +20,11 @@ import (
 	"runtime"
 	"time"
 
+	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/check"
 	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/direct"
+	"holdfast/sqlguest/server"
 )
 
 // Names of what lies in an agent's directory. Nothing else there is an agent's.
@@ -26,13 +34,20 @@ const (
 	FailedName = "failed.txt"  // why it could not
 	MarkerName = "run.json"    // whose directory it is
 	BinaryName = "holdfast-agent"
+	ParentName = "holdfast-agent" // of the directory that holds the agents' directories
 )
 
 // Names are all of them, with the program's on either system; the marker is the last
 // that is deleted.
 func Names() []string {
-	return []string{ConfigName, ReadyName, FailedName, BinaryName, BinaryName + ".exe", MarkerName}
+	return []string{ConfigName, ReadyName, FailedName, ReadyName + unfinished, FailedName + unfinished, BinaryName, BinaryName + ".exe", MarkerName}
 }
+
+// unfinished is added to the name of a file that is being written.
+const unfinished = ".new"
+
+// ErrListen: the port is taken, or cannot be had.
+var ErrListen = errors.New("listen for the client")
 
 // ErrConfig: the configuration is not there, is no plain file of ours, or cannot be
 // deleted after it was read.
@@ -41,13 +56,17 @@ var ErrConfig = errors.New("agent's configuration cannot be used")
 // Config is what an agent is told. It travels in a file, for arguments and
 // environments can be read by everybody on the machine.
 type Config struct {
-	Listen      string        `json:"listen"` // host:port
-	Keys        *trust.Keys   `json:"keys"`
-	Address     string        `json:"address"` // of the SQL Server; see direct.Options
-	Instance    string        `json:"instance"`
-	User        string        `json:"user"` // "" is Windows authentication
-	Password    string        `json:"password"`
-	IdleTimeout time.Duration `json:"idle_timeout"` // nanoseconds, as Lifetime; 0 as in ServiceOptions
+	Listen   string      `json:"listen"` // host:port
+	Keys     *trust.Keys `json:"keys"`
+	Address  string      `json:"address"` // of the SQL Server, or of several; see direct.OpenFirst
+	Instance string      `json:"instance"`
+	User     string      `json:"user"` // "" is Windows authentication
+	Password string      `json:"password"`
+	// Patient keeps an agent whose SQL Server cannot be logged in to: each request tells
+	// why, and the machine can be looked at.
+	Patient     bool          `json:"patient,omitempty"`
+	Rule        string        `json:"rule,omitempty"` // of the guest's firewall, for this agent
+	IdleTimeout time.Duration `json:"idle_timeout"`   // nanoseconds, as Lifetime; 0 as in agent.ServiceOptions
 	Lifetime    time.Duration `json:"lifetime"`
 }
 
@@ -57,7 +76,10 @@ type Ready struct {
 	PID  int `json:"pid"`
 }
 
-const maxConfigBytes = 1 << 20
+const (
+	maxConfigBytes = 1 << 20
+	cleanupLimit   = time.Minute // for what an end must end
+)
 
 // LoadConfig reads the file and deletes it. A file that cannot be deleted is not used.
 func LoadConfig(path string) (*Config, error) {
@@ -113,18 +135,49 @@ func Main(ctx context.Context, args []string, log *slog.Logger) error {
 		}
 		return err
 	}
-	return errors.Join(err, Tidy(dir))
+	return errors.Join(err, c.closeFirewall(ctx, err), tidyAll(dir))
+}
+
+// tidyAll is Tidy, and takes away the directory around it if nobody else uses it.
+func tidyAll(dir string) error {
+	if err := Tidy(dir); err != nil {
+		return err
+	}
+	if parent := filepath.Dir(dir); filepath.Base(parent) == ParentName {
+		_ = os.Remove(parent) // it stays if another agent's directory is there
+	}
+	return nil
+}
+
+// closeFirewall removes the rule that lets the client in, unless the client does that,
+// which has said goodbye.
+func (c *Config) closeFirewall(ctx context.Context, ended error) error {
+	if ended == nil || c.Rule == "" {
+		return nil
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
+	defer cancel()
+	return dropRule(limit, c.Rule)
+}
+
+// open logs in to the SQL Server; see Config.Patient.
+func (c *Config) open(ctx context.Context, log *slog.Logger) (server.Server, error) {
+	sql, err := direct.OpenFirst(ctx, direct.Options{Address: c.Address, Instance: c.Instance, User: c.User, Password: c.Password, Logger: log})
+	if err != nil && c.Patient {
+		return absent{err}, nil
+	}
+	return sql, err
 }
 
 func serve(ctx context.Context, dir string, c *Config, log *slog.Logger, listening *bool) error {
-	sql, err := direct.Open(ctx, direct.Options{Address: c.Address, Instance: c.Instance, User: c.User, Password: c.Password, Logger: log})
+	sql, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = sql.Close() }()
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen for the client: %w", err)
+		return fmt.Errorf("%w: %w", ErrListen, err)
 	}
 	ready, err := json.Marshal(Ready{Port: l.Addr().(*net.TCPAddr).Port, PID: os.Getpid()})
 	if err == nil {
@@ -134,9 +187,9 @@ func serve(ctx context.Context, dir string, c *Config, log *slog.Logger, listeni
 		return errors.Join(err, l.Close())
 	}
 	*listening = true
-	return Serve(ctx, l, ServiceOptions{
-		Server: sql, Keys: c.Keys, IdleTimeout: c.IdleTimeout, Lifetime: c.Lifetime, Logger: log,
-		Checks: func(ctx context.Context) []Check { return check.All(ctx, sql, check.Options{}) },
+	return agent.Serve(ctx, l, agent.ServiceOptions{
+		Server: sql, Keys: c.Keys, Once: true, IdleTimeout: c.IdleTimeout, Lifetime: c.Lifetime, Logger: log,
+		Checks: func(ctx context.Context) []agent.Check { return check.Machine(ctx, check.MachineOptions{}) },
 	})
 }
 
@@ -147,16 +200,16 @@ func leave(dir, name string, data []byte) error {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer func() { _ = root.Close() }()
-	f, err := root.OpenFile(name+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := root.OpenFile(name+unfinished, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = root.Rename(name+".new", name)
+		err = root.Rename(name+unfinished, name)
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, errors.Join(err, root.Remove(name+".new")))
+		return fmt.Errorf("write %s: %w", name, errors.Join(err, root.Remove(name+unfinished)))
 	}
 	return nil
 }

@@ -1,0 +1,71 @@
+package database
+
+import (
+	"errors"
+	"testing"
+
+	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/server"
+)
+
+// TestQ11X5GuestsHaveTheirRules: a request inside a guest says so, and one beside the
+// server does not.
+func TestQ11X5GuestsHaveTheirRules(t *testing.T) {
+	host := &server.Host{SystemDrive: "C:"}
+	cluster := decide.Facts{Instance: facts.Instance{Name: "FCI", SysAdmin: true, Clustered: true, Engine: 3, Version: "16.0.1000.6"},
+		Database: facts.Database{ID: 5, Name: "d", State: "ONLINE", Family: "F", Fork: "K"}}
+	group := cluster
+	group.Instance.Clustered, group.Database.Replica = false, "R"
+	for _, f := range []decide.Facts{cluster, group} {
+		o := Options{Request: decide.Request{Want: decide.Full}}
+		if d := decide.Decide(o.request(Place{Label: "sql/vm"}, host), f, nil); d.Do != decide.Refuse || d.Rule != "Q11" && d.Rule != "X5" || d.Exit != decide.ExitRefused {
+			t.Errorf("in a guest: %+v", d)
+		}
+		if d := decide.Decide(o.request(Place{}, host), f, nil); d.Do != decide.DoFull {
+			t.Errorf("beside the server: %+v", d)
+		}
+		o.Request.AllowAG = true
+		if d := decide.Decide(o.request(Place{Label: "sql/vm"}, host), f, nil); d.Do != decide.DoFull {
+			t.Errorf("with --allow-ag: %+v", d)
+		}
+	}
+}
+
+func TestNamesOfSources(t *testing.T) {
+	for _, c := range []struct {
+		at   Place
+		in   facts.Instance
+		want string
+	}{
+		{Place{}, facts.Instance{Name: `HOST\SQL`, Instance: "SQL"}, `sql/HOST\SQL`},
+		{Place{Label: "sql/vm"}, facts.Instance{Name: `HOST\SQL`, Instance: "SQL"}, "sql/vm"},
+		{Place{Label: "sql/vm", Several: true}, facts.Instance{Name: `HOST\SQL`, Instance: "SQL"}, `sql/vm\SQL`},
+		{Place{Label: "sql/vm", Several: true}, facts.Instance{Name: "HOST"}, "sql/vm"},
+	} {
+		if got := c.at.label(&c.in); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.at, got, c.want)
+		}
+	}
+}
+
+// TestWayOfTheData: virtual devices where they are, else files that both sides reach.
+func TestWayOfTheData(t *testing.T) {
+	with, without := &server.Host{HasVDI: true}, &server.Host{WhyNoVDI: "no Windows"}
+	for _, c := range []struct {
+		transport, staging string
+		host               *server.Host
+		beside             bool
+		want               string // "" is ErrTransport
+	}{
+		{"auto", "", with, true, "vdi"}, {"auto", "", without, true, "disk"}, {"auto", "", without, false, ""},
+		{"auto", "S=L", without, false, "disk"}, {"auto", "S=L", with, true, "disk"}, {"vdi", "", without, true, ""},
+		{"vdi", "", with, true, "vdi"}, {"disk", "", with, true, "disk"}, {"disk", "", without, false, ""},
+	} {
+		o := Options{Transport: c.transport, Staging: c.staging}
+		got, staging, local, err := o.way(c.host, c.beside)
+		if got != c.want || (err != nil) != (c.want == "") || err != nil && !errors.Is(err, ErrTransport) || c.staging != "" && (staging != "S" || local != "L") {
+			t.Errorf("%+v: %q %q %q, %v", c, got, staging, local, err)
+		}
+	}
+}

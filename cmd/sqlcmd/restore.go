@@ -1,0 +1,284 @@
+package sqlcmd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/cmd/batch"
+	"holdfast/cmd/database"
+	"holdfast/cmd/frame"
+	"holdfast/cmd/settings"
+	"holdfast/cmd/usage"
+	"holdfast/cmd/verdict"
+	"holdfast/repo"
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay"
+)
+
+type restoreOptions struct {
+	database.RestoreOptions
+	place                              // where to; nothing: where it came from
+	source, point                      string
+	latest, before, plan               bool
+	at, mark, after, lsn, state, nears string
+	files                              string
+	moves                              []string
+}
+
+// NewRestore makes the command restore sql.
+func NewRestore(a frame.App) *cobra.Command {
+	var opts restoreOptions
+	c := frame.Documented(&cobra.Command{
+		Use:   "sql DB|SOURCE/DB",
+		Short: "restore a database to any moment that its backups cover",
+		Long: `Sql brings a database to a moment: the latest one, a time, a mark, an LSN or the end of a
+backup. It needs nothing but the repository and a SQL Server; without --to-vm or
+--to-instance that is the one it came from. All checks are made before anything is
+changed. A database that is overwritten has the tail of its log backed up first, so that
+the latest moment is the one just now. A TIME without an offset is one of the source
+server's clock. With --plan nothing is done: steps, T-SQL, LSNs, files and room are printed.`,
+		Example: "holdfast -r /srv/backup restore sql sales --at '2026-03-02 14:05' --as sales_1405\nholdfast -r /srv/backup restore sql db01/sales --replace --kick-users\nholdfast -r /srv/backup restore sql sales --mark payday --before --plan",
+		Args:    usage.Args("DB"),
+		RunE: func(c *cobra.Command, words []string) error {
+			if err := opts.check(c); err != nil {
+				return err
+			}
+			return runRestore(c.Context(), words[0], opts, a)
+		},
+	}, append([]verdict.Code{verdict.Busy, verdict.BrokenChain, verdict.Refused}, frame.RepositoryCodes()...)...)
+	opts.flags(c)
+	return c
+}
+
+func (o *restoreOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.source, "source", "", "the database of this `VM|INSTANCE`, where several have one of that name")
+	f.BoolVar(&o.latest, "latest", false, "the latest moment (default)")
+	f.StringVar(&o.at, "at", "", "the moment `TIME`, by the source server's clock or with an offset")
+	f.StringVar(&o.mark, "mark", "", "the marked transaction `NAME`, and everything before it")
+	f.BoolVar(&o.before, "before", false, "with --mark or --lsn: without that transaction or record")
+	f.StringVar(&o.after, "after", "", "with --mark: the first one at or behind `TIME`")
+	f.StringVar(&o.lsn, "lsn", "", "the log record `LSN`, and everything before it")
+	f.StringVar(&o.point, "point", "", "the end of the backup `ID`")
+	f.StringVar(&o.Plan.Fork, "fork", "", "on the history that ends on recovery fork `GUID`")
+	f.StringVar(&o.state, "state", "recovery", "leave it in `STATE`: recovery, norecovery or standby")
+	f.StringVar(&o.Plan.UndoFile, "undo-file", "", "with --state standby: the server's `FILE` for what was undone (default: in its data directory)")
+	f.StringVar(&o.Plan.As, "as", "", "restore under another `NAME`, into files of its own")
+	f.StringArrayVar(&o.moves, "move", nil, "put a file elsewhere: `LOGICAL=PATH`; may be given several times")
+	f.BoolVar(&o.Plan.Replace, "replace", false, "overwrite the database if it exists")
+	f.BoolVar(&o.Plan.Kick, "kick-users", false, "throw out who uses the database")
+	f.BoolVar(&o.NoTail, "no-tail", false, "give up what the database holds since its last log backup")
+	f.StringVar(&o.nears, "nearest", "", "if the moment is not reachable, take the one `SIDE` of it: before or after")
+	f.Lookup("nearest").NoOptDefVal = string(plan.Before)
+	f.BoolVar(&o.Continue, "continue", false, "go on with a database that is RESTORING or in STANDBY")
+	f.StringVar(&o.vm, "to-vm", "", "restore to the SQL Server in the virtual machine `NAME`")
+	f.StringVar(&o.instance, "to-instance", "", "restore to the SQL Server `INSTANCE`: NAME, HOST\\NAME or HOST:PORT")
+	f.StringVar(&o.Transport, "transport", "auto", "`HOW` the data travels: auto, vdi or disk")
+	f.StringVar(&o.Staging, "staging", "", "directory for files, `SERVERPATH=LOCALPATH`: as SQL Server calls it, and as this machine does")
+	f.StringVar(&o.files, "database-files", "", "write which file is of which database into `FILE`, which must not exist")
+	f.BoolVar(&o.plan, "plan", false, "print what would be done, and do nothing")
+}
+
+// check refuses flags that cannot be meant, and reads the others.
+func (o *restoreOptions) check(c *cobra.Command) error {
+	for _, name := range []string{"source", "at", "mark", "after", "lsn", "point", "undo-file", "as", "to-vm", "to-instance", "fork"} {
+		if f := c.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return settings.Usagef("leave the flag out, or check the variable that was to fill it", "flag --%s is empty", name)
+		}
+	}
+	for _, err := range []error{
+		usage.Exclusive(c, "latest", "at", "mark", "lsn", "point"), usage.Exclusive(c, "to-vm", "to-instance"), usage.Exclusive(c, "continue", "replace"),
+		usage.OneOf("state", o.state, "recovery", "norecovery", "standby"), usage.OneOf("transport", o.Transport, "auto", "vdi", "disk"),
+		database.Options{Staging: o.Staging}.Check(),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	o.Plan.End = plan.End(strings.ToLower(o.state))
+	switch {
+	case o.nears != "" && usage.OneOf("nearest", o.nears, "before", "after") != nil:
+		return usage.OneOf("nearest", o.nears, "before", "after")
+	case o.before && o.mark == "" && o.lsn == "":
+		return settings.Usagef("say --mark NAME or --lsn LSN", "--before has nothing that it could be before")
+	case o.after != "" && o.mark == "":
+		return settings.Usagef("say --mark NAME", "--after is for --mark")
+	case o.Plan.UndoFile != "" && o.Plan.End != plan.Standby:
+		return settings.Usagef("say --state standby", "--undo-file is for --state standby")
+	}
+	o.Plan.Nearest = plan.Nearest(strings.ToLower(o.nears))
+	if err := o.readMoves(); err != nil {
+		return err
+	}
+	return o.readTarget()
+}
+
+func (o *restoreOptions) readMoves() error {
+	o.Plan.Moves = map[string]string{}
+	for _, pair := range o.moves {
+		file, to, ok := strings.Cut(pair, "=")
+		if !ok || file == "" || to == "" {
+			return settings.Usagef(`as in --move sales=E:\data\sales.mdf: the file's logical name, and its path at the server`, "--move %q is not LOGICAL=PATH", pair)
+		}
+		o.Plan.Moves[file] = to
+	}
+	return nil
+}
+
+// readTarget reads the moment; a point is looked up later.
+func (o *restoreOptions) readTarget() (err error) {
+	t := plan.Target{Mark: o.mark, Before: o.before}
+	switch {
+	case o.at != "":
+		t.At, t.Bare, err = plan.ParseTime(o.at)
+	case o.after != "":
+		t.After, t.Bare, err = plan.ParseTime(o.after)
+	case o.lsn != "":
+		t.LSN, err = lsn.Parse(o.lsn)
+	}
+	o.Target = t
+	return err
+}
+
+func runRestore(ctx context.Context, name string, opts restoreOptions, a frame.App) error {
+	open := a.Writer // for the tail
+	if opts.plan || opts.NoTail || opts.Continue {
+		open = a.Repository
+	}
+	if !opts.plan {
+		a.UI().Stream()
+	}
+	return open(ctx, func(r *repo.Repository) error {
+		run := a.Batch(r)
+		src, backups, err := opts.find(ctx, a, run, name)
+		if err != nil {
+			return err
+		}
+		return reach(ctx, a, opts.place, src, backups, func(at database.Place) error {
+			job, err := database.Restoring(ctx, at, run, src, backups, opts.RestoreOptions)
+			if err != nil {
+				return err
+			}
+			defer run.Progress.Done()
+			if opts.plan {
+				return showPreview(ctx, a, src, job)
+			}
+			return restore(ctx, a, src, job, run, opts.files)
+		})
+	})
+}
+
+// reach runs fn at the SQL Server that is meant: the one that was named, or the one
+// that the backups came from, of which a guest may have several.
+func reach(ctx context.Context, a frame.App, to place, src replay.Source, backups []chain.Backup, fn func(at database.Place) error) error {
+	if to.vm != "" || to.instance != "" {
+		return withSQL(ctx, a, to, fn)
+	}
+	const hint = "say where to with --to-vm or --to-instance"
+	if to.vm, to.instance = database.Home(backups); to.vm == "" && to.instance == "" {
+		return settings.Usagef(hint, "the repository does not tell where %s came from", src.Name)
+	}
+	to.each = true
+	found := false
+	err := withSQL(ctx, a, to, func(at database.Place) error {
+		home, err := database.IsHome(ctx, at, src)
+		if err != nil || !home {
+			return err
+		}
+		found = true
+		return fn(at)
+	})
+	if err == nil && !found {
+		err = verdict.Advise(fmt.Errorf("restore %s to %s%s: %w", src.Name, to.vm, to.instance, database.ErrOtherServer), hint)
+	}
+	return err
+}
+
+// find finds the database and its backups, and the point if one is meant.
+func (o *restoreOptions) find(ctx context.Context, a frame.App, run *batch.Run, name string) (replay.Source, []chain.Backup, error) {
+	r := run.Repository
+	briefs, problems, err := r.Briefs(ctx)
+	if err != nil {
+		return replay.Source{}, nil, err
+	}
+	for _, p := range problems {
+		a.UI().Warn("%v", p)
+	}
+	src, err := replay.Choose(briefs, name, o.source)
+	if err != nil {
+		return src, nil, err
+	}
+	if o.point != "" {
+		e, err := a.Find(ctx, r, o.point)
+		if err != nil {
+			return src, nil, err
+		}
+		if e.Identity != src.Identity {
+			return src, nil, settings.Usagef("holdfast points --source shows the points of a database", "point %s is of %s, not of %s", e.ID, e.Source, src.Name)
+		}
+		o.Target.Point = e.ID
+	}
+	backups, err := database.Keeper(run).Backups(ctx, src.Identity)
+	return src, backups, err
+}
+
+// restored is how a restore ends.
+type restored struct {
+	Source string `json:"source"`
+	*replay.Result
+	Target string `json:"target"`
+}
+
+func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Run, run *batch.Run, files string) error {
+	terminal := a.UI()
+	if files != "" {
+		if _, err := os.Lstat(files); err == nil {
+			return settings.Usagef("name another file", "--database-files %s exists already", files)
+		}
+	}
+	job.Begin = func(p *replay.Preview) {
+		if !p.Plan.At.IsZero() {
+			terminal.Note("%s is understood as %s, which is %s", p.Plan.Target, clock(p.Plan.At), p.Plan.At.UTC().Format(time.RFC3339))
+		}
+		for _, s := range p.Plan.Steps {
+			if s.Bytes > 0 {
+				run.Progress.Expect(replay.Label(s, p.Plan.Database), s.Bytes)
+			}
+		}
+	}
+	res, err := job.Do(ctx)
+	run.Progress.Done()
+	if err != nil {
+		return err
+	}
+	if files != "" {
+		err = os.WriteFile(files, replay.DatabaseFiles(res.Server, res.Database, res.Plan.Files), 0o600)
+	}
+	res.Warnings = append(res.Warnings, a.Warnings()...)
+	for _, w := range res.Warnings {
+		terminal.Warn("%s", w)
+	}
+	terminal.Say("%s\n", told(src, res))
+	terminal.Event("summary", restored{Source: src.Name, Result: res, Target: res.Plan.Target})
+	return err
+}
+
+// told is what a restore came to, in one line.
+func told(src replay.Source, res *replay.Result) string {
+	state := map[plan.End]string{plan.Recovery: "open", plan.NoRecovery: "RESTORING", plan.Standby: "in STANDBY"}[res.State]
+	text := fmt.Sprintf("restored %s to database %s on %s, which is %s", src.Name, res.Database, res.Server, state)
+	if !res.Moment.IsZero() {
+		text += ", at " + clock(res.Moment)
+	}
+	if !res.LSN.IsZero() {
+		text += ", LSN " + res.LSN.String()
+	}
+	return text + fmt.Sprintf(": %d backups", len(res.Points))
+}

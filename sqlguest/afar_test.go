@@ -1,0 +1,103 @@
+package sqlguest_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"holdfast/sqlguest"
+	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/trust"
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/lab/bridge"
+	"holdfast/sqlguest/server"
+)
+
+// afar is the same SQL Server through an agent.
+func (w *world) afar() *agent.Client {
+	w.t.Helper()
+	service, client, err := trust.New(time.Now())
+	w.must(err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = agent.Serve(ctx, l, agent.ServiceOptions{Server: w.sql, Keys: service})
+	}()
+	w.t.Cleanup(func() { stop(); <-ended })
+	c, err := agent.Connect(w.t.Context(), agent.ClientOptions{Keys: client, Dial: func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+	}})
+	w.must(err)
+	w.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestSQL16ThroughTheAgent: what a run beside the server has left, the agent's next run
+// takes in, and the other way round; both are one source (SQL-5).
+func TestSQL16ThroughTheAgent(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	far := w.afar()
+	ways := []server.Server{w.sql, far}
+	run := func(on server.Server, keep func(sqlguest.Keeper) sqlguest.Keeper) []string {
+		r := w.disk(decide.Log, on, "sales")
+		r.Place, r.Label = "", "sql/"+map[bool]string{true: "VM", false: "LAB"}[on == server.Server(far)]
+		if keep != nil {
+			r.Keep = keep(r.Keep)
+		}
+		steps, err := r.All(t.Context())
+		w.must(err)
+		var said []string
+		for _, s := range steps {
+			if (s.Err != nil) != (keep != nil) {
+				t.Errorf("%s: %v", s.Source, s.Err)
+			}
+			said = append(said, string(s.Decision.Do)+" "+string(s.Decision.Rule))
+		}
+		return said
+	}
+	w.want(run(w.sql, nil), "full M12", "log S-log")
+	for i, broken := range ways {
+		w.exec([]string{"INSERT INTO sales.dbo.customers (id, name) VALUES (91, N'x')", "INSERT INTO sales.dbo.customers (id, name) VALUES (92, N'y')"}[i])
+		run(broken, func(k sqlguest.Keeper) sqlguest.Keeper { return &failing{Keeper: k, store: errFull} })
+		w.want(run(ways[1-i], nil), "log S-kept", "log S-log")
+	}
+	if n := len(w.identities()); n != 1 {
+		t.Errorf("%d sources for one database", n)
+	}
+	if logs := w.chainIsWhole("sales"); logs != 5 {
+		t.Errorf("%d logs in the chain, want 5", logs)
+	}
+	if files := w.files(); len(files) > 0 {
+		t.Errorf("left behind: %q", files)
+	}
+}
+
+// TestSQL12ThroughTheAgent: the header's rows travel.
+func TestSQL12ThroughTheAgent(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	far := w.afar()
+	run := func(keep func(sqlguest.Keeper) sqlguest.Keeper) {
+		r := w.job(decide.Log, far)
+		r.Databases, r.Keep = []string{"sales"}, keep(r.Keep)
+		_, err := r.All(t.Context())
+		w.must(err)
+	}
+	same := func(k sqlguest.Keeper) sqlguest.Keeper { return k }
+	run(same)
+	w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (93, N'one')")
+	run(func(k sqlguest.Keeper) sqlguest.Keeper { return &failing{Keeper: k, confirm: errKilled} })
+	w.lab.LoseMSDB(false)
+	run(same)
+	list := w.backups("sales")
+	if b := list[len(list)-2]; b.State != chain.Confirmed || b.By != chain.ByServer {
+		t.Errorf("point is %q by %q: %v", b.State, b.By, b.Why)
+	}
+	if logs := w.chainIsWhole("sales"); logs != 3 {
+		t.Errorf("%d logs in the chain, want 3", logs)
+	}
+}

@@ -1,0 +1,54 @@
+package inject
+
+import "errors"
+
+var (
+	// ErrOccupied: another run's agent is in the guest.
+	ErrOccupied = errors.New("another run has its agent in the guest")
+	// ErrRights: the guest's user cannot make the agent's directory safe. It is no
+	// administrator, or its token is filtered.
+	ErrRights = errors.New("guest user has not the rights of an administrator")
+	// ErrRoom: the guest's file system has no room for the agent.
+	ErrRoom = errors.New("no room for the agent in the guest")
+	// ErrPlace: the directory for the agent is not safe.
+	ErrPlace = errors.New("directory for the agent is not safe")
+	// ErrAltered: the program in the guest is not the one that was copied.
+	ErrAltered = errors.New("the agent was altered in the guest")
+	// ErrAgent: the agent could not begin.
+	ErrAgent = errors.New("agent could not begin")
+	// ErrTaken: a program that is no agent listens on the agent's port in the guest.
+	ErrTaken = errors.New("agent's port is taken in the guest")
+	// ErrPort: the agent listens in the guest, and its port cannot be reached.
+	ErrPort = errors.New("agent's port cannot be reached")
+	// ErrFirewall: the guest's firewall could not be opened for the agent.
+	ErrFirewall = errors.New("guest's firewall cannot be opened for the agent")
+	// ErrSystem: there is no agent for the guest's system.
+	ErrSystem = errors.New("no agent for the guest's system")
+)
+
+// hints are what helps, by error.
+var hints = []struct {
+	is   error
+	text string
+}{
+	{ErrOccupied, "wait until the other run has ended; the agent of a run that was killed ends by itself within a minute"},
+	{ErrRights, "log in to the guest as its built-in Administrator or a domain administrator whose token is not filtered, or set LocalAccountTokenFilterPolicy to 1 in the guest (User Account Control filters the tokens of other local administrators); on Linux as root"},
+	{ErrRoom, "make room on the guest's system volume: the agent needs some 20 MiB"},
+	{ErrPlace, "look at the directory in the guest: a link or a stranger's file is where the agent's would be"},
+	{ErrAltered, "look at what changes or removes programs in the guest, such as a virus scanner, and let the agent's directory pass"},
+	{ErrTaken, "choose another port with HOLDFAST_GUEST_PORT, or end what listens there"},
+	{ErrPort, "let TCP from this machine to the agent's port of the guest pass (3542 unless another one was chosen), in the network and in the guest's firewall"},
+	{ErrFirewall, "the guest's user must be an administrator whose token is not filtered, and no policy may forbid local firewall rules"},
+	{ErrSystem, "SQL Server runs on Windows and Linux: look at the virtual machine's guest operating system"},
+	{ErrAgent, "the agent's own words say why; for a login, look at the SQL Server's user and password, and if it said nothing, at a virus scanner in the guest"},
+}
+
+// Hint is a sentence of what helps against an error, "" if nothing is known.
+func Hint(err error) string {
+	for _, h := range hints {
+		if errors.Is(err, h.is) {
+			return h.text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,98 @@
+package decide
+
+import (
+	"strings"
+	"testing"
+
+	"holdfast/sqlguest/chain"
+)
+
+// file is a kept file of a backup that is not among ours.
+func file(kind chain.Kind, number string, first, last uint32, row bool) KeptFile {
+	b := ours(kind, number, first, last, now)
+	header := msdbRow(b)
+	k := KeptFile{Device: b.Device, Header: &header}
+	if row {
+		k.Row = &header
+	}
+	return k
+}
+
+// TestSQL16Keep has a case for every way in which a file can end. Our newest log ends at
+// 300; where SQL Server stands is said.
+func TestSQL16Keep(t *testing.T) {
+	unread := KeptFile{Device: "{DE000000-0000-0000-0000-000000000077}"}
+	known := file(chain.Log, "04", 200, 300, true)
+	other := file(chain.Log, "11", 300, 400, true)
+	other.Row.Family, other.set = "F9", chain.Header{}
+	copyOnly := file(chain.Full, "12", 290, 310, true)
+	copyOnly.Row.CopyOnly = true
+	for name, c := range map[string]struct {
+		files []KeptFile
+		stand uint32
+		base  string
+		want  string // "take DEVICE", "drop …", "stay …" with the last two digits, in order
+	}{
+		"log with msdb's row":                {[]KeptFile{file(chain.Log, "11", 300, 400, true)}, 400, set1, "take 11"},
+		"log by its header and its place":    {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 400, set1, "take 11"},
+		"log that SQL Server gave up":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 300, set1, "stay 11"},
+		"log after which others came":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 500, set1, "stay 11"},
+		"logs vouch for those before them":   {[]KeptFile{file(chain.Log, "12", 400, 500, false), file(chain.Log, "11", 300, 400, false)}, 500, set1, "take 11, take 12"},
+		"log in a gap between others":        {[]KeptFile{file(chain.Log, "12", 400, 500, true), file(chain.Log, "11", 320, 400, false)}, 900, set1, "take 11, take 12"},
+		"the point is here":                  {[]KeptFile{known}, 300, set1, "drop 04"},
+		"nobody can read it":                 {[]KeptFile{unread}, 300, set1, "stay 77"},
+		"row of another family":              {[]KeptFile{other}, 400, set1, "stay 11"},
+		"full that is the base":              {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, "5E000000-0000-0000-0000-000000000013", "take 13"},
+		"full that is no base any more":      {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, set1, "drop 13"},
+		"differential":                       {[]KeptFile{file(chain.Diff, "14", 290, 310, true)}, 300, set1, "drop 14"},
+		"copy-only full":                     {[]KeptFile{copyOnly}, 300, "5E000000-0000-0000-0000-000000000012", "drop 12"},
+		"full without a row that is no base": {[]KeptFile{file(chain.Full, "13", 290, 310, false)}, 300, set1, "drop 13"},
+	} {
+		w := newWorld()
+		w.db().LastLog, w.db().Base = at(c.stand), c.base
+		var got []string
+		for _, f := range Keep(c.files, w.ours, w.db()) {
+			what := "stay"
+			if f.Take {
+				what = "take"
+			} else if f.Drop {
+				what = "drop"
+			}
+			got = append(got, what+" "+strings.TrimSuffix(f.Device, "}")[len(f.Device)-3:])
+			if f.Decision.Rule != RuleKept || f.Decision.Reason == "" || f.Take != (f.Confirmation.State == chain.Confirmed) && what != "stay" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		if all := strings.Join(got, ", "); all != c.want {
+			t.Errorf("%s: %s, want %s", name, all, c.want)
+		}
+	}
+}
+
+// TestKeptFileOfAPointInDoubtStays: the point has its bytes, and is denied, unconfirmed
+// or damaged.
+func TestKeptFileOfAPointInDoubtStays(t *testing.T) {
+	for _, spoil := range []func(*chain.Backup){
+		func(b *chain.Backup) { b.State = chain.Denied },
+		func(b *chain.Backup) { b.State = chain.Unconfirmed },
+		func(b *chain.Backup) { b.Damage = "a pack is lost" },
+	} {
+		w := newWorld()
+		spoil(&w.ours[3])
+		if f := Keep([]KeptFile{file(chain.Log, "04", 200, 300, true)}, w.ours, w.db()); len(f) != 1 || f[0].Take || f[0].Drop {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestParentOfALog is the log that ends where it begins, else the data backup that it
+// opens on.
+func TestParentOfALog(t *testing.T) {
+	w := newWorld()
+	for first, want := range map[uint32]string{300: "04", 215: "03", 105: "01", 350: ""} {
+		log := ours(chain.Log, "20", first, first+40, now)
+		if got := ParentOf(&log.Header, w.ours); got != want {
+			t.Errorf("parent of a log from %d is %q, want %q", first, got, want)
+		}
+	}
+}

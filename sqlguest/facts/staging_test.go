@@ -1,0 +1,58 @@
+package facts
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"holdfast/sqlguest/server"
+)
+
+// TestX7StagingVolumeIsTheDeepest: of the volumes that SQL Server knows the one with the
+// longest mount point above the directory; none where it knows none.
+func TestX7StagingVolumeIsTheDeepest(t *testing.T) {
+	volumes := &server.Rows{Columns: []string{"volume_mount_point", "available_bytes", "total_bytes", "file_system_type", "path"}}
+	for i, mount := range []string{`C:\`, `D:\`, `D:\mount\`, `/`, `/var/opt`} {
+		volumes.Values = append(volumes.Values, []any{mount, int64(i), int64(9), "NTFS", `d:\Mount\backup`})
+	}
+	for staging, want := range map[string]string{
+		"": `D:\mount\`, `D:\mountain`: `D:\`, `c:\x`: `C:\`, `E:\`: "", `\\nas\share`: "",
+		"/var/opt/backup": "/var/opt", "/var/optional": "/", "/var/opt": "/var/opt",
+	} {
+		s := &script{t: t, answers: map[string]any{"dm_os_volume_stats": volumes}}
+		v, err := AskStaging(t.Context(), s, staging)
+		name := ""
+		if v != nil {
+			name = v.Name
+		}
+		if err != nil || name != want || v != nil && v.Use != UseStaging {
+			t.Errorf("staging %q is on %q, want %q (%v)", staging, name, want, err)
+		}
+	}
+}
+
+// answering gives every question the same answer.
+type answering struct {
+	server.Server
+	err  error
+	rows *server.Rows
+}
+
+func (a answering) Query(context.Context, string, ...server.Arg) (*server.Rows, error) {
+	return a.rows, a.err
+}
+
+func TestFileThatIsNoBackupHasNoRow(t *testing.T) {
+	at := &Instance{}
+	said := &server.Error{All: []server.Message{{Number: 3241, Severity: 16}}}
+	if _, err := AskFile(t.Context(), answering{err: said}, at, "x.bak"); !errors.Is(err, ErrNoRow) {
+		t.Errorf("unreadable file: %v", err)
+	}
+	cut := errors.New("cut")
+	if _, err := AskFile(t.Context(), answering{err: cut}, at, "x.bak"); !errors.Is(err, cut) || errors.Is(err, ErrNoRow) {
+		t.Errorf("lost connection: %v", err)
+	}
+	if _, err := AskFile(t.Context(), answering{rows: &server.Rows{}}, at, "x.bak"); !errors.Is(err, ErrNoRow) {
+		t.Errorf("empty media: %v", err)
+	}
+}

@@ -1,0 +1,116 @@
+package replay_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/repo/recovery"
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay"
+)
+
+// TestNamesThatNeedQuotingEverywhere: in brackets, in literals, in formats, in paths.
+func TestNamesThatNeedQuotingEverywhere(t *testing.T) {
+	w := newWorld(t)
+	w.live()
+	for _, name := range []string{"it's", "a]b", "100%s", "a,b", "ünï 東京", "NUL", "x/y:z", strings.Repeat("long ", 25)} {
+		w.restore(w.instance, plan.Target{}, plan.Options{As: name})
+		w.want(strings.ReplaceAll(name, "]", "]]"), "full log mark behind diff last")
+		res, err := w.job(w.instance, plan.Target{}, plan.Options{As: name, Replace: true}).Do(t.Context())
+		w.must(err)
+		if res.Tail == "" {
+			t.Errorf("%s: no tail", name)
+		}
+		w.wantState(name, "ONLINE MULTI_USER")
+	}
+}
+
+// TestReadOnlyAndSimpleDatabasesAreReplaced: each has a tail of its own kind, or none.
+func TestReadOnlyAndSimpleDatabasesAreReplaced(t *testing.T) {
+	w := newWorld(t)
+	s := w.live()
+	w.exec("ALTER DATABASE sales SET READ_ONLY")
+	res := w.restore(w.instance, plan.Target{}, plan.Options{Replace: true})
+	w.want("sales", "full log mark behind diff last tail")
+	if res.Tail == "" {
+		t.Error("no tail")
+	}
+	w.exec("ALTER DATABASE sales SET READ_WRITE WITH ROLLBACK IMMEDIATE; ALTER DATABASE sales SET RECOVERY SIMPLE")
+	w.use("sales")
+	res = w.restore(w.instance, plan.Target{Point: s.diff}, plan.Options{Replace: true, Kick: true})
+	w.want("sales", "full log mark behind diff")
+	w.wantState("sales", "ONLINE MULTI_USER")
+	if res.Tail != "" || !strings.Contains(strings.Join(res.Warnings, " "), "no log that could be backed up") {
+		t.Errorf("%+v", res)
+	}
+}
+
+// TestUnconfirmedPointIsToldOf: it is no link, and somebody should know.
+func TestUnconfirmedPointIsToldOf(t *testing.T) {
+	w := newWorld(t)
+	w.live()
+	r := w.job(w.instance, plan.Target{}, plan.Options{As: "x"})
+	r.Backups[len(r.Backups)-1].State = chain.Unconfirmed
+	res, err := r.Do(t.Context())
+	w.must(err)
+	w.want("x", "full log mark behind diff")
+	if !strings.Contains(strings.Join(res.Warnings, " "), "SQL Server has not confirmed it") {
+		t.Errorf("%q", res.Warnings)
+	}
+}
+
+func TestDatabaseIsFoundByWhatPeopleCallIt(t *testing.T) {
+	var points []*recovery.Point
+	for i, name := range []string{"sql/db01/sales", "sql/db02/sales", "sql/db01/Old", "sql/db01/new", "sql/HOST\\X/a/b", "vm/web", "sql/db01/SALES2"} {
+		identity := fmt.Sprint("id", i)
+		if name == "sql/db01/new" {
+			identity = "id2" // it was called Old
+		}
+		kind := recovery.SQLFull
+		if name == "vm/web" {
+			kind = recovery.VM
+		}
+		points = append(points, &recovery.Point{ID: fmt.Sprintf("%016x", i), Kind: kind, Source: name, Identity: identity, Time: time.Unix(int64(i), 0)})
+	}
+	for _, x := range []struct{ name, place, want string }{
+		{"db01/sales", "", "id0"},
+		{"sales", "db02", "id1"},
+		{"sql/db02/sales", "", "id1"},
+		{"DB02/sales", "", "id1"},
+		{"sales", "", "ambiguous"},
+		{"new", "", "id2"},
+		{"Old", "", "id2"},
+		{"old", "", "id2"},
+		{"a/b", "", "id4"},
+		{`HOST\X/a/b`, "", "id4"},
+		{"a/b", `host\x`, "id4"},
+		{"sales2", "", "id6"},
+		{"web", "", "unknown"},
+		{"sales", "db03", "unknown"},
+		{"", "", "unknown"},
+	} {
+		src, err := replay.Choose(recovery.BriefsOf(points), x.name, x.place)
+		got := src.Identity
+		switch {
+		case errors.Is(err, recovery.ErrAmbiguous):
+			got = "ambiguous"
+		case errors.Is(err, recovery.ErrUnknown):
+			got = "unknown"
+		}
+		if got != x.want {
+			t.Errorf("%q at %q: %s (%v), want %s", x.name, x.place, got, err, x.want)
+		}
+	}
+}
+
+func TestM18DatabaseFilesTellWhatIsWhere(t *testing.T) {
+	got := string(replay.DatabaseFiles(`HOST\X`, "a\tb", []plan.Place{{Move: plan.Move{File: "ü", To: `C:\ü.mdf`}}, {Move: plan.Move{File: "l", To: `C:\l.ldf`}, Type: 1}}))
+	want := "\ufeffinstance\tdatabase\tfile\ttype\tpath\r\nHOST\\X\ta b\tü\trows\tC:\\ü.mdf\r\nHOST\\X\ta b\tl\tlog\tC:\\l.ldf\r\n"
+	if got != want {
+		t.Errorf("%q", got)
+	}
+}

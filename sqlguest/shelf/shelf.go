@@ -1,0 +1,162 @@
+// Package shelf finds databases in a repository by what people call them.
+//
+// A database's points share an identity, which stays through renames; its name is the
+// source's of its newest point, sql/MACHINE/DATABASE. Of several databases that have
+// had one name the newest is meant, and the others are still there to be asked for.
+// Nothing here needs a server.
+package shelf
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/repo"
+	"holdfast/repo/recovery"
+	"holdfast/sqlguest"
+	"holdfast/sqlguest/chain"
+)
+
+// Database is one that the repository holds points of.
+type Database struct {
+	Source   string // of the newest point: sql/MACHINE/DATABASE
+	Identity string
+	Newest   time.Time
+	Points   int
+	// Earlier: another database has had this source's name since.
+	Earlier bool
+	names   []string // sources of older points
+}
+
+// Machine is the middle of the source: a VM or an instance.
+func (d *Database) Machine() string {
+	machine, _ := parts(d.Source)
+	return machine
+}
+
+// Name is the database's, as its newest point has it. It may hold slashes.
+func (d *Database) Name() string {
+	_, name := parts(d.Source)
+	return name
+}
+
+func parts(source string) (machine, name string) {
+	machine, name, _ = strings.Cut(strings.TrimPrefix(source, "sql/"), "/")
+	return machine, name
+}
+
+// Holds tells whether a point of that kind is a database's.
+func Holds(k recovery.Kind) bool {
+	return k == recovery.SQLFull || k == recovery.SQLDiff || k == recovery.SQLLog
+}
+
+// List is all databases by source, of several with one name the newest first; problems
+// are points that cannot be read, of databases or of anything else.
+func List(ctx context.Context, r *repo.Repository) ([]Database, []*repo.PointError, error) {
+	briefs, problems, err := r.Briefs(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sorted(briefs), problems, nil
+}
+
+func sorted(briefs []repo.Brief) []Database {
+	at := map[string]int{}
+	var list []Database
+	for i := range briefs { // the oldest first
+		b := &briefs[i]
+		if !Holds(b.Kind()) {
+			continue
+		}
+		k, known := at[b.Identity()]
+		if !known {
+			k = len(list)
+			at[b.Identity()] = k
+			list = append(list, Database{Identity: b.Identity()})
+		}
+		d := &list[k]
+		if d.Source != "" && d.Source != b.Source() && !slices.Contains(d.names, d.Source) {
+			d.names = append(d.names, d.Source)
+		}
+		d.Source, d.Newest = b.Source(), b.Time()
+		d.Points++
+	}
+	slices.SortStableFunc(list, func(a, b Database) int {
+		if c := strings.Compare(a.Source, b.Source); c != 0 {
+			return c
+		}
+		return b.Newest.Compare(a.Newest)
+	})
+	for i := 1; i < len(list); i++ {
+		list[i].Earlier = list[i].Source == list[i-1].Source
+	}
+	return list
+}
+
+// Match chooses those of all that an operator means: name is a database, MACHINE/DB
+// or a whole source, "" for all; machine is a VM or an instance, "" for any, as sql/VM
+// too. What fits as it is written wins over what fits without regard to case, and
+// names of now win over earlier ones. ErrUnknown of package recovery if nothing fits.
+func Match(all []Database, name, machine string) ([]Database, error) {
+	machine = strings.TrimPrefix(machine, "sql/")
+	same := func(a, b string) bool { return a == b }
+	for _, equal := range []func(a, b string) bool{same, strings.EqualFold} {
+		for _, old := range []bool{false, true} {
+			var list []Database
+			for _, d := range all {
+				names := []string{d.Source}
+				if old {
+					names = d.names
+				}
+				if slices.ContainsFunc(names, func(source string) bool { return means(source, name, machine, equal) }) {
+					list = append(list, d)
+				}
+			}
+			if len(list) > 0 {
+				return list, nil
+			}
+		}
+	}
+	if name == "" && machine == "" {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("database %s: %w", strings.TrimPrefix(machine+"/"+name, "/"), recovery.ErrUnknown)
+}
+
+func means(source, name, wanted string, equal func(a, b string) bool) bool {
+	machine, database := parts(source)
+	if wanted != "" && !equal(machine, wanted) {
+		return false
+	}
+	return name == "" || equal(database, name) || equal(machine+"/"+database, name) || equal(source, name)
+}
+
+// One is Match where a single database must be meant: of those that have had one name
+// the newest. ErrAmbiguous of package recovery if databases of several names fit.
+func One(all []Database, name, machine string) (*Database, error) {
+	list, err := Match(all, name, machine)
+	if err != nil {
+		return nil, err
+	}
+	var sources []string
+	for _, d := range list {
+		if !slices.Contains(sources, d.Source) {
+			sources = append(sources, d.Source)
+		}
+	}
+	switch len(sources) {
+	case 0:
+		return nil, fmt.Errorf("database %q: %w", name, recovery.ErrUnknown)
+	case 1:
+		return &list[0], nil
+	}
+	return nil, fmt.Errorf("database %q may be %s: %w", name, strings.Join(sources, " or "), recovery.ErrAmbiguous)
+}
+
+// Backups are a database's, the oldest first, and what is wrong with points of it that
+// cannot be read.
+func Backups(ctx context.Context, r *repo.Repository, d *Database) ([]chain.Backup, []*repo.PointError, error) {
+	return (&sqlguest.Repository{Repo: r}).Readable(ctx, d.Identity)
+}
