@@ -86,6 +86,14 @@ func canaryCases() map[string][]canaryCase {
 		"backup sql": {{args: func(r *canaryRun) []string {
 			return []string{"backup", "sql", "--instance", r.w.sql.Address(), "-d", "stock"}
 		}, repo: true, sql: true}},
+		"restore sql": {{args: func(r *canaryRun) []string {
+			return []string{"restore", "sql", "sales", "--to-instance", r.w.sql.Address(), "--as", "copy_" + r.number}
+		}, repo: true, sql: true}},
+		"restore sqlfiles": {{args: func(r *canaryRun) []string {
+			return []string{"restore", "sqlfiles", "sales", "--to-instance", r.w.sql.Address(), "--point", "latest:sales", "--target", "/files-" + r.number}
+		}, repo: true, sql: true}},
+		"chain":             repo(inDir("chain sales --html", "chain.html")),
+		"sql marks":         repo(words("sql marks sales")),
 		"sql databases":     {{args: func(r *canaryRun) []string { return []string{"sql", "databases", "--instance", r.w.sql.Address()} }, sql: true}},
 		"vm list":           vm(words("vm list")),
 		"vm cbt status":     vm(words("vm cbt status web01")),

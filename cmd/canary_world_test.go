@@ -257,6 +257,7 @@ func (w *canaryWorld) fill(t *testing.T) {
 	run("repo", "password", "backup", "image", image)
 	run("repo", "password", "backup", "image", image, "--full")
 	run("repo", "password", "backup", "vm", "web01")
+	run("repo", "password", "backup", "sql", "--instance", w.sql.Address(), "-d", "sales")
 	run("from", "from password", "backup", "image", image, "--name", "other")
 	var points []struct{ ID, Source string }
 	var keys []struct{ ID, Label string }
