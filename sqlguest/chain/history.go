@@ -204,11 +204,17 @@ func (w *sorted) withBases(list []Backup) []Backup {
 	for _, b := range list {
 		have[b.Point] = true
 	}
+	var fulls []Backup // of a year of logs they are few
+	for _, b := range slices.Concat(w.all, w.gone) {
+		if b.Kind == Full {
+			fulls = append(fulls, b)
+		}
+	}
 	for _, d := range list {
 		if d.Kind != Diff {
 			continue
 		}
-		for _, f := range slices.Concat(w.all, w.gone) {
+		for _, f := range fulls {
 			if !have[f.Point] && Bases(&f.Header, &d.Header) {
 				have[f.Point] = true
 				list = append(list, f)
