@@ -146,6 +146,7 @@ var exitTable = []exitRow{
 	{binary.ErrMissing, exitRefused, "go generate ./... builds the agents into the program; the released program has them"},
 	{server.ErrHeld, exitBusy, "another backup or restore of the database is under way: wait for it to end"},
 	{database.ErrLogin, exitUnreachable, "check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; without a user it is the Windows login of this process"},
+	{database.ErrCertificate, exitUnreachable, "give its authority with --tls-ca and its name as the certificate has it with --instance; or take any certificate, and whoever answers: HOLDFAST_SQL_TRUST=1, in a profile trust: true under sql"},
 	{database.ErrUnreachable, exitUnreachable, "check --instance, the service and the network; a port is given as HOST:PORT"},
 	{database.ErrTransport, exitRefused, "run it beside the SQL Server, or give a directory that both reach: --staging SERVERPATH=LOCALPATH"},
 	{direct.ErrStaging, exitRefused, "both sides must reach the directory: --staging SERVERPATH=LOCALPATH"},

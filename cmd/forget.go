@@ -80,7 +80,7 @@ why. Look first with --dry-run.`,
 	f.StringVar(&opts.within, "keep-within", "", "keep what is not older than `D`: 36h, 30d, 8w")
 	f.StringVar(&opts.pit, "keep-pit", "", "keep what it takes to reach every moment of the last `D`: 36h, 30d, 8w")
 	f.StringVar(&opts.timezone, "timezone", "", "where days begin and end, and --now without a zone is meant: a `ZONE` like Europe/Berlin (default: local)")
-	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME or the last part of it")
+	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME, sql/VM/DB, or what follows a slash in it")
 	f.StringVar(&opts.kind, "kind", "", "only points of this `KIND`: vm, sql-full, sql-diff, sql-log, image, files")
 	f.StringVar(&opts.now, "now", "", "judge as if it were this `TIME`")
 	f.BoolVar(&opts.allowStale, "allow-stale", false, "trust the clock though it does not fit the newest point")
@@ -296,7 +296,7 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 // chains tell which backups of a database another one needs.
 func (f *forgetPlan) chains(ctx context.Context) recovery.Chains {
 	ours := &sqlguest.Repository{Repo: f.r}
-	return retain.Chains(func(identity string) ([]chain.Backup, error) { return ours.Backups(ctx, identity) })
+	return retain.Chains(func(identity string) ([]chain.Backup, error) { return ours.Whole(ctx, identity) })
 }
 
 // counted are the points that stay of sources of which others go: those go because

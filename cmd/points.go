@@ -33,7 +33,7 @@ func newPointsCommand(a *app) *cobra.Command {
 	}, repositoryCodes...)
 	f := c.Flags()
 	f.StringVar(&opts.kind, "kind", "", "only points of this `KIND`: vm, sql-full, sql-diff, sql-log, image, files")
-	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME or the last part of it")
+	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME, sql/VM/DB, or what follows a slash in it")
 	f.IntVar(&opts.latest, "latest", 0, "only the newest `N` of each source")
 	return c
 }

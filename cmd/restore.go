@@ -14,6 +14,7 @@ import (
 	"holdfast/cmd/diskfile"
 	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/view"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
@@ -113,6 +114,9 @@ func runRestoreDisk(ctx context.Context, spec string, opts restoreDiskOptions, a
 	a.ui.Stream()
 	e, err := a.find(ctx, r, spec)
 	if err != nil {
+		return err
+	}
+	if err := view.Disks("restore disk", &e); err != nil {
 		return err
 	}
 	item, err := oneDisk(e.Point, opts.disk)

@@ -62,7 +62,7 @@ is printed.`,
 	f.BoolVar(&opts.target.Overwrite, "overwrite", false, "take the place of a VM of that name")
 	f.BoolVar(&opts.target.DeleteOld, "delete-old", false, "with --overwrite: delete the old VM in the end")
 	f.BoolVar(&opts.target.PowerOn, "power-on", false, "power the new VM on")
-	f.StringVar(&opts.app, "app", "", "restore an `APP` in the guest last (not part of this version)")
+	f.StringVar(&opts.app, "app", "", "not part of this version, for any `APP`: run holdfast restore sql afterwards")
 	f.BoolVar(&opts.plan, "plan", false, "print what would be done, and do nothing")
 	return c
 }

@@ -94,12 +94,14 @@ func TestFirewallOfAWindowsGuest(t *testing.T) {
 		}
 		running = len(list)
 	}
-	o.Alive = func(inject.Marker) bool { return false }
+	o.Dead = func(inject.Marker) bool { return true }
 	// On Windows the program that cannot delete itself would be left, and the marker.
 	marker := filepath.Join(vm.GuestDir(), "ProgramData", program.ParentName, ruleOf(t, l, vm)[len("holdfast-agent-"):])
 	if err := os.MkdirAll(marker, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	l.OwnDirectory(vm, agentsDirectory, "BA", true, "SY", "BA")
+	l.OwnDirectory(vm, agentsDirectory+`\`+filepath.Base(marker), "BA", true, "SY", "BA")
 	if err := os.WriteFile(filepath.Join(marker, program.MarkerName), []byte(`{"run":"`+filepath.Base(marker)+`","host":"here","pid":1}`), 0o600); err != nil {
 		t.Fatal(err)
 	}

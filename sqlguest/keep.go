@@ -10,6 +10,7 @@ import (
 
 	"holdfast/backup"
 	"holdfast/repo"
+	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
 	"holdfast/sqlguest/chain"
@@ -24,9 +25,17 @@ type Repository struct {
 
 var _ Keeper = (*Repository)(nil)
 
-// Backups are the points of a database, the oldest first. One that cannot be read
-// is an error: what it was decides what the next one may be.
+// Backups are the points of a database that can be read, the oldest first. One that
+// cannot is a hole, and one whose confirmation cannot is unconfirmed: nothing is built
+// on either, and a full heals what they leave open (SQL-47).
 func (k *Repository) Backups(ctx context.Context, identity string) ([]chain.Backup, error) {
+	list, _, err := k.Readable(ctx, identity)
+	return list, err
+}
+
+// Whole is Backups for who decides what may go: anything that cannot be read is an
+// error, for what it was decides what the others are worth.
+func (k *Repository) Whole(ctx context.Context, identity string) ([]chain.Backup, error) {
 	list, problems, err := k.Readable(ctx, identity)
 	for _, p := range problems {
 		return nil, p
@@ -34,8 +43,8 @@ func (k *Repository) Backups(ctx context.Context, identity string) ([]chain.Back
 	return list, err
 }
 
-// Readable is Backups of those points that can be read, and what is wrong with the
-// others.
+// Readable is Backups, and what is wrong with the others: their points, or the
+// confirmations of their points.
 func (k *Repository) Readable(ctx context.Context, identity string) ([]chain.Backup, []*repo.PointError, error) {
 	entries, problems, err := k.Repo.PointsOf(ctx, identity)
 	if err != nil {
@@ -45,8 +54,15 @@ func (k *Repository) Readable(ctx context.Context, identity string) ([]chain.Bac
 	var list []chain.Backup
 	for _, e := range entries {
 		b, err := k.read(ctx, e.Point)
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
 		if err != nil {
-			return nil, nil, err
+			problems = append(problems, &repo.PointError{ID: e.ID, Object: ledger.ConfirmName(e.Session()), Err: err})
+			if b, err = chain.Parse(e.ID, e.Attrs, nil); err != nil {
+				continue // its attributes say nothing either
+			}
+			b.Why = append(b.Why, "its confirmation cannot be read; holdfast scrub --heal may mend it")
 		}
 		list = append(list, b)
 	}
@@ -105,11 +121,15 @@ func (k *Repository) Confirm(ctx context.Context, p *recovery.Point, word json.R
 	return k.Repo.Confirm(ctx, p, word)
 }
 
-// Settle keeps it of a point that an earlier run has made.
+// Settle keeps it of a point that an earlier run has made. Where a word lies that
+// nobody can read, none can be written, and the point stays unconfirmed.
 func (k *Repository) Settle(ctx context.Context, point string, word json.RawMessage) error {
 	e, err := k.Repo.Find(ctx, point)
 	if err != nil {
 		return fmt.Errorf("settle point %s: %w", point, err)
+	}
+	if _, err := k.Repo.Confirmation(ctx, e.Point); err != nil {
+		return ctx.Err()
 	}
 	return k.Repo.Confirm(ctx, e.Point, word)
 }

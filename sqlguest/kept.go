@@ -2,6 +2,8 @@ package sqlguest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,18 +48,34 @@ func (j *job) takeKept(ctx context.Context) bool {
 	if len(devices) == 0 {
 		return true
 	}
-	err = j.adopt(ctx, s, devices)
+	// Asked before the database is looked at: what is not running now and has not
+	// truncated then never will.
+	running, err := facts.AskRunning(ctx, r.Server)
+	if err == nil {
+		err = j.adopt(ctx, s, devices, j.isTaken(running))
+	}
 	if err != nil && !errors.Is(err, errNotTaken) {
 		j.note(Step{Decision: decide.Decision{Rule: decide.RuleKept}, Err: err})
 	}
 	return !errors.Is(err, errNotTaken)
 }
 
+// isTaken tells whether SQL Server may be backing up a log of the database. A session in
+// master may be at any database's.
+func (j *job) isTaken(running []facts.Running) bool {
+	return slices.ContainsFunc(running, func(r facts.Running) bool {
+		return strings.HasPrefix(r.Command, "BACKUP LOG") && (r.Database == "" || strings.EqualFold(r.Database, "master") || strings.EqualFold(r.Database, j.name))
+	})
+}
+
+// errDamaged: SQL Server does not find a file whole.
+var errDamaged = errors.New("kept file is damaged")
+
 // errNotTaken: a file could be read, and the repository did not take it.
 var errNotTaken = errors.New("kept file was not taken in")
 
 // adopt looks into files and does what is decided on them.
-func (j *job) adopt(ctx context.Context, s stager, devices []string) error {
+func (j *job) adopt(ctx context.Context, s stager, devices []string, running bool) error {
 	f, ours, err := j.ask(ctx)
 	if err != nil {
 		return err
@@ -65,6 +83,9 @@ func (j *job) adopt(ctx context.Context, s stager, devices []string) error {
 	files, err := j.kept(ctx, f, devices)
 	if err != nil || len(files) == 0 {
 		return err
+	}
+	for i := range files {
+		files[i].Running = running
 	}
 	if d := unconfirmed(ours); len(d.Unconfirmed) > 0 {
 		if err := j.settle(ctx, f, ours, d); err != nil {
@@ -85,13 +106,17 @@ func (j *job) adopt(ctx context.Context, s stager, devices []string) error {
 			j.owner.log().Info("staging file of an earlier run deleted", "source", j.source(), "device", fate.Device, "reason", fate.Decision.Reason)
 			err = errors.Join(err, j.drop(ctx, s, fate.Device))
 		default:
-			j.owner.log().Warn("staging file of an earlier run kept", "source", j.source(), "device", fate.Device, "reason", fate.Decision.Reason)
+			j.warn(fate.Device, fate.Decision.Reason)
 		}
 	}
 	return err
 }
 
-// kept are the files among the devices that are ours and of this database.
+// incomplete is the name that SQL Server shows of a set that was never finished.
+const incomplete = "*** INCOMPLETE ***"
+
+// kept are the files among the devices that are this repository's and of this database:
+// by what the set says, or, of a file that cannot be read, by its name.
 func (j *job) kept(ctx context.Context, f *decide.Facts, devices []string) ([]decide.KeptFile, error) {
 	var list []decide.KeptFile
 	for _, device := range devices {
@@ -103,11 +128,37 @@ func (j *job) kept(ctx context.Context, f *decide.Facts, devices []string) ([]de
 		if err != nil && !errors.Is(err, facts.ErrNoRow) {
 			return nil, err
 		}
-		if header != nil && header.Name == chain.SetName && j.isOf(&header.Header, &f.Database) {
+		if header != nil && header.Name == incomplete {
+			header = nil
+		}
+		switch {
+		case header == nil && strings.HasPrefix(strings.ToUpper(device), j.stamp()):
+			list = append(list, decide.KeptFile{Device: device, Row: row})
+		case header == nil:
+			j.warn(device, "nobody can read it, and nobody knows whose it is")
+		case header.Name != chain.SetName || !j.isOf(&header.Header, &f.Database):
+		case header.Description != chain.Owner(j.owner.Keep.ID()):
+			j.warn(device, "it belongs to another repository: "+header.Description)
+		default:
 			list = append(list, decide.KeptFile{Device: device, Row: row, Header: header})
 		}
 	}
 	return list, nil
+}
+
+// warn names a file that stays, once a run.
+func (j *job) warn(device, reason string) {
+	r := j.owner
+	r.mu.Lock()
+	known := r.told[device]
+	if r.told == nil {
+		r.told = map[string]bool{}
+	}
+	r.told[device] = true
+	r.mu.Unlock()
+	if !known {
+		r.log().Warn("staging file of an earlier run kept", "source", j.source(), "file", direct.StagedPath(r.Staging, device), "reason", reason)
+	}
 }
 
 // isOf tells whether a backup is of this job's database: of those that share a family,
@@ -152,7 +203,12 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.K
 	if h.Kind == chain.Log {
 		d.Parent = decide.ParentOf(h, ours)
 	}
-	src := &keptSource{job: j, stager: s, facts: f, device: file.Device, decision: d, word: fate.Confirmation}
+	// The file goes once its bytes are a point: they must be all.
+	if err := facts.VerifyFile(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, file.Device), h.Checksums); err != nil {
+		j.note(Step{Decision: d, Err: fmt.Errorf("%w: %w", errDamaged, err)})
+		return nil
+	}
+	src := &keptSource{job: j, stager: s, facts: f, device: file.Device, decision: d, word: fate.Confirmation, restore: decide.SeenBefore(ours)}
 	p, err := j.owner.Keep.Store(ctx, src)
 	j.note(Step{Decision: d, Point: p, Err: err})
 	if p == nil && err != nil && !src.broken.Load() {
@@ -169,6 +225,7 @@ type keptSource struct {
 	device   string
 	decision decide.Decision
 	word     chain.Confirmation
+	restore  *chain.LastRestore
 
 	backup server.Backup
 	read   atomic.Int64
@@ -203,6 +260,7 @@ func (k *keptSource) State() backup.State {
 	b := chain.Backup{
 		Header: *k.word.Header, Device: k.device, Transport: server.Disk, Stripes: 1, StreamBytes: []int64{k.read.Load()},
 		Files: k.facts.Database.Prints(), ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
+		LastRestore: k.restore,
 	}
 	attrs, err := json.Marshal(b)
 	if err != nil {
@@ -246,6 +304,22 @@ func (k *keptSource) lay(ctx context.Context) error {
 	return nil
 }
 
+// stamp is how the names of the job's devices begin, so that a file that cannot be read is
+// known by its name: as that of a backup of this database, and this repository's. The
+// rest of a name is as random as before.
+func (j *job) stamp() string {
+	h := sha256.Sum256([]byte(j.owner.Keep.ID() + "\x00" + j.lock))
+	s := strings.ToUpper(hex.EncodeToString(h[:6]))
+	return "{" + s[:8] + "-" + s[8:]
+}
+
+// LockName is the lock under which a database is backed up, by whichever repository:
+// sp_getapplock's resource on its server.
+func LockName(d *facts.Database) string { return "holdfast " + d.Family + "/" + d.GUID }
+
+// ID is the repository's id.
+func (k *Repository) ID() string { return k.Repo.Config().ID }
+
 // isOurs tells whether this run has made the device.
 func (r *Run) isOurs(device string) bool {
 	r.mu.Lock()
@@ -253,9 +327,12 @@ func (r *Run) isOurs(device string) bool {
 	return slices.ContainsFunc(r.devices, func(d string) bool { return strings.EqualFold(d, device) })
 }
 
-// device makes a fresh one.
-func (r *Run) device() string {
+// device makes a fresh one, which begins with the stamp.
+func (r *Run) device(stamp string) string {
 	d := r.Device()
+	if len(d) > len(stamp) {
+		d = stamp + d[len(stamp):]
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.devices = append(r.devices, d)

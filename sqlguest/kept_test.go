@@ -34,6 +34,11 @@ func (w *world) all(r *sqlguest.Run) []string {
 	return w.said(steps)
 }
 
+// ours are the options that make a backup the repository's.
+func (w *world) ours() string {
+	return "NAME='" + chain.SetName + "', DESCRIPTION='" + chain.Owner(w.repo.Config().ID) + "'"
+}
+
 // files are the staging files.
 func (w *world) files() (names []string) {
 	w.t.Helper()
@@ -102,6 +107,9 @@ func (w *world) chainIsWhole(database string) int {
 	for _, b := range w.backups(database) {
 		if b.State != chain.Confirmed {
 			w.t.Errorf("point %s (%s) is %q: %v", b.Point, b.Kind, b.State, b.Why)
+		}
+		if b.LastRestore == nil {
+			w.t.Errorf("point %s (%s) does not say what it has seen of restores", b.Point, b.Kind)
 		}
 		if b.Kind != chain.Log {
 			continue
@@ -201,7 +209,7 @@ func TestSQL16KeptLogsWithoutMSDB(t *testing.T) {
 	w.all(w.disk(decide.Auto, w.sql, "sales"))
 	for _, id := range []string{"71", "72"} {
 		w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (" + id + ", N'kept')")
-		w.exec("BACKUP LOG sales TO DISK='{6F1C2B5E-0000-4000-8000-0000000000" + id + "}.bak' WITH NAME='" + chain.SetName + "'")
+		w.exec("BACKUP LOG sales TO DISK='{6F1C2B5E-0000-4000-8000-0000000000" + id + "}.bak' WITH " + w.ours())
 	}
 	w.lab.LoseMSDB(false)
 	said := w.all(w.disk(decide.Log, w.sql, "sales"))
@@ -244,7 +252,7 @@ func TestSQL16FileThatCannotBeHad(t *testing.T) {
 	w := newWorld(t, bridge.Faults{})
 	w.all(w.disk(decide.Auto, w.sql, "sales"))
 	w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (73, N'kept')")
-	w.exec("BACKUP LOG sales TO DISK='{6F1C2B5E-0000-4000-8000-000000000073}.bak' WITH NAME='" + chain.SetName + "'")
+	w.exec("BACKUP LOG sales TO DISK='{6F1C2B5E-0000-4000-8000-000000000073}.bak' WITH " + w.ours())
 	steps, err := w.disk(decide.Log, deaf{w.sql}, "sales").All(t.Context())
 	w.must(err)
 	w.want(w.decided(steps), "sales log S-kept", "sales refuse S-lost", "sales full S-lost")

@@ -36,7 +36,7 @@ func addMarks(ctx context.Context, s server.Server, at *facts.Instance, d *facts
 
 // madeSo is when a database came to be what it is: its last restore or its creation.
 func madeSo(ctx context.Context, s server.Server, at *facts.Instance, d *facts.Database) (time.Time, error) {
-	restores, err := facts.AskRestores(ctx, s, at, d.Name, time.Time{})
+	restores, err := facts.AskRestores(ctx, s, at, d.Name)
 	since := d.Created
 	for _, r := range restores {
 		const onlyVerified = "V"

@@ -41,7 +41,7 @@ func TestQ8NothingButDefaultsAndChecksums(t *testing.T) {
 		_, err := r.All(t.Context())
 		w.must(err)
 	}
-	options := regexp.MustCompile(`^BACKUP (DATABASE|LOG) \[(it's, ünï|stock)\] TO %s WITH CHECKSUM, STATS=5, FORMAT, INIT, NO_COMPRESSION, NAME=N'Holdfast'(, DIFFERENTIAL)?, BLOCKSIZE=65536, MAXTRANSFERSIZE=1048576$`)
+	options := regexp.MustCompile(`^BACKUP (DATABASE|LOG) \[(it's, ünï|stock)\] TO %s WITH CHECKSUM, STATS=5, FORMAT, INIT, NO_COMPRESSION, NAME=N'Holdfast', DESCRIPTION=N'holdfast [0-9a-f]+'(, DIFFERENTIAL)?, BLOCKSIZE=65536, MAXTRANSFERSIZE=1048576$`)
 	kinds := map[string]int{}
 	for _, text := range l.texts {
 		m := options.FindStringSubmatch(text)

@@ -35,6 +35,8 @@ var (
 
 // Keeper is what a run needs of the repository.
 type Keeper interface {
+	// ID is the repository's.
+	ID() string
 	// Backups are ours of that identity, the oldest first, each with SQL Server's
 	// word as far as it is known.
 	Backups(ctx context.Context, identity string) ([]chain.Backup, error)
@@ -76,7 +78,8 @@ type Run struct {
 	guids []string      // of all databases of the server, as the run began
 
 	mu      sync.Mutex
-	devices []string // that this run has made
+	devices []string        // that this run has made
+	told    map[string]bool // staging files that were warned of
 }
 
 func (r *Run) log() *slog.Logger {
@@ -156,7 +159,7 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]
 		if len(r.Databases) > 0 && !slices.Contains(only, i) {
 			continue
 		}
-		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], request: r.Request}
+		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], lock: LockName(&d), request: r.Request}
 		j.request.Excluded = slices.Contains(except, i)
 		if !j.request.Excluded {
 			members = append(members, max(d.Family, d.Name))
@@ -207,6 +210,7 @@ type job struct {
 	name    string
 	guid    string
 	id      string // "" if it is not known
+	lock    string // see LockName
 	request decide.Request
 	steps   []Step
 }
@@ -221,16 +225,20 @@ var errCircle = errors.New("backup does not change what it was to mend")
 // run decides and does until nothing more follows.
 func (j *job) run(ctx context.Context) []Step {
 	if j.id != "" && !j.request.Excluded {
-		release, err := j.owner.Server.Hold(ctx, "holdfast "+j.id)
-		if err != nil {
-			j.note(Step{Err: err})
-			return j.steps
-		}
-		defer func() {
-			if err := release(); err != nil {
+		// The identity is what a restore holds, too; it is the repository's, and the
+		// other name the database's, whoever backs it up.
+		for _, name := range []string{j.lock, "holdfast " + j.id} {
+			release, err := j.owner.Server.Hold(ctx, name)
+			if err != nil {
 				j.note(Step{Err: err})
+				return j.steps
 			}
-		}()
+			defer func() {
+				if err := release(); err != nil {
+					j.note(Step{Err: err})
+				}
+			}()
+		}
 	}
 	if j.id != "" && !j.request.Excluded && !j.takeKept(ctx) {
 		return j.steps
@@ -380,14 +388,10 @@ func details(ctx context.Context, s server.Server, d *facts.Database) (err error
 // history asks msdb for what happened since our newest backup.
 func history(ctx context.Context, s server.Server, at *facts.Instance, d *facts.Database, ours []chain.Backup) (h facts.History, err error) {
 	var from lsn.LSN
-	since := d.Created
-	if n := len(ours); n > 0 {
-		since = ours[n-1].Started
-	}
 	if h.Rows, err = facts.AskHistory(ctx, s, at, d.Family, from); err != nil {
 		return h, err
 	}
-	if h.Restores, err = facts.AskRestores(ctx, s, at, d.Name, since); err != nil {
+	if h.LastRestore, err = facts.AskLastRestore(ctx, s, at, d.Name, ours); err != nil {
 		return h, err
 	}
 	h.Running, err = facts.AskRunning(ctx, s)
@@ -412,6 +416,10 @@ func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, 
 			}
 		}
 		settled := decide.Settle(b, row, header, &f.Database)
+		if settled.State == chain.Unconfirmed {
+			j.owner.log().Warn("point stays unconfirmed", "source", j.source(), "point", b.Point, "reason", settled.Reason)
+			continue
+		}
 		addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &settled)
 		word, err := json.Marshal(settled)
 		if err != nil {
@@ -437,7 +445,7 @@ func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*cha
 		readers[i] = s
 	}
 	out, err := r.Server.Restore(ctx, server.Statement{
-		Text: "RESTORE HEADERONLY FROM %s", Name: r.device(), Devices: len(readers), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+		Text: "RESTORE HEADERONLY FROM %s", Name: r.device(""), Devices: len(readers), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 	}, readers)
 	var refused *server.Error
 	switch {
@@ -460,8 +468,8 @@ func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*cha
 func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*recovery.Point, error) {
 	r := j.owner
 	return r.Keep.Store(ctx, &Source{
-		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d,
-		Label: j.source(), ID: j.id, Guest: r.Guest, Device: r.device(), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(),
+		Label: j.source(), ID: j.id, Guest: r.Guest, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -20,6 +21,7 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/server"
 )
@@ -39,6 +41,8 @@ type Source struct {
 	Instance facts.Instance
 	Database facts.Database
 	Decision decide.Decision // full, differential or log
+	// LastRestore is of the look that the decision was made on, see chain.Backup.
+	LastRestore *chain.LastRestore
 
 	Label string // sql/VM/DATABASE
 	ID    string // see Identities
@@ -49,6 +53,8 @@ type Source struct {
 	Local     string
 	SetHash   string // see chain.SetHash
 	Guest     string // see chain.Backup
+	// Repository is the repository's id, which the set carries (chain.Owner); "" for none.
+	Repository string
 	// Tail: the log is the last of the database, which is RESTORING afterwards.
 	Tail bool
 	// Confirm keeps what SQL Server said of the point.
@@ -77,6 +83,9 @@ func (s *Source) Identity() string { return s.ID }
 // variable for a database that does not exist yet, and one form is enough.
 func (s *Source) statement() server.Statement {
 	what, with := "DATABASE", []string{"CHECKSUM", "STATS=5", "FORMAT", "INIT", "NO_COMPRESSION", "NAME=" + facts.Literal(chain.SetName)}
+	if s.Repository != "" {
+		with = append(with, "DESCRIPTION="+facts.Literal(chain.Owner(s.Repository)))
+	}
 	if s.Decision.Do == decide.DoLog {
 		what = "LOG"
 	}
@@ -94,7 +103,7 @@ func (s *Source) statement() server.Statement {
 	}
 	return server.Statement{
 		// The name may hold a percent sign, and the text is a format.
-		Text: "BACKUP " + what + " " + strings.ReplaceAll(facts.Quote(s.Database.Name), "%", "%%") + " TO %s WITH " + strings.Join(with, ", "),
+		Text: "BACKUP " + what + " " + strings.ReplaceAll(facts.Quote(s.Database.Name), "%", "%%") + " TO %s WITH " + strings.ReplaceAll(strings.Join(with, ", "), "%", "%%"),
 		Name: s.Device, Devices: 1, Transport: s.Transport, Staging: s.Staging, Local: s.Local,
 	}
 }
@@ -163,6 +172,7 @@ func (f *frozen) State() backup.State {
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
 		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons,
+		LastRestore: s.LastRestore,
 	}
 	b.Guest, b.Settings = s.Guest, f.settings
 	if e := s.Database.Encryption; e != nil {
@@ -180,14 +190,14 @@ func (f *frozen) State() backup.State {
 }
 
 // Committed gives SQL Server the word, and keeps what it says. A backup that SQL
-// Server gives up after all is denied; if nobody can tell, the point stays
-// unconfirmed, and a later run asks.
+// Server gives up after all is denied, if the database stands where it stood; if nobody
+// can tell, the point stays unconfirmed, and a later run asks.
 func (f *frozen) Committed(ctx context.Context, p *recovery.Point) error {
 	f.committed = true
 	_, err := f.backup.Commit(ctx)
 	if err != nil {
 		var refused *server.Error
-		if errors.As(err, &refused) {
+		if errors.As(err, &refused) && direct.GaveUp(refused) && f.untouched(ctx) {
 			err = errors.Join(err, f.keep(ctx, p, chain.Confirmation{State: chain.Denied, By: chain.ByVerdict, Reason: refused.Error()}))
 		}
 		return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
@@ -212,6 +222,17 @@ func (f *frozen) Committed(ctx context.Context, p *recovery.Point) error {
 		return fmt.Errorf("%w: %s (%s)", ErrBroken, problem.Reason, problem.Rule)
 	}
 	return nil
+}
+
+// untouched tells whether SQL Server is seen to stand where it stood before the backup.
+func (f *frozen) untouched(ctx context.Context) bool {
+	s := f.source
+	all, err := facts.AskDatabases(ctx, s.Server, &s.Instance)
+	if err != nil {
+		return false
+	}
+	i := slices.IndexFunc(all, func(d facts.Database) bool { return d.Name == s.Database.Name && d.GUID == s.Database.GUID })
+	return i >= 0 && decide.Untouched(s.Decision, &s.Database, &all[i])
 }
 
 func (f *frozen) keep(ctx context.Context, p *recovery.Point, c chain.Confirmation) error {

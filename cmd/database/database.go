@@ -5,6 +5,7 @@ package database
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,9 @@ var (
 	ErrUnreachable = errors.New("SQL Server cannot be reached")
 	// ErrLogin: SQL Server refused the login.
 	ErrLogin = errors.New("SQL Server refused the login")
+	// ErrCertificate: SQL Server's certificate proves nothing, so the one that answered
+	// may be anybody, and was given no password.
+	ErrCertificate = errors.New("SQL Server's certificate is not trusted")
 	// ErrTransport: the streams have no way from this SQL Server to here.
 	ErrTransport = errors.New("no way for the backup's data")
 )
@@ -39,6 +43,11 @@ type Login struct {
 	// Patient puts an agent into a guest even where the SQL Server lets nobody in:
 	// whoever asks it is told why.
 	Patient bool
+	// Trust takes a SQL Server on another machine by any certificate; else Roots, or this
+	// machine's authorities if nil, must vouch for it. One on this machine has a
+	// certificate that it made for itself, and nobody is in between.
+	Trust bool
+	Roots *x509.CertPool
 }
 
 // address is what the driver calls it: a word without a host is an instance of this
@@ -53,13 +62,24 @@ func (l Login) address() string {
 	return `localhost\` + l.Instance
 }
 
-// Connect logs in. Errors: ErrUnreachable, ErrLogin.
-func Connect(ctx context.Context, l Login) (*direct.Server, error) {
-	s, err := direct.Open(ctx, direct.Options{Address: l.address(), User: l.User, Password: l.Password, Logger: l.Log})
+// options are those of the connection.
+func (l Login) options() direct.Options {
+	o := direct.Options{Address: l.address(), User: l.User, Password: l.Password, Roots: l.Roots, Logger: l.Log}
+	o.Verify = !l.Trust && !o.IsHere()
+	return o
+}
+
+// Connect logs in. Errors: ErrUnreachable, ErrLogin, ErrCertificate.
+func Connect(ctx context.Context, l Login) (*direct.Server, error) { return connect(ctx, l.options()) }
+
+func connect(ctx context.Context, o direct.Options) (*direct.Server, error) {
+	s, err := direct.Open(ctx, o)
 	var said *server.Error
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return s, err
+	case o.Verify && strings.Contains(err.Error(), "failed to verify certificate"): // the driver keeps crypto/tls's words only
+		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
 	case errors.As(err, &said) && said.Has(18456):
 		return nil, fmt.Errorf("%w: %w", ErrLogin, err)
 	default:

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"holdfast/backup"
+	"holdfast/cmd/runlock"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
 	"holdfast/sqlguest/agent"
@@ -38,9 +39,9 @@ type Guest struct {
 	// agent listens, 0 for its own.
 	Address string
 	Port    int
-	// Alive tells whether a run of this machine lives, by its process; nil takes
-	// every run for alive whose agent runs.
-	Alive func(run string, pid int) bool
+	// Lock is this run's, by which others prove it dead and it others; nil takes every
+	// run for alive whose agent runs.
+	Lock *runlock.Lock
 }
 
 // GuestOf reads the settings of section guest, but for the password.
@@ -130,8 +131,8 @@ func Inject(ctx context.Context, s *vmware.Session, vm vmware.VM, g Guest, l Log
 		o.Arguments = []string{AgentCommand}
 		o.Program = func(string) ([]byte, error) { return ownProgram() }
 	}
-	if g.Alive != nil {
-		o.Alive = func(m inject.Marker) bool { return g.Alive(m.Run, m.PID) }
+	if g.Lock != nil {
+		o.Life, o.Dead = g.Lock.Life(), func(m inject.Marker) bool { return g.Lock.Dead(m.Life) }
 	}
 	if o.From, err = in.Seen(ctx); err != nil { // only Windows' firewall needs it
 		l.Log.Debug("this machine's address is not known", "error", err)

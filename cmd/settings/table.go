@@ -76,6 +76,7 @@ var table = slices.Concat([]setting{
 	{name: "guest.port"},
 	{name: "sql.user"},
 	{name: "sql.address"},
+	{name: "sql.trust", form: isBool},
 	{name: "s3.access-key-id", variable: "AWS_ACCESS_KEY_ID"},
 	{name: "s3.secret-access-key", variable: "AWS_SECRET_ACCESS_KEY", form: isSecret},
 	{name: "s3.session-token", variable: "AWS_SESSION_TOKEN", form: isSecret},

@@ -8,8 +8,11 @@ import (
 
 // RootCAs are the system's certificate authorities and those of --tls-ca; nil
 // means the system's alone.
-func (s *Settings) RootCAs() (*x509.CertPool, error) {
-	file := s.Text("tls-ca")
+func (s *Settings) RootCAs() (*x509.CertPool, error) { return Roots(s.Text("tls-ca")) }
+
+// Roots are the system's certificate authorities and those in a PEM file of --tls-ca;
+// nil, for the system's alone, without a file.
+func Roots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}

@@ -47,7 +47,7 @@ Device Interface; elsewhere through files in a directory that both reach (--stag
 				return database.End(c.Context(), run, err)
 			})
 		},
-	}, append([]verdict.Code{verdict.Short, verdict.Busy, verdict.Unreachable}, frame.WriterCodes()...)...)
+	}, append([]verdict.Code{verdict.Short, verdict.Busy, verdict.Unreachable, verdict.Refused}, frame.WriterCodes()...)...)
 	opts.flags(c)
 	f := c.Flags()
 	f.StringVar(&opts.kind, "type", "auto", "`KIND` of backup: auto, full, diff or log")

@@ -60,9 +60,12 @@ func runChain(ctx context.Context, name string, opts chainOptions, a frame.App, 
 	charts := []picture.Chart{}
 	var broken []string
 	for _, d := range found {
-		backups, _, err := shelf.Backups(ctx, r, &d) // what cannot be read is among the problems
+		backups, warnings, err := shelf.Backups(ctx, r, &d) // what cannot be read is among the problems
 		if err != nil {
 			return err
+		}
+		for _, w := range warnings {
+			a.UI().Warn("%s", w)
 		}
 		c := picture.Chart{Source: d.Source, Identity: d.Identity, Earlier: d.Earlier, Report: chain.Describe(backups, nil)}
 		if c.Broken && !c.Earlier {

@@ -130,7 +130,7 @@ func (o *doctorOptions) guest(ctx context.Context, report *doctor.Report, a fram
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // its end is the process's at the latest
-	inside.Login.Alive = living(lock)
+	inside.Login.Lock = lock
 	report.Guest(ctx, inside)
 	return nil
 }

@@ -93,27 +93,19 @@ func runFiles(ctx context.Context, name string, opts filesOptions, a frame.App) 
 
 // find finds the database, its backups and the point.
 func (o *filesOptions) find(ctx context.Context, a frame.App, r *repo.Repository, name string) (*shelf.Database, []chain.Backup, error) {
-	all, problems, err := shelf.List(ctx, r)
+	d, err := choose(ctx, a, r, name, o.source, o.point)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, p := range problems {
+	for _, p := range d.problems {
 		a.UI().Warn("%v", p)
 	}
-	d, err := shelf.One(all, name, o.source)
-	if err != nil {
-		return nil, nil, err
+	o.Target.Point = d.point
+	backups, warnings, err := shelf.Backups(ctx, r, d.Database)
+	for _, w := range warnings {
+		a.UI().Warn("%s", w)
 	}
-	e, err := a.Find(ctx, r, o.point)
-	if err != nil {
-		return nil, nil, err
-	}
-	if e.Identity != d.Identity {
-		return nil, nil, settings.Usagef("holdfast points --source shows the points of a database", "point %s is of %s, not of %s", e.ID, e.Source, d.Source)
-	}
-	o.Target.Point = e.ID
-	backups, _, err := shelf.Backups(ctx, r, d)
-	return d, backups, err
+	return d.Database, backups, err
 }
 
 func (o *filesOptions) make(ctx context.Context, a frame.App, at database.Place, run *batch.Run, d *shelf.Database, backups []chain.Backup) error {

@@ -3,6 +3,7 @@ package sqlcmd
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,6 @@ import (
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
 	"holdfast/vmware"
-	"holdfast/vmware/snapshot"
 )
 
 // codes are the exit codes of every command that talks to a SQL Server.
@@ -62,6 +62,11 @@ func withSQL(ctx context.Context, a frame.App, p place, fn func(at database.Plac
 // sqlLogin is the login to the SQL Server in a guest, with its password.
 func sqlLogin(ctx context.Context, a frame.App) (database.Login, error) {
 	login := database.Login{Instance: a.Setting("sql.address"), User: a.Setting("sql.user"), Log: a.Log()}
+	login.Trust, _ = strconv.ParseBool(a.Setting("sql.trust")) // checked when it was read
+	var err error
+	if login.Roots, err = settings.Roots(a.Setting("tls-ca")); err != nil {
+		return login, err
+	}
 	if login.User == "" {
 		return login, nil
 	}
@@ -92,13 +97,8 @@ func withGuest(ctx context.Context, a frame.App, name string, login database.Log
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // its end is the process's at the latest
-	g.Alive = living(lock)
+	g.Lock = lock
 	return a.VCenter(ctx, func(s *vmware.Session) error { return database.Inside(ctx, s, name, g, login, fn) })
-}
-
-// living tells which runs of this machine live.
-func living(lock *runlock.Lock) func(run string, pid int) bool {
-	return func(run string, pid int) bool { return lock.Alive(snapshot.Run{ID: run, PID: pid}) }
 }
 
 // Guests backs up the databases inside virtual machines on behalf of a backup of the
@@ -118,7 +118,7 @@ func NewGuests(ctx context.Context, a frame.App, lock *runlock.Lock) (*Guests, e
 	if g.guest, err = guestLogin(ctx, a); err != nil {
 		return nil, err
 	}
-	g.login.Each, g.guest.Alive = true, living(lock)
+	g.login.Each, g.guest.Lock = true, lock
 	return &g, nil
 }
 

@@ -31,17 +31,16 @@ func newMarksCommand(a frame.App) *cobra.Command {
 }
 
 func runMarks(ctx context.Context, name, source string, a frame.App, r *repo.Repository) error {
-	all, problems, err := shelf.List(ctx, r)
+	d, err := choose(ctx, a, r, name, source, "")
 	if err != nil {
 		return err
 	}
-	d, err := shelf.One(all, name, source)
+	backups, warnings, err := shelf.Backups(ctx, r, d.Database) // what cannot be read is among the problems
 	if err != nil {
 		return err
 	}
-	backups, _, err := shelf.Backups(ctx, r, d) // what cannot be read is among the problems
-	if err != nil {
-		return err
+	for _, w := range warnings {
+		a.UI().Warn("%s", w)
 	}
 	marks := chain.Marks(backups)
 	t := ui.NewTable(ui.Left("Mark"), ui.Left("Time"), ui.Left("LSN"), ui.Left("Point"), ui.Left("Reachable"), ui.Left("User"), ui.Left("Description"))
@@ -56,5 +55,5 @@ func runMarks(ctx context.Context, name, source string, a frame.App, r *repo.Rep
 	if err := a.UI().Result(ui.OrEmpty(marks)); err != nil {
 		return err
 	}
-	return view.Unreadable(problems)
+	return view.Unreadable(d.problems)
 }

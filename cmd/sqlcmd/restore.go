@@ -20,6 +20,8 @@ import (
 	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
+	"holdfast/sqlguest/replay/origin"
+	"holdfast/sqlguest/shelf"
 )
 
 type restoreOptions struct {
@@ -148,8 +150,8 @@ func (o *restoreOptions) readTarget() (err error) {
 }
 
 func runRestore(ctx context.Context, name string, opts restoreOptions, a frame.App) error {
-	open := a.Writer // for the tail
-	if opts.plan || opts.NoTail || opts.Continue {
+	open := a.Writer // for the tail, and for what a run that was killed has left
+	if opts.plan || opts.NoTail {
 		open = a.Repository
 	}
 	if !opts.plan {
@@ -204,28 +206,19 @@ func reach(ctx context.Context, a frame.App, to place, src replay.Source, backup
 // find finds the database and its backups, and the point if one is meant.
 func (o *restoreOptions) find(ctx context.Context, a frame.App, run *batch.Run, name string) (replay.Source, []chain.Backup, error) {
 	r := run.Repository
-	briefs, problems, err := r.Briefs(ctx)
+	d, err := choose(ctx, a, r, name, o.source, o.point)
 	if err != nil {
 		return replay.Source{}, nil, err
 	}
-	for _, p := range problems {
+	for _, p := range d.problems {
 		a.UI().Warn("%v", p)
 	}
-	src, err := replay.Choose(briefs, name, o.source)
-	if err != nil {
-		return src, nil, err
+	o.Target.Point = d.point
+	src := replay.Source{Name: d.Source, Identity: d.Identity}
+	backups, warnings, err := shelf.Backups(ctx, r, d.Database) // of points that cannot be read at all it was told above
+	for _, w := range warnings {
+		a.UI().Warn("%s", w)
 	}
-	if o.point != "" {
-		e, err := a.Find(ctx, r, o.point)
-		if err != nil {
-			return src, nil, err
-		}
-		if e.Identity != src.Identity {
-			return src, nil, settings.Usagef("holdfast points --source shows the points of a database", "point %s is of %s, not of %s", e.ID, e.Source, src.Name)
-		}
-		o.Target.Point = e.ID
-	}
-	backups, err := database.Keeper(run).Backups(ctx, src.Identity)
 	return src, backups, err
 }
 
@@ -259,7 +252,7 @@ func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Ru
 		return err
 	}
 	if files != "" {
-		err = os.WriteFile(files, replay.DatabaseFiles(res.Server, res.Database, res.Plan.Files), 0o600)
+		err = os.WriteFile(files, origin.DatabaseFiles(res.Server, res.Database, res.Plan.Files), 0o600)
 	}
 	res.Warnings = append(res.Warnings, a.Warnings()...)
 	for _, w := range res.Warnings {

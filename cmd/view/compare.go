@@ -39,6 +39,9 @@ func Compare(ctx context.Context, r *repo.Repository, x, y repo.Entry) (Differen
 	if x.Identity != y.Identity {
 		return Difference{}, settings.Usagef("compare points of one source", "diff: %s is of %s, %s of %s", x.ID, x.Source, y.ID, y.Source)
 	}
+	if err := Disks("diff", &x); err != nil {
+		return Difference{}, err
+	}
 	rep := Difference{A: x.ID, B: y.ID, Items: []ItemDifference{}}
 	for _, it := range x.Items {
 		d := ItemDifference{Item: it.Name, Change: "removed", BytesChanged: it.Bytes, Extents: []Extent{}}

@@ -34,7 +34,11 @@ func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format
 	}
 	var srcs []string
 	if spec != "latest" {
-		srcs = sourcesOf(briefs, b.Source())
+		meant, err := recovery.MatchSource(briefs, strings.TrimPrefix(spec, "latest:"))
+		if err != nil {
+			return repo.Entry{}, err
+		}
+		srcs = sourcesOf(briefs, &meant)
 	}
 	if err := Vanished(ctx, r, srcs, vanished); err != nil {
 		return repo.Entry{}, err
@@ -45,10 +49,10 @@ func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format
 	return r.Whole(ctx, *b)
 }
 
-// sourcesOf are the places of a source of that name: a VM that was made anew has two.
-func sourcesOf(briefs []repo.Brief, name string) (srcs []string) {
+// sourcesOf are the places of what was meant: a VM that was made anew has two.
+func sourcesOf(briefs []repo.Brief, meant *recovery.Sources) (srcs []string) {
 	for i := range briefs {
-		if briefs[i].Source() != name {
+		if !meant.Has(&briefs[i]) {
 			continue
 		}
 		if sid, err := ledger.ParseSID(briefs[i].SID()); err == nil && !slices.Contains(srcs, sid.Src) {
@@ -103,7 +107,7 @@ func Unreadable(problems []*repo.PointError) error {
 
 // Filter says which points are meant; the zero value means all.
 type Filter struct {
-	Kind, Source string // Source in full, or its last part
+	Kind, Source string // Source as recovery.MatchSource takes it
 	Latest       int    // only so many of each source, the newest; 0 means all
 }
 
@@ -119,6 +123,9 @@ func (f Filter) Select(points []repo.Brief) ([]repo.Brief, error) {
 		from := len(points) // what stays gathers at the end
 		for i := range slices.Backward(points) {
 			source := points[i].Source()
+			if strings.HasPrefix(string(points[i].Kind()), "sql-") {
+				source = points[i].Identity() // it may have several names
+			}
 			if newer[source]++; newer[source] <= f.Latest {
 				from--
 				points[from] = points[i]
@@ -131,16 +138,26 @@ func (f Filter) Select(points []repo.Brief) ([]repo.Brief, error) {
 
 // Asks reports whether Kind and Source mean a point, of those that there are.
 func (f Filter) Asks(points []repo.Brief) (func(*repo.Brief) bool, error) {
-	source := ""
+	var sources recovery.Sources
 	if f.Source != "" {
 		var err error
-		if source, err = recovery.MatchSource(points, f.Source); err != nil {
+		if sources, err = recovery.MatchSource(points, f.Source); err != nil {
 			return nil, err
 		}
 	}
 	return func(b *repo.Brief) bool {
-		return (f.Source == "" || b.Source() == source) && (f.Kind == "" || string(b.Kind()) == f.Kind)
+		return (f.Source == "" || sources.Has(b)) && (f.Kind == "" || string(b.Kind()) == f.Kind)
 	}, nil
+}
+
+// Disks refuses a point of a database to a command that is for disks.
+func Disks(verb string, e *repo.Entry) error {
+	if !strings.HasPrefix(string(e.Kind), "sql-") {
+		return nil
+	}
+	_, database, _ := strings.Cut(strings.TrimPrefix(e.Source, "sql/"), "/")
+	return settings.Usagef("holdfast restore sql "+database+" --point "+e.ID+" restores it, holdfast chain and show tell of it",
+		"%s: point %s is a backup of the database %s, which has no disks", verb, e.ID, e.Source)
 }
 
 // Item finds the item of a point that was named, or the only one.

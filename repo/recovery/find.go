@@ -3,7 +3,6 @@ package recovery
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -25,9 +24,8 @@ const (
 
 // Find resolves an operator's word for a point: a full id, a unique prefix of
 // at least four characters, "latest" (of the only source, or the newest of
-// all when there is one), or "latest:SOURCE", where the last part of the
-// source's name is enough if it is unique. points are ordered oldest first.
-// What is found is one of them.
+// all when there is one), or "latest:SOURCE", with a source as MatchSource takes
+// it. points are ordered oldest first. What is found is one of them.
 func Find(points []Brief, spec string) (*Brief, error) {
 	if spec == latest || strings.HasPrefix(spec, latest+":") {
 		source := strings.TrimPrefix(strings.TrimPrefix(spec, latest), ":")
@@ -57,49 +55,18 @@ func Find(points []Brief, spec string) (*Brief, error) {
 // of the same name but different identity (a VM that was made anew) are one
 // name here: the newest point wins, as the operator sees it in the list.
 func findLatest(points []Brief, source string) (*Brief, error) {
-	name := ""
+	meant := func(*Brief) bool { return true }
 	if source != "" {
-		var err error
-		if name, err = MatchSource(points, source); err != nil {
+		sources, err := MatchSource(points, source)
+		if err != nil {
 			return nil, err
 		}
+		meant = sources.Has
 	}
 	for i := range slices.Backward(points) {
-		if source == "" || points[i].Source() == name {
+		if meant(&points[i]) {
 			return &points[i], nil
 		}
 	}
 	return nil, fmt.Errorf("latest: the repository holds no point: %w", ErrUnknown)
-}
-
-// MatchSource finds the one source name that spec means: the whole name, or
-// its last part where that is unique.
-func MatchSource(points []Brief, spec string) (string, error) {
-	names := map[string]bool{}
-	for i := range points {
-		source := points[i].Source()
-		if source == spec {
-			return spec, nil
-		}
-		if last(source) == spec {
-			names[source] = true
-		}
-	}
-	all := slices.Sorted(maps.Keys(names))
-	switch len(all) {
-	case 0:
-		return "", fmt.Errorf("source %q: %w", spec, ErrUnknown)
-	case 1:
-		return all[0], nil
-	}
-	return "", fmt.Errorf("source %q may be %s: %w", spec, strings.Join(all, " or "), ErrAmbiguous)
-}
-
-// last is what follows the kind (vm/, image/) or the instance (sql/HOST/) in a
-// source's name.
-func last(source string) string {
-	if i := strings.LastIndexByte(source, '/'); i >= 0 {
-		return source[i+1:]
-	}
-	return source
 }

@@ -93,12 +93,14 @@ type Header struct {
 // Row is a Header as msdb keeps it: with who made it and where it went.
 type Row struct {
 	Header
-	ID         int64  `json:"id"`             // backup_set_id, in the order of msdb
-	Name       string `json:"name,omitempty"` // WITH NAME
-	User       string `json:"user,omitempty"`
-	Machine    string `json:"machine,omitempty"`
-	Device     string `json:"device,omitempty"` // physical_device_name of the first family
-	DeviceType int    `json:"device_type,omitempty"`
+	ID   int64  `json:"id"`             // backup_set_id, in the order of msdb
+	Name string `json:"name,omitempty"` // WITH NAME
+	// Description is WITH DESCRIPTION, see Owner; only a set's own header is asked for it.
+	Description string `json:"description,omitempty"`
+	User        string `json:"user,omitempty"`
+	Machine     string `json:"machine,omitempty"`
+	Device      string `json:"device,omitempty"` // physical_device_name of the first family
+	DeviceType  int    `json:"device_type,omitempty"`
 }
 
 // File is one file of a database, as it was when a backup began: the fingerprint
@@ -150,6 +152,19 @@ type Backup struct {
 	Rule      string   `json:"rule"`               // which rule chose the kind
 	Reason    string   `json:"reason"`             // its sentence
 	Abandons  []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
+	// LastRestore is what msdb told of restores over the database in the look that the
+	// backup was decided on, before it began; nil if nobody asked.
+	LastRestore *LastRestore `json:"last_restore,omitempty"`
+}
+
+// LastRestore is the newest row of msdb's restorehistory about a database, by what
+// tells it from every other row: numbers begin anew where msdb does, and where a
+// machine is set back they are given out twice. No row is the number 0.
+type LastRestore struct {
+	Server string `json:"server"`        // whose msdb: each replica of an availability group has its own
+	ID     int64  `json:"id"`            // restore_history_id
+	At     string `json:"at,omitempty"`  // restore_date, its digits: compared, never reckoned with
+	Set    string `json:"set,omitempty"` // backup_set_uuid of what was restored, "" if msdb does not say
 }
 
 // Confirmation is the second half of a Backup: SQL Server's word.
@@ -168,6 +183,10 @@ type Confirmation struct {
 // SetName is the name that our backups carry in msdb (BACKUP … WITH NAME). It tells
 // people who made a row; nothing but words depends on it.
 const SetName = "Holdfast"
+
+// Owner is the description (BACKUP … WITH DESCRIPTION) by which a repository knows its
+// own sets in files. Only its own are its to take in or to delete.
+func Owner(repository string) string { return "holdfast " + repository }
 
 // Where a confirmation comes from.
 const (

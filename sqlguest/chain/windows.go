@@ -33,6 +33,9 @@ type Hole struct {
 	Why     string  `json:"why"`               // HoleGap, HoleBulk, HoleDamage, HoleBase
 	Point   string  `json:"point"`             // the backup behind it, which needs it
 	Foreign *Row    `json:"foreign,omitempty"` // somebody else's log that lies in it
+	// Rule and Reason are why the backup behind it was made, where that bridges a gap.
+	Rule   string `json:"rule,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Why a stretch cannot be restored.
@@ -96,6 +99,7 @@ func (h *History) Reach(rows []Row) Reach {
 	}
 	r.elsewhere(h, at)
 	r.Windows = merge(runs)
+	r.bridged(h, rows)
 	newest := h.Newest()
 	r.Broken = newest != nil && !slices.ContainsFunc(at, func(b *Backup) bool { return b.Last == newest.Last })
 	return r
@@ -115,6 +119,43 @@ func (r *Reach) elsewhere(h *History, at []*Backup) {
 		}
 	}
 	r.Holes = slices.DeleteFunc(r.Holes, func(o Hole) bool { return o.Why == HoleGap && r.ends[o.Point] })
+}
+
+// bridged adds the gaps that a full or a differential ends: the logs stop, and what comes
+// next stands on none of them. Databases without logs have no gaps, only ends.
+func (r *Reach) bridged(h *History, rows []Row) {
+	for i := 1; i < len(r.Windows); i++ {
+		old, next := &r.Windows[i-1], &r.Windows[i]
+		o := Hole{From: old.To.LSN, To: next.From.LSN, Why: HoleGap, Point: next.From.Point}
+		told := func(t Hole) bool { return t.Why != HoleBase && t.From.Less(o.To) && o.From.Less(t.To) }
+		k := slices.IndexFunc(h.Backups, func(b Backup) bool { return b.Point == o.Point && b.Kind != Log })
+		if old.Single && next.Single || k < 0 || slices.ContainsFunc(r.Holes, told) || !h.lost(o.From, &h.Backups[k]) {
+			continue
+		}
+		o.Rule, o.Reason = h.Backups[k].Rule, h.Backups[k].Reason
+		o.Foreign = h.foreign(&o, rows)
+		r.Holes = append(r.Holes, o)
+	}
+}
+
+// lost tells whether the log from there to a data backup is in nobody's hands any more.
+// As long as no log has been backed up since, the next one may hold it, unless the
+// backup was made for the reason that it will not.
+func (h *History) lost(from lsn.LSN, b *Backup) bool {
+	behind := false
+	for i := range h.Backups {
+		log := &h.Backups[i]
+		if log.Kind != Log || log.Last.Compare(from) <= 0 {
+			continue
+		}
+		if log.First.Compare(from) <= 0 {
+			return false
+		}
+		behind = true
+	}
+	// SIMPLE since our last log, somebody else's log backup, a chain that was begun anew,
+	// a log backup of ours that is lost: see the table in the design.
+	return behind || b.Model == "SIMPLE" || slices.Contains([]string{"Q19", "Q20", "S-chain-reset", "S-lost"}, b.Rule)
 }
 
 // before are the earliest and the latest end at which a database may stand that
@@ -148,15 +189,22 @@ func (h *History) hole(b *Backup, at []*Backup, rows []Row) Hole {
 	case b.Kind == Diff:
 		o.Why, o.From, o.To = HoleBase, b.BaseLSN, b.Last
 	}
+	if o.Why == HoleGap {
+		o.Foreign = h.foreign(&o, rows)
+	}
+	return o
+}
+
+// foreign finds somebody else's log that lies in a gap.
+func (h *History) foreign(o *Hole, rows []Row) *Row {
 	for i := range rows {
 		w := &rows[i]
 		ours := slices.ContainsFunc(h.Backups, func(b Backup) bool { return b.Set == w.Set })
-		if !ours && o.Why == HoleGap && w.Kind == Log && !w.CopyOnly && o.From.Less(w.Last) && w.First.Less(o.To) {
-			o.Foreign = w
-			break
+		if !ours && w.Kind == Log && !w.CopyOnly && o.From.Less(w.Last) && w.First.Less(o.To) {
+			return w
 		}
 	}
-	return o
+	return nil
 }
 
 // merge joins stretches that touch.

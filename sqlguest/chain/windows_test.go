@@ -21,7 +21,12 @@ func timed(list ...Backup) []Backup {
 	return list
 }
 
-func bulk(b Backup) Backup         { b.BulkLogged = true; return b }
+func bulk(b Backup) Backup   { b.BulkLogged = true; return b }
+func simple(b Backup) Backup { b.Model = "SIMPLE"; return b }
+func ruled(rule string, b Backup) Backup {
+	b.Rule = rule
+	return b
+}
 func copied(b Backup) Backup       { b.CopyOnly = true; return b }
 func damaged(b Backup) Backup      { b.Damage = "lost"; return b }
 func on(f string, b Backup) Backup { b.FirstFork, b.Fork = f, f; return b }
@@ -64,8 +69,14 @@ func TestWindowsComeFromTheChain(t *testing.T) {
 		{"an idle log adds nothing", timed(a, set(Log, "L1", 100, 200), set(Log, "E", 200, 200)), "110-200"},
 		{"a log that holds nothing behind its full", timed(a, set(Log, "L", 100, 110)), "110"},
 		{"gap", timed(a, set(Log, "L1", 100, 200), set(Log, "L3", 250, 300)), "110-200, gap 200-250 L3, broken"},
-		{"bridged by a differential", timed(a, set(Log, "L1", 100, 200), diffOf(a, "D", 260, 270), set(Log, "L3", 250, 300)), "110-200, 270-300"},
-		{"bridged by a copy-only full", timed(a, set(Log, "L1", 100, 200), c, set(Log, "L3", 250, 400)), "110-200, 310-400"},
+		{"bridged by a differential", timed(a, set(Log, "L1", 100, 200), diffOf(a, "D", 260, 270), set(Log, "L3", 250, 300)), "110-200, 270-300, gap 200-270 D"},
+		{"bridged by a copy-only full", timed(a, set(Log, "L1", 100, 200), c, set(Log, "L3", 250, 400)), "110-200, 310-400, gap 200-310 C"},
+		{"a full before the next log", timed(a, set(Log, "L1", 100, 200), set(Full, "B", 250, 260)), "110-200, 260"},
+		{"a full because somebody took the log", timed(a, set(Log, "L1", 100, 200), ruled("Q20", set(Full, "B", 250, 260))), "110-200, 260, gap 200-260 B"},
+		{"a full of SIMPLE", timed(a, set(Log, "L1", 100, 200), simple(set(Full, "B", 250, 260))), "110-200, 260, gap 200-260 B"},
+		{"a full behind which the logs begin", timed(a, set(Log, "L1", 100, 200), set(Full, "B", 250, 260), set(Log, "L2", 255, 300)), "110-200, 260-300, gap 200-260 B"},
+		{"SIMPLE for a while, and back", timed(a, set(Log, "L1", 100, 200), simple(set(Full, "B", 250, 260)), simple(set(Full, "S", 270, 280)), set(Full, "E", 290, 300), set(Log, "L2", 290, 400)),
+			"110-200, 260, 280, 300-400, gap 200-260 B, gap 280-300 E"},
 		{"bulk-logged: its end only", timed(a, set(Log, "L1", 100, 200), bulk(set(Log, "L2", 200, 300)), set(Log, "L3", 300, 400)), "110-200, 300-400, bulk-logged 200-300 L2"},
 		{"a full inside a bulk-logged log", timed(a, set(Log, "L1", 100, 200), set(Full, "B", 240, 250), bulk(set(Log, "L2", 200, 300))), "110-200, 250, 300, bulk-logged 250-300 L2"},
 		{"damaged log", timed(a, set(Log, "L1", 100, 200), damaged(set(Log, "L2", 200, 300)), set(Log, "L3", 300, 400)), "110-200, damage 200-300 L2, gap 200-300 L3, broken"},

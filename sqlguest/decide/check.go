@@ -11,8 +11,9 @@ import (
 
 // Settle gives SQL Server's word on a backup of ours: from msdb's row, found by the
 // device's name (nil: none), or failing that from the stream's own header (nil: it
-// cannot be read) together with where the database stands now. A backup that neither
-// vouches for is denied: its bytes stay, and nothing is built on it.
+// cannot be read) together with where the database stands now. It is denied only if it is
+// not what was planned, or if SQL Server is seen to stand where it stood before it; where
+// others have gone on since then it stays unconfirmed. Nothing is built on either.
 func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Database) chain.Confirmation {
 	deny := func(by, reason string) chain.Confirmation {
 		return chain.Confirmation{State: chain.Denied, By: by, Reason: reason}
@@ -29,8 +30,8 @@ func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Data
 	if why := differs(b, header); why != "" {
 		return deny(chain.ByHeader, "the stream's header is of something else: "+why)
 	}
-	if why := vouches(header, db); why != "" {
-		return deny(chain.ByServer, why)
+	if state, why := vouches(header, db); state != chain.Confirmed {
+		return chain.Confirmation{State: state, By: chain.ByServer, Reason: why}
 	}
 	c := chain.Confirmation{State: chain.Confirmed, By: chain.ByServer, Header: header,
 		Reason: "msdb has no row of it; the stream's header fits where SQL Server stands"}
@@ -40,22 +41,37 @@ func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Data
 	return c
 }
 
-// vouches says why the server's state contradicts that the backup was finished, ""
-// if it fits.
-func vouches(h *chain.Header, db *facts.Database) string {
-	if traceless(h) {
-		return ""
-	}
-	if db.Fork != h.Fork {
-		return "SQL Server is on another recovery fork now"
-	}
+// vouches tells by the server's state whether the backup was finished, and why if it was
+// not, or if that cannot be seen any more.
+func vouches(h *chain.Header, db *facts.Database) (chain.State, string) {
 	switch {
-	case h.Kind == chain.Full && db.Base != h.Set:
-		return "SQL Server has another differential base"
-	case h.Kind == chain.Log && db.LastLog != h.Last:
-		return fmt.Sprintf("SQL Server's next log begins at %s, not at its end %s", db.LastLog, h.Last)
+	case traceless(h):
+		return chain.Confirmed, ""
+	case db.Fork != h.Fork:
+		return chain.Unconfirmed, "SQL Server is on another recovery fork now"
+	case h.Kind == chain.Full && db.Base == h.Set, h.Kind == chain.Log && db.LastLog == h.Last:
+		return chain.Confirmed, ""
+	case h.Kind == chain.Full && db.BaseLSN.Compare(h.Checkpoint) < 0:
+		return chain.Denied, "SQL Server has an older differential base"
+	case h.Kind == chain.Full:
+		return chain.Unconfirmed, "SQL Server has a later differential base"
+	case !db.LastLog.IsZero() && db.LastLog.Compare(h.First) <= 0:
+		return chain.Denied, fmt.Sprintf("the log was not truncated: SQL Server's next log begins at %s, not at its end %s", db.LastLog, h.Last)
 	}
-	return ""
+	return chain.Unconfirmed, fmt.Sprintf("SQL Server's next log begins at %s, behind its begin and not at its end %s: others came since", db.LastLog, h.Last)
+}
+
+// Untouched tells whether a database stands where it stood before a backup that was
+// planned as d: SQL Server has given it up then. A backup that leaves no trace is never
+// seen to have been made.
+func Untouched(d Decision, before, now *facts.Database) bool {
+	switch {
+	case d.CopyOnly || d.Do == DoDiff:
+		return true
+	case d.Do == DoLog:
+		return !now.LastLog.IsZero() && now.Fork == before.Fork && now.LastLog == before.LastLog
+	}
+	return now.Fork == before.Fork && now.Base == before.Base
 }
 
 // traceless tells whether a backup changes nothing that SQL Server would show, as a

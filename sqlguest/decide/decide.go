@@ -101,6 +101,13 @@ type Facts struct {
 	History  facts.History
 }
 
+// LastRestore is what a backup keeps that is decided on by these facts, so that the
+// next one sees each restore that came after this look.
+func (f *Facts) LastRestore() *chain.LastRestore {
+	seen := f.History.LastRestore.Seen(f.Instance.Name)
+	return &seen
+}
+
 // Decision is what to do, and why.
 type Decision struct {
 	Do       Action `json:"do"`

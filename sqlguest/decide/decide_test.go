@@ -130,8 +130,9 @@ func TestARestoreThatKeptTheForkAbandonsWhatLiesBeyond(t *testing.T) {
 	w := newWorld()
 	w.r.Want = Full
 	late := ours(chain.Diff, "05", 310, 320, now.Add(-time.Hour))
+	late.LastRestore = &chain.LastRestore{}
 	w.ours, w.f.History.Rows = append(w.ours, late), append(w.f.History.Rows, msdbRow(late))
-	w.f.History.Restores = []facts.Restore{{At: now, Type: "L", Recovery: true}}
+	w.restore(facts.Restore{ID: 1, At: now.AddDate(-1, 0, 0), Type: "L", Recovery: true})
 	d := w.decide()
 	if d.Do != DoFull || !slices.Equal(d.Abandons, []string{late.Set}) {
 		t.Errorf("%s by %s, abandons %v", d.Do, d.Rule, d.Abandons)
@@ -211,11 +212,12 @@ func TestSettle(t *testing.T) {
 		{name: "neither", b: planned, state: chain.Denied, by: chain.ByServer},
 		{name: "header, log finished", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog = at(400) }, state: chain.Confirmed, by: chain.ByServer},
 		{name: "header, log given up", b: planned, header: &done, state: chain.Denied, by: chain.ByServer},
-		{name: "header, others came after", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog = at(500) }, state: chain.Denied, by: chain.ByServer},
-		{name: "header, fork left", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog, d.Fork = at(400), fork2 }, state: chain.Denied, by: chain.ByServer},
+		{name: "header, others came after", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog = at(500) }, state: chain.Unconfirmed, by: chain.ByServer},
+		{name: "header, fork left", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog, d.Fork = at(400), fork2 }, state: chain.Unconfirmed, by: chain.ByServer},
 		{name: "unsound header", b: planned, header: &unsound, set: func(d *facts.Database) { d.LastLog = at(250) }, state: chain.Denied, by: chain.ByHeader},
 		{name: "full is the base", b: full, header: &full.Header, set: func(d *facts.Database) { d.Base = full.Set }, state: chain.Confirmed, by: chain.ByServer},
 		{name: "full is not the base", b: full, header: &full.Header, state: chain.Denied, by: chain.ByServer},
+		{name: "full after which another came", b: full, header: &full.Header, set: func(d *facts.Database) { d.Base, d.BaseLSN = "OTHER", at(900) }, state: chain.Unconfirmed, by: chain.ByServer},
 		{name: "differential", b: diff, header: &diff.Header, state: chain.Confirmed, by: chain.ByHeader},
 		{name: "copy-only full", b: copied, header: &copied.Header, state: chain.Confirmed, by: chain.ByHeader},
 		{name: "copy-only where ours was not", b: full, header: &copied.Header, state: chain.Denied, by: chain.ByHeader},

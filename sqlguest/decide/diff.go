@@ -20,7 +20,7 @@ func diffRows() []row {
 		full(RuleSecondary, "{database} is a secondary of its availability group, which gives no differential (SQL Server error 3059): a copy-only full instead",
 			(*state).secondary),
 		full(RuleReplaced, "{database} was replaced by a restore{restore}",
-			(*state).replaced),
+			(*state).overwritten),
 		full(RuleNewDatabase, "another database has the name {database} now", func(s *state) bool { return s.moved() && !confirmed(s.ours) }),
 		full(RuleFork, "{database} is on another recovery fork ({fork}) than our backups", (*state).moved),
 		full(RuleReverted, "{database} stands before our newest backup, as after a revert of the machine to a snapshot: {revert}", (*state).reverted),

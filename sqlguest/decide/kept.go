@@ -11,10 +11,11 @@ import (
 // KeptFile is a backup of ours that an earlier run has left in a file of the staging
 // directory.
 type KeptFile struct {
-	Device string       // the file's name: a GUID in braces
-	Row    *chain.Row   // msdb's row of the device, nil if it has none
-	Header *chain.Row   // what the file itself says, nil if it cannot be read
-	set    chain.Header // of either
+	Device string     // the file's name: a GUID in braces
+	Row    *chain.Row // msdb's row of the device, nil if it has none
+	Header *chain.Row // what the file itself says, nil if it cannot be read
+	// Running: SQL Server is backing up a log of the database, perhaps into this file.
+	Running bool
 }
 
 // Fate is what becomes of a KeptFile.
@@ -32,29 +33,29 @@ type Fate struct {
 // truncated, so it is taken in wherever it belongs; a full only if it is SQL Server's
 // differential base and not here; what the repository has already, or what the
 // database itself still holds, is dropped. SQL Server must have finished it: msdb's row
-// says so, or the log that follows it, which begins where it ends. Ours are all backups
-// of the database, in any state.
+// says so, which must agree with the file's header, or the log that follows it, which
+// begins where it ends. That it did not finish it must be seen, too: the next log begins
+// no later than the file does, and nothing is running. Ours are all backups of the
+// database, in any state.
 func Keep(files []KeptFile, ours []chain.Backup, db *facts.Database) []Fate {
 	var known []KeptFile
 	var fates []Fate
 	for _, k := range files {
 		switch {
-		case k.Row != nil:
-			k.set = k.Row.Header
-		case k.Header != nil:
-			k.set = k.Header.Header
+		case k.Header == nil:
+			fates = append(fates, k.unread(ours, db))
+		case k.Row != nil && !agree(&k.Row.Header, &k.Header.Header):
+			fates = append(fates, Fate{Device: k.Device, Decision: kept(Skip, "its header is of another backup than msdb's row of its name")})
 		default:
-			fates = append(fates, Fate{Device: k.Device, Decision: kept(Skip, "nobody can read its header, and msdb has no row of it")})
-			continue
+			known = append(known, k)
 		}
-		known = append(known, k)
 	}
-	slices.SortStableFunc(known, func(a, b KeptFile) int { return b.set.First.Compare(a.set.First) })
+	slices.SortStableFunc(known, func(a, b KeptFile) int { return b.Header.First.Compare(a.Header.First) })
 	stand := *db // where SQL Server stood when the file was written, as far as later files tell
 	for _, k := range known {
 		f := k.fate(ours, &stand)
-		if f.Take && k.set.Kind == chain.Log {
-			stand.LastLog, stand.Fork = k.set.First, k.set.FirstFork
+		if f.Take && k.Header.Kind == chain.Log {
+			stand.LastLog, stand.Fork = k.Header.First, k.Header.FirstFork
 		}
 		fates = append(fates, f)
 	}
@@ -65,10 +66,48 @@ func Keep(files []KeptFile, ours []chain.Backup, db *facts.Database) []Fate {
 // kept is a decision on a file.
 func kept(do Action, reason string) Decision { return Decision{Do: do, Rule: RuleKept, Reason: reason} }
 
-// fate decides on one file.
-func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
+// agree tells whether a file's header and msdb's row are of one backup.
+func agree(row, header *chain.Header) bool {
+	return row.Set == header.Set && row.Kind == header.Kind && row.Family == header.Family && row.First == header.First && row.Last == header.Last
+}
+
+// unread decides on a file without a readable header, which a BACKUP that was cut leaves:
+// it goes where it cannot be that its log was truncated.
+func (k *KeptFile) unread(ours []chain.Backup, db *facts.Database) Fate {
 	f := Fate{Device: k.Device}
-	at := slices.IndexFunc(ours, func(b chain.Backup) bool { return b.Device == k.Device || b.Set != "" && b.Set == k.set.Set })
+	switch {
+	case k.Row != nil:
+		f.Decision = kept(Skip, "msdb has its row, and nobody can read its header")
+	case k.Running:
+		f.Decision = kept(Skip, "nobody can read its header, and SQL Server may be writing it")
+	case !whole(ours, db):
+		f.Decision = kept(Skip, "nobody can read its header, and it is not seen that nothing of the log is missing")
+	default:
+		f.Drop, f.Decision = true, kept(Skip, "of a backup that was never finished: what SQL Server has truncated is here")
+	}
+	return f
+}
+
+// whole tells whether our logs follow each other up to where SQL Server's next one begins.
+func whole(ours []chain.Backup, db *facts.Database) bool {
+	reaches := false
+	for i := range ours {
+		b := &ours[i]
+		if b.Kind != chain.Log || !b.Usable() {
+			continue
+		}
+		if ParentOf(&b.Header, ours) == "" {
+			return false
+		}
+		reaches = reaches || b.Last == db.LastLog && b.Fork == db.Fork
+	}
+	return reaches
+}
+
+// fate decides on one file that was read.
+func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
+	f, set := Fate{Device: k.Device}, &k.Header.Header
+	at := slices.IndexFunc(ours, func(b chain.Backup) bool { return b.Device == k.Device || b.Set != "" && b.Set == set.Set })
 	switch {
 	case at >= 0 && (ours[at].State != chain.Confirmed || ours[at].Damage != ""):
 		f.Decision = kept(Skip, fmt.Sprintf("point %s holds it, and is not confirmed or not whole", ours[at].Point))
@@ -76,27 +115,36 @@ func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	case at >= 0:
 		f.Drop, f.Decision = true, kept(Skip, fmt.Sprintf("point %s holds it", ours[at].Point))
 		return f
-	case k.set.Kind != chain.Log && (k.set.Kind != chain.Full || k.set.CopyOnly || stand.Base != k.set.Set):
-		f.Drop, f.Decision = true, kept(Skip, fmt.Sprintf("a %s backup that nothing refers to", k.set.Kind))
+	case set.Kind != chain.Log && (set.Kind != chain.Full || set.CopyOnly || stand.Base != set.Set):
+		f.Drop, f.Decision = true, kept(Skip, fmt.Sprintf("a %s backup that nothing refers to", set.Kind))
 		return f
 	}
-	var header *chain.Header
-	if k.Header != nil {
-		header = &k.Header.Header
-	}
-	planned := chain.Backup{Header: chain.Header{Kind: k.set.Kind, Family: stand.Family, CopyOnly: k.set.CopyOnly}}
-	f.Confirmation = Settle(planned, k.Row, header, stand)
+	planned := chain.Backup{Header: chain.Header{Kind: set.Kind, Family: stand.Family, CopyOnly: set.CopyOnly}}
+	f.Confirmation = Settle(planned, k.Row, set, stand)
 	if f.Confirmation.State != chain.Confirmed {
 		f.Decision = kept(Skip, f.Confirmation.Reason)
+		f.Drop = f.Confirmation.State == chain.Denied && f.Confirmation.By == chain.ByServer && !k.Running
 		return f
 	}
-	if k.set.Kind == chain.Log {
-		f.Decision = kept(DoLog, fmt.Sprintf("the log from %s to %s, which SQL Server had truncated when an earlier run failed: its file was kept, and is taken in", k.set.First, k.set.Last))
+	if set.Kind == chain.Log {
+		f.Decision = kept(DoLog, fmt.Sprintf("the log from %s to %s, which SQL Server had truncated when an earlier run failed: its file was kept, and is taken in", set.First, set.Last))
 	} else {
 		f.Decision = kept(DoFull, "the full that SQL Server's differentials refer to, from the file that an earlier run has left")
 	}
-	f.Take, f.Decision.First, f.Decision.CopyOnly = true, k.set.First, k.set.CopyOnly
+	f.Take, f.Decision.First, f.Decision.CopyOnly = true, set.First, set.CopyOnly
 	return f
+}
+
+// SeenBefore is what a backup that an earlier run has made may have seen of restores: as
+// much as the newest confirmed one of ours, at least. Where that is too little, a full more
+// follows than would be needed, and none less.
+func SeenBefore(ours []chain.Backup) *chain.LastRestore {
+	for _, b := range slices.Backward(ours) {
+		if b.State == chain.Confirmed {
+			return b.LastRestore
+		}
+	}
+	return &chain.LastRestore{}
 }
 
 // ParentOf is the point of ours that a log continues: the log that ends where it

@@ -18,13 +18,22 @@ func file(kind chain.Kind, number string, first, last uint32, row bool) KeptFile
 	return k
 }
 
+func copied(r *chain.Row) *chain.Row { c := *r; return &c }
+
 // TestSQL16Keep has a case for every way in which a file can end. Our newest log ends at
 // 300; where SQL Server stands is said.
 func TestSQL16Keep(t *testing.T) {
 	unread := KeptFile{Device: "{DE000000-0000-0000-0000-000000000077}"}
 	known := file(chain.Log, "04", 200, 300, true)
 	other := file(chain.Log, "11", 300, 400, true)
-	other.Row.Family, other.set = "F9", chain.Header{}
+	other.Row, other.Header = copied(other.Row), copied(other.Row)
+	other.Row.Family, other.Header.Family = "F9", "F9"
+	swapped := file(chain.Log, "11", 300, 400, true)
+	swapped.Row = copied(swapped.Row)
+	swapped.Row.Last = at(390)
+	withRow := KeptFile{Device: unread.Device, Row: swapped.Row}
+	running, writing := file(chain.Log, "11", 300, 400, false), unread
+	running.Running, writing.Running = true, true
 	copyOnly := file(chain.Full, "12", 290, 310, true)
 	copyOnly.Row.CopyOnly = true
 	for name, c := range map[string]struct {
@@ -35,12 +44,17 @@ func TestSQL16Keep(t *testing.T) {
 	}{
 		"log with msdb's row":                {[]KeptFile{file(chain.Log, "11", 300, 400, true)}, 400, set1, "take 11"},
 		"log by its header and its place":    {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 400, set1, "take 11"},
-		"log that SQL Server gave up":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 300, set1, "stay 11"},
+		"log that SQL Server gave up":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 300, set1, "drop 11"},
 		"log after which others came":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 500, set1, "stay 11"},
 		"logs vouch for those before them":   {[]KeptFile{file(chain.Log, "12", 400, 500, false), file(chain.Log, "11", 300, 400, false)}, 500, set1, "take 11, take 12"},
 		"log in a gap between others":        {[]KeptFile{file(chain.Log, "12", 400, 500, true), file(chain.Log, "11", 320, 400, false)}, 900, set1, "take 11, take 12"},
 		"the point is here":                  {[]KeptFile{known}, 300, set1, "drop 04"},
-		"nobody can read it":                 {[]KeptFile{unread}, 300, set1, "stay 77"},
+		"log that is still being taken":      {[]KeptFile{running}, 300, set1, "stay 11"},
+		"row of another backup":              {[]KeptFile{swapped}, 400, set1, "stay 11"},
+		"nobody can read it":                 {[]KeptFile{unread}, 300, set1, "drop 77"},
+		"somebody may be writing it":         {[]KeptFile{writing}, 300, set1, "stay 77"},
+		"unread, and a log is missing":       {[]KeptFile{unread}, 400, set1, "stay 77"},
+		"unread, and msdb knows it":          {[]KeptFile{withRow}, 300, set1, "stay 77"},
 		"row of another family":              {[]KeptFile{other}, 400, set1, "stay 11"},
 		"full that is the base":              {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, "5E000000-0000-0000-0000-000000000013", "take 13"},
 		"full that is no base any more":      {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, set1, "drop 13"},

@@ -41,7 +41,7 @@ func breaks() []row {
 	full, log := []Want{Full}, []Want{Log}
 	return []row{
 		{id: RuleReplaced, do: Refuse, then: full, exit: ExitLeftOut,
-			when: (*state).replaced,
+			when: (*state).overwritten,
 			says: "{database} was replaced by a restore{restore}: its log does not continue ours"},
 		{id: RuleNewDatabase, do: DoFull, then: log, when: func(s *state) bool { return s.moved() && !confirmed(s.ours) },
 			says: "another database has the name {database} now: it begins with a full"},

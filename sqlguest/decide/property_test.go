@@ -66,7 +66,10 @@ func drawWorld(t *rapid.T) *world {
 		db.Files[0].Base = db.Base
 	}
 	if yes("restored") {
-		w.f.History.Restores = []facts.Restore{{At: now}}
+		w.restore(facts.Restore{ID: 2, At: now})
+		for i := range w.ours {
+			w.ours[i].LastRestore = rapid.SampledFrom([]*chain.LastRestore{nil, {}, {ID: 2, At: now.Format("2006-01-02T15:04:05")}, {ID: 3}}).Draw(t, "seen")
+		}
 	}
 	return w
 }

@@ -196,6 +196,9 @@ func (s *state) restoreWord() string {
 	if r == nil {
 		return ""
 	}
+	if s.restoreLost() {
+		return ", or msdb has lost the row of its newest one"
+	}
 	text := " at " + r.At.Format("2006-01-02 15:04:05 -07:00")
 	if r.User != "" {
 		text += " by " + r.User

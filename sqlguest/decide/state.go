@@ -96,24 +96,60 @@ func (s *state) allAbandoned() bool {
 }
 
 // replaced tells whether the database was restored over since our newest backup: it
-// left our history and msdb or its GUID says how, or msdb has a restore that ended
-// later by the same clock. Not every restore changes the fork, one that recovers at
-// the end of the known log need not.
+// left our history and msdb or its GUID says how, or msdb has a restore that our newest
+// backup has not seen. Not every restore changes the fork, one that recovers at the end
+// of the known log need not.
 func (s *state) replaced() bool {
 	if s.moved() {
 		return s.restored() != nil || s.otherGUID()
 	}
-	newest := s.line.Newest()
-	r := s.restored()
-	return newest != nil && r != nil && r.At.After(newest.Finished)
+	return len(s.line.Backups) > 0 && s.restored() != nil
 }
 
-// restored is the newest restore over the database that msdb knows, or nil.
-// RESTORE VERIFYONLY (V) leaves a row as well and changes nothing.
+// overwritten is replaced, unless all that tells of it is that msdb has lost the row that
+// our newest backup has seen, and a revert has left more signs than that.
+func (s *state) overwritten() bool {
+	return s.replaced() && !(s.restoreLost() && s.reverted())
+}
+
+// restored is the newest restore over the database that msdb knows, if it is not the one
+// that our newest backup had seen before it began; else nil. That is asked of the row
+// itself and of no clock. A row with a smaller number counts as well: msdb was set back
+// or made anew, and numbers are given out once more. If it was only that somebody has
+// deleted the row, that costs one full, which sees what is there now.
 func (s *state) restored() *facts.Restore {
-	for i := len(s.h.Restores) - 1; i >= 0; i-- {
-		if r := &s.h.Restores[i]; r.Type != "V" {
+	r, b := s.h.LastRestore, s.witness()
+	switch {
+	case r == nil || b == nil:
+		return nil
+	case b.LastRestore == nil: // a point without that attribute has its times alone
+		if r.At.After(b.Finished) {
 			return r
+		}
+		return nil
+	case r.Seen(b.LastRestore.Server) == *b.LastRestore:
+		return nil
+	}
+	return r
+}
+
+// restoreLost: msdb's newest restore is an older one than our newest backup had seen.
+func (s *state) restoreLost() bool {
+	r, b := s.restored(), s.witness()
+	return r != nil && b.LastRestore != nil && r.ID < b.LastRestore.ID
+}
+
+// witness is the newest of our backups, as they were made, that has seen this server's
+// msdb before the database came to where it is: of those on its line, or, where it has
+// left them all, of all. In an availability group another replica's msdb tells nothing.
+func (s *state) witness() *chain.Backup {
+	for i := len(s.all) - 1; i >= 0; i-- {
+		b := &s.all[i]
+		if b.State != chain.Confirmed || s.db.Replica != "" && (b.LastRestore == nil || b.LastRestore.Server != s.in.Name) {
+			continue
+		}
+		if len(s.line.Backups) == 0 || slices.ContainsFunc(s.line.Backups, func(l chain.Backup) bool { return l.Point == b.Point }) {
+			return b
 		}
 	}
 	return nil

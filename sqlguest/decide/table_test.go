@@ -35,7 +35,7 @@ func (c kase) world() *world {
 }
 
 func everyCase() []kase {
-	return slices.Concat(nothingWrong(), m11(), besides(), gateCases(), eligibility(), chainBreaks(), leftHistories(), autos())
+	return slices.Concat(nothingWrong(), m11(), besides(), gateCases(), eligibility(), chainBreaks(), leftHistories(), restores(), autos())
 }
 
 func run(t *testing.T, cases []kase) {
@@ -313,23 +313,14 @@ func leftHistories() []kase {
 	return []kase{
 		{name: "Q21 X3 replaced by a restore", want: Log, do: Refuse, rule: "Q21", then: Full, exit: 3, says: "2026-11-18 14:00:00 +05:45 by sa", set: func(w *world) {
 			w.db().Fork = fork2
-			w.f.History.Restores = []facts.Restore{{At: now.Add(-time.Hour), Database: "sales", Type: "D", Replace: true, User: "sa"}}
+			w.restore(facts.Restore{ID: 1, At: now.Add(-time.Hour), Database: "sales", Type: "D", Replace: true, User: "sa"})
 		}},
 		{name: "Q21 new database GUID, msdb silent", want: Log, do: Refuse, rule: "Q21", then: Full, exit: 3, set: func(w *world) { w.db().GUID = "DB2" }},
 		{name: "Q21 replaced from another family", want: Log, do: Refuse, rule: "Q21", then: Full, exit: 3, set: func(w *world) {
 			w.db().Family, w.db().Fork, w.db().GUID = "FA2", fork2, "DB2"
-			w.f.History.Restores = []facts.Restore{{At: now, Replace: true}}
+			w.restore(facts.Restore{ID: 1, At: now, Replace: true})
 		}},
 		{name: "Q21 differential", want: Diff, do: DoFull, rule: "Q21", set: func(w *world) { w.db().GUID, w.db().Fork = "DB2", fork2 }},
-		{name: "Q21 the restore kept fork and GUID", want: Log, do: Refuse, rule: "Q21", then: Full, exit: 3, set: func(w *world) {
-			w.f.History.Restores = []facts.Restore{{At: now, Type: "D", Replace: true}}
-		}},
-		{name: "Q21 a restore before our newest backup", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
-			w.f.History.Restores = []facts.Restore{{At: w.ours[3].Finished, Type: "D", Replace: true}}
-		}},
-		{name: "Q21 VERIFYONLY restores nothing", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
-			w.f.History.Restores = []facts.Restore{{At: now, Type: "V"}}
-		}},
 		{name: "fork without a restore", want: Log, do: Refuse, rule: RuleFork, then: Full, exit: 3, set: func(w *world) { w.db().Fork = fork2 }},
 		{name: "a log that spans the fork is not continued either", want: Log, do: Refuse, rule: RuleFork, then: Full, exit: 3, set: func(w *world) {
 			w.db().Fork, w.db().FirstFork, w.db().ForkPoint = fork2, fork1, at(350)

@@ -130,4 +130,15 @@ func (w *world) without(points ...string) {
 	w.ours, w.f.History.Rows = left, rows
 }
 
+// restore is a row of restorehistory that msdb has now.
+func (w *world) restore(r facts.Restore) { w.f.History.LastRestore = &r }
+
+// saw lets our backups have seen these restores, the last of them those that follow too.
+func (w *world) saw(rows ...facts.Restore) {
+	for i := range w.ours {
+		seen := rows[min(i, len(rows)-1)].Seen("SQL01")
+		w.ours[i].LastRestore = &seen
+	}
+}
+
 func (w *world) decide() Decision { return Decide(w.r, w.f, w.ours) }

@@ -91,8 +91,12 @@ func (s *Server) unstage(ctx context.Context, st server.Statement, streams []io.
 		theirs = append(theirs, join(remote, name+suffix))
 		ours = append(ours, filepath.Join(local, name+suffix))
 	}
-	outcome, err := s.feed(ctx, place(st.Text, clause(theirs)), st.Args, ours, streams)
-	for _, path := range ours {
+	made := make([]bool, len(ours))
+	outcome, err := s.feed(ctx, place(st.Text, clause(theirs)), st.Args, ours, made, streams)
+	for i, path := range ours {
+		if !made[i] {
+			continue // it was there before
+		}
 		if removed := os.Remove(path); removed != nil && !errors.Is(removed, os.ErrNotExist) {
 			s.log.Warn("staging file not deleted", "error", removed)
 		}
@@ -103,11 +107,11 @@ func (s *Server) unstage(ctx context.Context, st server.Statement, streams []io.
 	return outcome, nil
 }
 
-func (s *Server) feed(ctx context.Context, text string, args []server.Arg, paths []string, streams []io.Reader) (*server.Outcome, error) {
+func (s *Server) feed(ctx context.Context, text string, args []server.Arg, paths []string, made []bool, streams []io.Reader) (*server.Outcome, error) {
 	// All at once, for the streams of one backup may be cut from one source.
 	var writers errgroup.Group
 	for i, path := range paths {
-		writers.Go(func() error { return write(ctx, path, streams[i]) })
+		writers.Go(func() error { return write(ctx, path, &made[i], streams[i]) })
 	}
 	if err := writers.Wait(); err != nil {
 		return nil, err
@@ -115,11 +119,13 @@ func (s *Server) feed(ctx context.Context, text string, args []server.Arg, paths
 	return s.execute(ctx, text, args)
 }
 
-func write(ctx context.Context, path string, from io.Reader) error {
+// write makes a file of a stream, and tells whether there is one by its doing.
+func write(ctx context.Context, path string, made *bool, from io.Reader) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("create staging file: %w", err)
 	}
+	*made = true
 	_, err = io.Copy(f, reader{ctx, from})
 	if closed := f.Close(); err == nil {
 		err = closed

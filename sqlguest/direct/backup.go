@@ -78,7 +78,7 @@ func check(st server.Statement) error {
 }
 
 func (s *Server) openSet(st server.Statement) (vdi.Set, error) {
-	if !s.opt.isHere() {
+	if !s.opt.IsHere() {
 		return nil, fmt.Errorf("%w: %w", server.ErrNoVDI, errElsewhere)
 	}
 	open := s.opt.OpenSet

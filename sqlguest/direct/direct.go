@@ -18,6 +18,7 @@ package direct
 
 import (
 	"context"
+	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -50,6 +51,8 @@ type Options struct {
 	// it the connection is encrypted towards whoever answers, which is right for a
 	// server on this machine: its certificate is one that it made for itself.
 	Verify bool
+	// Roots are trusted by Verify instead of this machine's; nil is this machine's.
+	Roots *x509.CertPool
 	// OpenSet opens virtual device sets; nil is vdi.Open.
 	OpenSet func(vdi.SetOptions) (vdi.Set, error)
 	// Logger is told of details; nil for nobody.
@@ -127,12 +130,15 @@ func (o Options) config() (msdsn.Config, error) {
 		return msdsn.Config{}, fmt.Errorf("read address %q: %w", o.Address, err)
 	}
 	config.User, config.Password = o.User, o.Password
+	if o.Verify && config.TLSConfig != nil {
+		config.TLSConfig.RootCAs = o.Roots
+	}
 	return config, nil
 }
 
-// isHere tells whether the server is on this machine: only then it and this process
+// IsHere tells whether the server is on this machine: only then it and this process
 // can share virtual devices.
-func (o Options) isHere() bool {
+func (o Options) IsHere() bool {
 	host, _ := o.split()
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -151,7 +157,7 @@ func (s *Server) Host(context.Context) (*server.Host, error) {
 		return nil, fmt.Errorf("ask for this machine's name: %w", err)
 	}
 	h := &server.Host{System: runtime.GOOS, Architecture: runtime.GOARCH, Name: name, Elevated: elevated(), Others: s.others}
-	if s.opt.isHere() {
+	if s.opt.IsHere() {
 		h.SystemDrive = systemDrive()
 	}
 	err = s.canVDI()
@@ -165,7 +171,7 @@ func (s *Server) Host(context.Context) (*server.Host, error) {
 var errElsewhere = errors.New("SQL Server is on another machine")
 
 func (s *Server) canVDI() error {
-	if !s.opt.isHere() {
+	if !s.opt.IsHere() {
 		return fmt.Errorf("%w: %w", server.ErrNoVDI, errElsewhere)
 	}
 	if s.opt.OpenSet != nil {

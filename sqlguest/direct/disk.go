@@ -26,7 +26,7 @@ const suffix = ".bak"
 type Kept struct {
 	Device string
 	Files  []string // as this process sees them
-	// Unknown: nobody could be asked whether SQL Server finished the backup.
+	// Unknown: nobody can tell whether SQL Server finished the backup, or still will.
 	Unknown bool
 }
 
@@ -171,7 +171,7 @@ func (b *staged) Commit(ctx context.Context) (*server.Outcome, error) {
 }
 
 // Abort stops the statement and deletes its files, unless they are a log that SQL
-// Server has truncated, or may have: then the error is a *Kept.
+// Server has truncated, or may have (see GaveUp): then the error is a *Kept.
 func (b *staged) Abort(ctx context.Context) error {
 	b.mu.Lock()
 	committed := b.committed
@@ -182,31 +182,28 @@ func (b *staged) Abort(ctx context.Context) error {
 	b.cancel()
 	<-b.ended // the driver gives up soon after its context
 	b.close()
-	var refused *server.Error
-	if !b.isLog || errors.As(b.verdict, &refused) {
+	if !b.isLog || b.verdict != nil && GaveUp(b.verdict) {
 		return b.remove()
 	}
-	finished, err := true, error(nil)
-	if b.verdict != nil {
-		finished, err = b.server.finished(ctx, b.remote[0])
-	}
-	if !finished && err == nil {
-		return b.remove()
-	}
-	kept := &Kept{Device: b.device, Unknown: err != nil}
+	kept := &Kept{Device: b.device}
 	for _, f := range b.streams {
-		kept.Files = append(kept.Files, f.path)
+		if _, err := os.Lstat(f.path); !errors.Is(err, os.ErrNotExist) {
+			kept.Files = append(kept.Files, f.path)
+		}
 	}
+	if len(kept.Files) == 0 {
+		return nil // should SQL Server still make it, Staged finds it
+	}
+	// That msdb has no row proves nothing: the log is truncated before it is written,
+	// and SQL Server may still be at work behind a connection that was cut.
+	kept.Unknown = b.verdict != nil && !b.server.finished(ctx, b.remote[0])
 	return fmt.Errorf("abort backup: %w", kept)
 }
 
-// finished asks msdb whether a backup into that file was completed.
-func (s *Server) finished(ctx context.Context, path string) (bool, error) {
+// finished tells whether msdb knows that a backup into that file was completed.
+func (s *Server) finished(ctx context.Context, path string) bool {
 	rows, err := s.Query(ctx, "SELECT COUNT(*) AS found FROM msdb.dbo.backupmediafamily WHERE physical_device_name = @path", server.Arg{Name: "path", Value: path})
-	if err != nil {
-		return false, err
-	}
-	return len(rows.Values) == 1 && rows.Values[0][0] != int64(0), nil
+	return err == nil && len(rows.Values) == 1 && rows.Values[0][0] != int64(0)
 }
 
 func (b *staged) close() {

@@ -29,7 +29,7 @@ const knockTimeout = 30 * time.Second
 func (s *Server) execute(ctx context.Context, text string, args []server.Arg) (*server.Outcome, error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect to SQL Server %s: %w", s.opt.place(), translate(err))
+		return nil, &unbegun{fmt.Errorf("connect to SQL Server %s: %w", s.opt.place(), translate(err))}
 	}
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -42,7 +42,7 @@ func (s *Server) execute(ctx context.Context, text string, args []server.Arg) (*
 		return nil, translate(err)
 	}
 	defer func() { _ = rows.Close() }()
-	c := &conversation{}
+	c := &conversation{isBackup: isLog(text) || isData(text)}
 	for more := true; more; {
 		said := queue.Message(ctx)
 		silence.Stop()
@@ -55,6 +55,7 @@ func (s *Server) execute(ctx context.Context, text string, args []server.Arg) (*
 
 // conversation is what a batch has said so far.
 type conversation struct {
+	isBackup bool
 	knocked  bool
 	messages []server.Message
 	rows     *server.Rows // of the first result
@@ -118,13 +119,45 @@ func (c *conversation) fail(err error) {
 	}
 }
 
-// end is the batch's result. SQL Server's own words go before the driver's.
+// What SQL Server says of a BACKUP that it has made, and of a statement that it gives up.
+const (
+	processed   = 3014
+	noHistory   = 3009 // severity 16, and the backup or restore was successful all the same
+	terminating = 3013
+)
+
+// end is the batch's result. SQL Server's own words go before the driver's; where it was
+// cut off before it had said that the statement is over, both stand.
 func (c *conversation) end() (*server.Outcome, error) {
-	if c.refused {
-		return nil, &server.Error{All: c.messages}
-	}
-	if c.broken != nil {
+	said := &server.Error{All: c.messages}
+	switch {
+	case c.broken != nil && c.refused && !said.Has(terminating):
+		return nil, fmt.Errorf("%w; then: %w", said, c.broken)
+	case c.broken != nil && !c.refused:
 		return nil, c.broken
+	case c.refused && (said.Has(terminating) || !said.Has(noHistory) && !(c.isBackup && said.Has(processed))):
+		return nil, said
 	}
 	return &server.Outcome{Messages: c.messages, Rows: c.rows}, nil
+}
+
+// unbegun is why a statement never reached SQL Server.
+type unbegun struct{ error }
+
+func (u *unbegun) Unwrap() error { return u.error }
+
+// GaveUp tells whether the error of a BACKUP proves that SQL Server did not make it: it
+// said so, to the statement's end, and nothing that it says of a backup that was made; or
+// it never heard of the statement. Everything else is doubt: a cut connection, above all,
+// beyond which SQL Server may go on.
+func GaveUp(err error) bool {
+	var u *unbegun
+	if errors.As(err, &u) {
+		return true
+	}
+	var said *server.Error
+	if _, mixed := err.(interface{ Unwrap() []error }); mixed || !errors.As(err, &said) { //nolint:errorlint // of this very error
+		return false
+	}
+	return !said.Has(noHistory) && !said.Has(processed)
 }

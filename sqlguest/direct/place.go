@@ -1,4 +1,4 @@
 package direct
 
 // Beside tells whether the SQL Server is on this machine.
-func (s *Server) Beside() bool { return s.opt.isHere() }
+func (s *Server) Beside() bool { return s.opt.IsHere() }

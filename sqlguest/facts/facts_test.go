@@ -271,7 +271,7 @@ func TestDetails(t *testing.T) {
 	s := &script{t: t, answers: map[string]any{
 		"dm_os_volume_stats":    volumes.Rows,
 		"dm_exec_requests":      rows("session_id", int64(57), "command", "RESTORE DATABASE", "db", nil, "percent_complete", 12.5),
-		"restorehistory":        rows("restore_date", "2026-11-17T10:00:00", "destination_database_name", "sales", "restore_type", "D", "replace", true, "recovery", true, "stop_at", nil, "user_name", "sa"),
+		"restorehistory":        rows("restore_history_id", int64(7), "backup_set_uuid", guid, "restore_date", "2026-11-17T10:00:00.003", "destination_database_name", "sales", "restore_type", "D", "replace", true, "recovery", true, "stop_at", nil, "user_name", "sa"),
 		"logmarkhistory":        rows("mark_name", "m", "description", nil, "user_name", "sa", "lsn", "45000000010000001", "mark_time", "2026-11-17T10:00:00.003"),
 		"preferred_replica":     rows("preferred", true, "role", "Secondary"),
 		"encryption_keys":       rows("encryption_state", int64(3), "encryptor_type", "CERTIFICATE", "encryptor_thumbprint", []byte{0xAB, 0x01}, "name", "tde"),
@@ -285,13 +285,27 @@ func TestDetails(t *testing.T) {
 	if err != nil || len(r) != 1 || r[0].Session != 57 || r[0].Database != "" {
 		t.Errorf("running %+v, %v", r, err)
 	}
-	since := time.Date(2026, 11, 17, 0, 0, 0, 0, time.UTC)
-	restores, err := AskRestores(ctx, s, at, "sales", since)
-	if err != nil || len(restores) != 1 || !restores[0].Replace || !restores[0].StopAt.IsZero() || s.args["since"] != "2026-11-17T05:45:00" {
+	restores, err := AskRestores(ctx, s, at, "sales")
+	if err != nil || len(restores) != 1 || !restores[0].Replace || !restores[0].StopAt.IsZero() || restores[0].ID != 7 {
 		t.Errorf("restores %+v, %v, asked with %v", restores, err, s.args)
 	}
-	if _, err := AskRestores(ctx, s, at, "sales", time.Time{}); err != nil || s.args["since"] != "1900-01-01T00:00:00" {
-		t.Errorf("all restores: %v, asked with %v", err, s.args)
+	seen := chain.LastRestore{Server: "SQL01", ID: 7, At: "2026-11-17T10:00:00", Set: upper}
+	last, err := AskLastRestore(ctx, s, at, "sales", []chain.Backup{
+		{Header: chain.Header{Database: "umsatz"}, LastRestore: &chain.LastRestore{ID: 5}}, {Header: chain.Header{Database: "older"}},
+	})
+	if err != nil || last.Seen("SQL01") != seen || s.args["db"] != "sales" || s.args["was"] != "umsatz" || s.args["seen"] != int64(5) {
+		t.Errorf("last restore %+v, %v, asked with %v", last, err, s.args)
+	}
+	// The same row, read when the server's clock has another offset.
+	if last.At = time.Date(2026, 11, 17, 10, 0, 0, 3e6, time.FixedZone("", 3600)); last.Seen("SQL01") != seen {
+		t.Errorf("at another offset it is %+v", last.Seen("SQL01"))
+	}
+	if _, err := AskLastRestore(ctx, s, at, "sales", nil); err != nil || s.args["was"] != "sales" || s.args["seen"] != int64(0) {
+		t.Errorf("last restore of a new database: %v, asked with %v", err, s.args)
+	}
+	s.answers["restorehistory"] = &server.Rows{}
+	if last, err := AskLastRestore(ctx, s, at, "sales", nil); err != nil || last != nil || last.Seen("SQL01") != (chain.LastRestore{Server: "SQL01"}) {
+		t.Errorf("no restore: %+v, %v", last, err)
 	}
 	marks, err := AskMarks(ctx, s, "sales", lsn.LSN{}, lsn.Max, time.FixedZone("", 3600))
 	if err != nil || len(marks) != 1 || marks[0].LSN.VLF != 45 || marks[0].At.Format(time.RFC3339Nano) != "2026-11-17T10:00:00.003+01:00" {
@@ -342,7 +356,9 @@ func TestEveryQuestionReportsItsFailure(t *testing.T) {
 		add(err)
 		_, err = AskHistory(ctx, s, at, upper, lsn.LSN{})
 		add(err)
-		_, err = AskRestores(ctx, s, at, "", time.Time{})
+		_, err = AskRestores(ctx, s, at, "")
+		add(err)
+		_, err = AskLastRestore(ctx, s, at, "", nil)
 		add(err)
 		_, err = AskMarks(ctx, s, "", lsn.LSN{}, lsn.LSN{}, nil)
 		add(err)

@@ -13,14 +13,16 @@ import (
 
 // History is what msdb and the server's sessions tell of one database.
 type History struct {
-	Rows     []chain.Row `json:"rows,omitempty"` // in msdb's order
-	Restores []Restore   `json:"restores,omitempty"`
-	Running  []Running   `json:"running,omitempty"`
+	Rows        []chain.Row `json:"rows,omitempty"` // in msdb's order
+	LastRestore *Restore    `json:"last_restore,omitempty"`
+	Running     []Running   `json:"running,omitempty"`
 }
 
 // Restore is one row of msdb.dbo.restorehistory.
 type Restore struct {
-	At       time.Time `json:"at"` // server-local, with the offset of now
+	ID       int64     `json:"id"`            // restore_history_id: grows as long as msdb lives
+	Set      string    `json:"set,omitempty"` // backup_set_uuid of what was restored
+	At       time.Time `json:"at"`            // server-local, with the offset of now
 	Database string    `json:"database"`
 	Type     string    `json:"type"` // D, I, L, F, R (revert to a snapshot) …
 	Replace  bool      `json:"replace"`
@@ -145,7 +147,7 @@ func ReadSets(rows *server.Rows, fallback *time.Location) ([]chain.Row, error) {
 	t := newTable(rows)
 	var list []chain.Row
 	err = t.each(func() {
-		list = append(list, chain.Row{Header: headers[len(list)], Name: t.text("BackupName"), User: t.text("UserName"), Machine: t.text("MachineName")})
+		list = append(list, chain.Row{Header: headers[len(list)], Name: t.text("BackupName"), Description: t.text("BackupDescription"), User: t.text("UserName"), Machine: t.text("MachineName")})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read backup header: %w", err)
@@ -172,6 +174,19 @@ func AskFile(ctx context.Context, s server.Server, at *Instance, path string) (*
 		return nil, fmt.Errorf("read header of %s: %w", path, ErrNoRow)
 	}
 	return &sets[0], nil
+}
+
+// VerifyFile has SQL Server read a file of its own to the end; checksums tells whether
+// the backup was made WITH CHECKSUM. What it does not find whole is a *server.Error.
+func VerifyFile(ctx context.Context, s server.Server, path string, checksums bool) error {
+	text := "RESTORE VERIFYONLY FROM DISK = " + Literal(path)
+	if checksums {
+		text += " WITH CHECKSUM"
+	}
+	if _, err := s.Query(ctx, text); err != nil {
+		return fmt.Errorf("verify %s: %w", path, err)
+	}
+	return nil
 }
 
 func (t *table) header(fallback *time.Location) chain.Header {
@@ -233,14 +248,42 @@ func ReadFileList(rows *server.Rows) ([]SetFile, error) {
 	return list, nil
 }
 
-// AskRestores asks for the restores of a database since a moment by the server's
-// clock. msdb keeps local time, so an hour of doubt may remain where clocks change.
-func AskRestores(ctx context.Context, s server.Server, at *Instance, database string, since time.Time) ([]Restore, error) {
-	local := "1900-01-01T00:00:00"
-	if !since.IsZero() {
-		local = since.In(at.Now.Location()).Format("2006-01-02T15:04:05")
+// Seen is the restore as a backup keeps it that has seen it in the msdb of a server;
+// nil is none.
+func (r *Restore) Seen(server string) chain.LastRestore {
+	if r == nil {
+		return chain.LastRestore{Server: server}
 	}
-	rows, err := s.Query(ctx, restoresText, server.Arg{Name: "db", Value: database}, server.Arg{Name: "since", Value: local})
+	return chain.LastRestore{Server: server, ID: r.ID, At: r.At.Format("2006-01-02T15:04:05"), Set: r.Set}
+}
+
+// AskRestores asks for the restores of a database of that name that msdb knows, in
+// msdb's order.
+func AskRestores(ctx context.Context, s server.Server, at *Instance, database string) ([]Restore, error) {
+	return askRestores(ctx, s, at, restoresText+restoresWhere, server.Arg{Name: "db", Value: database})
+}
+
+// AskLastRestore asks for the newest row about a restore over a database, under its
+// name or the one that it had at the newest of our backups (the oldest first), or for
+// the row itself that this has seen, whatever name it stands under. Nil if msdb has none.
+func AskLastRestore(ctx context.Context, s server.Server, at *Instance, database string, ours []chain.Backup) (*Restore, error) {
+	was, seen := database, int64(0)
+	for i := len(ours) - 1; i >= 0; i-- {
+		if b := &ours[i]; b.LastRestore != nil {
+			was, seen = b.Database, b.LastRestore.ID
+			break
+		}
+	}
+	list, err := askRestores(ctx, s, at, lastRestoreText+lastRestoreWhere,
+		server.Arg{Name: "db", Value: database}, server.Arg{Name: "was", Value: was}, server.Arg{Name: "seen", Value: seen})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+func askRestores(ctx context.Context, s server.Server, at *Instance, text string, args ...server.Arg) ([]Restore, error) {
+	rows, err := s.Query(ctx, text, args...)
 	if err != nil {
 		return nil, fmt.Errorf("ask msdb for restores: %w", err)
 	}
@@ -248,6 +291,7 @@ func AskRestores(ctx context.Context, s server.Server, at *Instance, database st
 	var list []Restore
 	err = t.each(func() {
 		list = append(list, Restore{
+			ID: t.number("restore_history_id"), Set: t.guid("backup_set_uuid"),
 			At: t.local("restore_date", at.Now.Location()), Database: t.text("destination_database_name"), Type: t.text("restore_type"),
 			Replace: t.yes("replace"), Recovery: t.yes("recovery"), StopAt: t.local("stop_at", at.Now.Location()), User: t.text("user_name"),
 		})

@@ -58,9 +58,19 @@ ORDER BY s.backup_set_id`
 	deviceWhere = `WHERE EXISTS (SELECT 1 FROM msdb.dbo.backupmediafamily f WHERE f.media_set_id=s.media_set_id
  AND f.physical_device_name LIKE '%'+@device+'%') ORDER BY s.backup_set_id`
 
-	restoresText = `SET NOCOUNT ON; SELECT restore_date, destination_database_name, restore_type, [replace], recovery, stop_at, user_name
-FROM msdb.dbo.restorehistory WHERE destination_database_name=@db AND restore_date>=CONVERT(datetime,@since,126)
-ORDER BY restore_history_id`
+	// These two are completed by the conditions below.
+	restoresText    = `SET NOCOUNT ON; SELECT ` + restoreColumns
+	lastRestoreText = `SET NOCOUNT ON; SELECT TOP 1 ` + restoreColumns
+
+	restoreColumns = `r.restore_history_id, s.backup_set_uuid, r.restore_date, r.destination_database_name, r.restore_type,
+ r.[replace], r.recovery, r.stop_at, r.user_name
+FROM msdb.dbo.restorehistory r LEFT JOIN msdb.dbo.backupset s ON s.backup_set_id=r.backup_set_id `
+
+	restoresWhere = `WHERE r.destination_database_name=@db ORDER BY r.restore_history_id`
+
+	// RESTORE VERIFYONLY (V) leaves a row as well and changes nothing.
+	lastRestoreWhere = `WHERE (r.destination_database_name=@db OR r.destination_database_name=@was OR r.restore_history_id=@seen)
+ AND (r.restore_type IS NULL OR r.restore_type<>'V') ORDER BY r.restore_history_id DESC`
 
 	marksText = `SET NOCOUNT ON; SELECT mark_name, description, user_name, CONVERT(varchar(26),lsn) AS lsn, mark_time
 FROM msdb.dbo.logmarkhistory WHERE database_name=@db AND lsn>=CONVERT(numeric(25,0),@first)

@@ -35,15 +35,16 @@ type execution struct {
 	*work
 	result  *Result
 	began   time.Time
-	kicked  bool          // the database is in SINGLE_USER by our doing
-	tailed  *chain.Backup // the tail that was taken: the database is RESTORING by our doing
-	touched bool          // a RESTORE of a backup was begun
-	stopped bool          // the stop was met: no further log is needed
+	kicked  bool           // the database is in SINGLE_USER by our doing
+	tailed  *chain.Backup  // the tail that was taken: the database is RESTORING by our doing
+	touched bool           // a RESTORE of a backup was begun
+	stopped bool           // the stop was met: no further log is needed
+	backups []chain.Backup // what is planned with: the run's, and the tail
 }
 
 // carry does what is planned.
 func (x *work) carry(ctx context.Context) (*Result, error) {
-	e := &execution{work: x, began: x.run.clock()}
+	e := &execution{work: x, began: x.run.clock(), backups: x.run.Backups}
 	e.result = &Result{Database: x.plan.Database, Server: x.at.Name, State: x.plan.End, Points: []string{}, Steps: []Done{}, Warnings: []string{}}
 	if err := e.do(ctx); err != nil {
 		return nil, e.settle(ctx, err)
@@ -73,6 +74,20 @@ func (e *execution) do(ctx context.Context) error {
 			return err
 		}
 	}
+	for {
+		err := e.steps(ctx)
+		var bad *unread
+		if !errors.As(err, &bad) || ctx.Err() != nil {
+			return err
+		}
+		if err := e.around(ctx, bad); err != nil {
+			return err
+		}
+	}
+}
+
+// steps does the steps of the plan.
+func (e *execution) steps(ctx context.Context) error {
 	for _, s := range e.plan.Steps {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -135,8 +150,9 @@ func (e *execution) takeTail(ctx context.Context) error {
 	}
 	src := &sqlguest.Source{
 		Server: e.run.Server, Instance: *e.at, Database: *d, Label: e.run.Label + "/" + d.Name, ID: e.oldID,
-		Device: e.run.device(), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest,
-		Decision: decide.Decision{Do: decide.DoLog, Rule: ruleTail, Reason: "the tail of the log, before the database is overwritten", First: d.LastLog, Parent: e.beforeTail(), Abandons: e.left},
+		Device: e.run.device(), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest, Repository: e.run.Keep.ID(),
+		Decision:    decide.Decision{Do: decide.DoLog, Rule: ruleTail, Reason: "the tail of the log, before the database is overwritten", First: d.LastLog, Parent: e.beforeTail(), Abandons: e.left},
+		LastRestore: e.seen,
 	}
 	var point string
 	err := e.kicking(ctx, func() error {
@@ -184,6 +200,7 @@ func (e *execution) replan(ctx context.Context, point string) error {
 	if e.oldID == e.run.Identity {
 		backups = tails
 	}
+	e.backups = backups
 	o := e.wish
 	o.Kick, o.Tail = false, false
 	p, err := plan.Make(e.run.Target, backups, o)
@@ -255,17 +272,25 @@ func (e *execution) feed(ctx context.Context, s plan.Step) (*server.Outcome, int
 	defer cancel()
 	var n atomic.Int64
 	var readers []io.Reader
+	var sources []*counted
 	for i := range s.Streams {
 		r, err := e.run.Streams.Open(ctx, s.Point, i)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, &unread{point: s.Point, err: err}
 		}
 		defer r.Close() //nolint:errcheck // only read
-		readers = append(readers, &counted{ReadCloser: r, n: &n, progress: e.run.progress()})
+		counted := &counted{ReadCloser: r, n: &n, progress: e.run.progress()}
+		sources = append(sources, counted)
+		readers = append(readers, counted)
 	}
 	e.touched = true
 	out, err := e.run.Server.Restore(ctx, server.Statement{Text: s.Text, Name: e.run.device(), Devices: s.Streams,
 		Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local}, readers)
+	for _, c := range sources {
+		if cause, is := c.failed.Load().(failure); err != nil && is && ctx.Err() == nil {
+			err = &unread{point: s.Point, err: errors.Join(cause.error, err)}
+		}
+	}
 	return out, n.Load(), err
 }
 
@@ -342,21 +367,23 @@ func (e *execution) finish(ctx context.Context, s plan.Step) error {
 // run of which this one goes on.
 func (e *execution) reopen(ctx context.Context) {
 	was := e.recorded()
-	ours := e.kicked || e.run.Continue && was != nil && was.Access != "SINGLE_USER"
+	again := e.run.Continue || e.old != nil && e.old.State == "RESTORING" // what an earlier run has closed
+	ours := e.kicked || again && was != nil && was.Access != "SINGLE_USER"
 	if !ours || e.plan.End == plan.NoRecovery {
 		return
 	}
 	d, err := e.now(ctx)
 	if err == nil && d != nil && d.Access == "SINGLE_USER" {
-		err = e.letIn(ctx)
+		err = e.letIn(ctx, "MULTI_USER") // settings follow
 	}
 	if err != nil {
 		e.result.Warnings = append(e.result.Warnings, fmt.Sprintf("database %s may be in SINGLE_USER still: %v", e.plan.Database, err))
 	}
 }
 
-func (e *execution) letIn(ctx context.Context) error {
-	text := "ALTER DATABASE " + quote(e.plan.Database) + " SET MULTI_USER WITH ROLLBACK IMMEDIATE"
+// letIn ends SINGLE_USER: access is who may come.
+func (e *execution) letIn(ctx context.Context, access string) error {
+	text := "ALTER DATABASE " + quote(e.plan.Database) + " SET " + access + " WITH ROLLBACK IMMEDIATE"
 	if _, err := e.run.Server.Restore(ctx, server.Statement{Text: text}, nil); err != nil {
 		return fmt.Errorf("let users into %s again: %w", e.plan.Database, err)
 	}
@@ -427,7 +454,11 @@ func (e *execution) putBack(ctx context.Context, d *facts.Database, left *Left) 
 		}
 	}
 	if e.kicked && e.old.Access != "SINGLE_USER" {
-		if err := e.letIn(ctx); err != nil {
+		access := "MULTI_USER"
+		if e.old.Access == "RESTRICTED_USER" {
+			access = e.old.Access
+		}
+		if err := e.letIn(ctx, access); err != nil {
 			left.Err = errors.Join(left.Err, err)
 			return left
 		}
@@ -467,11 +498,18 @@ type counted struct {
 	io.ReadCloser
 	n        *atomic.Int64
 	progress restore.Progress
+	failed   atomic.Value // a failure
 }
+
+// failure is why a stream could not be read.
+type failure struct{ error }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.n.Add(int64(n))
 	c.progress.Read(int64(n))
+	if err != nil && err != io.EOF {
+		c.failed.Store(failure{err})
+	}
 	return n, err
 }

@@ -30,6 +30,15 @@ WHERE database_id=DB_ID(@db) AND is_user_process=1 ORDER BY session_id`
 	// three columns have names with spaces, so that they are read by place.
 	existsText = `EXEC master.dbo.xp_fileexist @path`
 
+	// A database that a tail backup has closed stands where that ended.
+	closedText = `SET NOCOUNT ON; SELECT TOP 1 x.physical_device_name, s.backup_set_uuid, s.family_guid, s.database_guid
+FROM msdb.dbo.backupset s CROSS APPLY (SELECT TOP 1 physical_device_name FROM msdb.dbo.backupmediafamily
+ WHERE media_set_id=s.media_set_id ORDER BY family_sequence_number) x
+WHERE s.database_name=@db AND s.type='L' AND s.is_force_offline=1 AND s.last_lsn=CONVERT(numeric(25,0),@redo) ORDER BY s.backup_set_id DESC`
+
+	lastRestoredText = `SET NOCOUNT ON; SELECT TOP 1 s.family_guid FROM msdb.dbo.restorehistory r JOIN msdb.dbo.backupset s ON s.backup_set_id=r.backup_set_id
+WHERE r.destination_database_name=@db AND (r.restore_type IS NULL OR r.restore_type<>'V') ORDER BY r.restore_history_id DESC`
+
 	certificatesText = `SET NOCOUNT ON; SELECT CONVERT(varchar(100),thumbprint,2) AS thumbprint FROM master.sys.certificates`
 )
 
@@ -45,7 +54,9 @@ type work struct {
 	old       *facts.Database // the database of that name, nil if there is none
 	oldID     string          // its identity, "" if it is not known
 	left      []string        // sets of ours that it left without a fork
+	seen      *chain.LastRestore
 	sessions  []check.Session // in old
+	closedBy  string          // the device of the tail that has closed old, if no point of ours holds it
 	places    map[string]check.Path
 	keys      map[string]bool // thumbprints of certificates in master
 
@@ -99,7 +110,7 @@ func number(row []any, i int) int64 {
 
 // find looks for the database that the plan is for.
 func (x *work) find(ctx context.Context, name string) error {
-	x.old, x.oldID, x.sessions, x.left = nil, "", nil, nil
+	x.old, x.oldID, x.sessions, x.left, x.closedBy = nil, "", nil, nil, ""
 	i := named(x.databases, name)
 	if i < 0 {
 		return nil
@@ -116,9 +127,12 @@ func (x *work) find(ctx context.Context, name string) error {
 	}
 	x.oldID = ids[i]
 	if x.hasTail() && x.oldID != "" && x.run.Keep != nil && !x.run.NoTail {
-		if x.left, err = x.leaves(ctx); err != nil {
+		if err = x.leaves(ctx); err != nil {
 			return err
 		}
+	}
+	if err := x.askClosed(ctx); err != nil {
+		return err
 	}
 	rows, err := x.run.Server.Query(ctx, sessionsText, server.Arg{Name: "db", Value: x.old.Name})
 	if err != nil {

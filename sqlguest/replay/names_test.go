@@ -9,8 +9,10 @@ import (
 
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/lab"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
+	"holdfast/sqlguest/replay/origin"
 )
 
 // TestNamesThatNeedQuotingEverywhere: in brackets, in literals, in formats, in paths.
@@ -49,18 +51,41 @@ func TestReadOnlyAndSimpleDatabasesAreReplaced(t *testing.T) {
 	}
 }
 
-// TestUnconfirmedPointIsToldOf: it is no link, and somebody should know.
-func TestUnconfirmedPointIsToldOf(t *testing.T) {
+// TestUnconfirmedNewestPointIsNeverLeftOutSilently: the server that it is of is asked;
+// another one cannot tell whether there is a later moment.
+func TestUnconfirmedNewestPointIsNeverLeftOutSilently(t *testing.T) {
 	w := newWorld(t)
-	w.live()
-	r := w.job(w.instance, plan.Target{}, plan.Options{As: "x"})
-	r.Backups[len(r.Backups)-1].State = chain.Unconfirmed
-	res, err := r.Do(t.Context())
+	s := w.live()
+	job := func(to *instance, target plan.Target, o plan.Options) *replay.Run {
+		r := w.job(to, target, o)
+		r.Backups[len(r.Backups)-1] = w.unconfirmed(s.last)
+		return r
+	}
+	other := start(t, lab.Options{Name: "OTHER", Now: w.clock})
+	_, err := job(other, plan.Target{}, plan.Options{}).Do(t.Context())
+	var hint interface{ Hint() string }
+	if !errors.Is(err, plan.ErrUnreachable) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "--point "+s.diff) {
+		t.Errorf("elsewhere: %v", err)
+	}
+	other.wantState("sales", "none")
+	res, err := job(other, plan.Target{}, plan.Options{Nearest: plan.Before}).Do(t.Context())
 	w.must(err)
-	w.want("x", "full log mark behind diff")
+	other.want("sales", "full log mark behind diff")
 	if !strings.Contains(strings.Join(res.Warnings, " "), "SQL Server has not confirmed it") {
 		t.Errorf("%q", res.Warnings)
 	}
+	_, err = job(other, plan.Target{Point: s.diff}, plan.Options{As: "y"}).Do(t.Context())
+	w.must(err)
+}
+
+// unconfirmed is a point as it was before SQL Server's word on it.
+func (w *world) unconfirmed(point string) chain.Backup {
+	w.t.Helper()
+	e, err := w.repo.Find(w.t.Context(), point)
+	w.must(err)
+	b, err := chain.Parse(e.ID, e.Attrs, nil)
+	w.must(err)
+	return b
 }
 
 func TestDatabaseIsFoundByWhatPeopleCallIt(t *testing.T) {
@@ -108,7 +133,7 @@ func TestDatabaseIsFoundByWhatPeopleCallIt(t *testing.T) {
 }
 
 func TestM18DatabaseFilesTellWhatIsWhere(t *testing.T) {
-	got := string(replay.DatabaseFiles(`HOST\X`, "a\tb", []plan.Place{{Move: plan.Move{File: "ü", To: `C:\ü.mdf`}}, {Move: plan.Move{File: "l", To: `C:\l.ldf`}, Type: 1}}))
+	got := string(origin.DatabaseFiles(`HOST\X`, "a\tb", []plan.Place{{Move: plan.Move{File: "ü", To: `C:\ü.mdf`}}, {Move: plan.Move{File: "l", To: `C:\l.ldf`}, Type: 1}}))
 	want := "\ufeffinstance\tdatabase\tfile\ttype\tpath\r\nHOST\\X\ta b\tü\trows\tC:\\ü.mdf\r\nHOST\\X\ta b\tl\tlog\tC:\\l.ldf\r\n"
 	if got != want {
 		t.Errorf("%q", got)

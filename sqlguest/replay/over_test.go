@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,38 @@ func TestEarlierMomentOverTheDatabaseKeepsItsTail(t *testing.T) {
 	w.want("before", "full log mark behind diff last tail")
 	w.restore(w.instance, plan.Target{}, plan.Options{As: "after"})
 	w.want("after", "full log other way")
+}
+
+// TestTailAfterARevertSaysWhatWasLeft: no backup has seen yet that the machine was set
+// back, so the tail must say which of ours are not of its history, or a restore would
+// mix them.
+func TestTailAfterARevertSaysWhatWasLeft(t *testing.T) {
+	w := newWorld(t)
+	w.live()
+	snapshot, err := w.lab.TakeSnapshot()
+	w.must(err)
+	w.add(17, "undone")
+	undone := w.back(decide.Log, "sales")[0]
+	w.must(w.lab.Revert(snapshot))
+	w.add(18, "instead")
+
+	res := w.restore(w.instance, plan.Target{}, plan.Options{Replace: true})
+	w.want("sales", "full log mark behind diff last tail instead")
+	all, err := w.keep().Backups(t.Context(), w.identity("sales"))
+	w.must(err)
+	find := func(point string) *chain.Backup {
+		i := slices.IndexFunc(all, func(b chain.Backup) bool { return b.Point == point })
+		return &all[i]
+	}
+	tail := find(res.Tail)
+	if want := find(undone).Set; !slices.Equal(tail.Abandons, []string{want}) {
+		t.Errorf("the tail abandons %q; want %q", tail.Abandons, want)
+	}
+	if tail.LastRestore == nil || tail.LastRestore.ID != 0 {
+		t.Errorf("the tail has seen restore %+v; there was none before it", tail.LastRestore)
+	}
+	w.restore(w.instance, plan.Target{Point: undone}, plan.Options{As: "before"})
+	w.want("before", "full log mark behind diff last tail undone")
 }
 
 // TestTimeInTheTailIsReached: no log backup covers it yet.

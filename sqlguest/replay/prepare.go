@@ -92,6 +92,7 @@ func (x *work) options() (plan.Options, []chain.Backup) {
 				Remedy: "the next backup of the database asks SQL Server for it"})
 		}
 	}
+	x.noteLeft()
 	if o.As != "" || x.elsewhere() {
 		o.DataDir, o.LogDir = x.data, x.log
 	}
@@ -213,15 +214,21 @@ func (x *work) make(ctx context.Context, o plan.Options, backups []chain.Backup)
 func (x *work) reach(o *plan.Options, backups []chain.Backup) (plan.Plan, error) {
 	r := x.run
 	p, err := plan.Make(r.Target, backups, *o)
+	if err == nil {
+		return p, r.isUnsettled(&p, backups)
+	}
 	var miss *plan.Unreachable
 	if !errors.As(err, &miss) || len(backups) == len(r.Backups) {
 		return p, err
 	}
-	if latest := (plan.Target{}); r.Target == latest {
+	if r.isLatest() {
 		return p, &lostTail{miss}
 	}
 	return plan.Make(r.Target, r.Backups, *o)
 }
+
+// isLatest tells whether the latest moment is asked for.
+func (r *Run) isLatest() bool { return r.Target == plan.Target{} }
 
 // lostTail: what the database holds now cannot be restored.
 type lostTail struct{ *plan.Unreachable }

@@ -2,48 +2,53 @@ package replay
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"holdfast/sqlguest/replay/check"
+	"holdfast/sqlguest/server"
 )
 
 // Refused is a restore that was not begun.
-type Refused struct {
-	Database string
-	Findings []check.Finding
-}
-
-// Error names every finding that forbids the restore.
-func (r *Refused) Error() string {
-	var list []string
-	for _, f := range r.Findings {
-		if f.Forbids {
-			list = append(list, fmt.Sprintf("%s (rule %s)", f.Text, f.Rule))
-		}
-	}
-	return fmt.Sprintf("restore %s: %v: %s", r.Database, ErrRefused, strings.Join(list, "; "))
-}
-
-// Unwrap gives ErrRefused.
-func (r *Refused) Unwrap() error { return ErrRefused }
-
-// Hint gives the remedies.
-func (r *Refused) Hint() string {
-	var list []string
-	seen := map[string]bool{}
-	for _, f := range r.Findings {
-		if f.Forbids && f.Remedy != "" && !seen[f.Remedy] {
-			seen[f.Remedy] = true
-			list = append(list, f.Remedy)
-		}
-	}
-	return strings.Join(list, "; ")
-}
+type Refused = check.Refused
 
 // refuse keeps what was found before there was a plan.
 func (x *work) refuse(rule, text, remedy string) {
 	x.noted = append(x.noted, check.Finding{Rule: rule, Text: text, Remedy: remedy, Forbids: true})
+}
+
+// whose asks for the family of the database that exists. One that is not open does not
+// say it. Then a file that it shares with the backups does, for a file's GUID is made
+// with the file; else msdb, if a restore came to an end there: one that was cut left
+// no row, and what it finds is about what was there before.
+func (x *work) whose(ctx context.Context) (string, error) {
+	if x.old == nil || x.old.Family != "" {
+		return x.family(), nil
+	}
+	for i := range x.run.Backups {
+		for _, was := range x.run.Backups[i].Files {
+			for _, is := range x.old.Prints() {
+				if was.GUID != "" && was.GUID == is.GUID && was.ID == is.ID {
+					return x.run.Backups[i].Family, nil
+				}
+			}
+		}
+	}
+	if spot(x.old).Redo.IsZero() {
+		return "", nil
+	}
+	rows, err := x.run.Server.Query(ctx, lastRestoredText, server.Arg{Name: "db", Value: x.old.Name})
+	if err != nil || len(rows.Values) == 0 {
+		return "", err
+	}
+	return strings.ToUpper(text(rows.Values[0], 0)), nil
+}
+
+// family is what the database that exists says itself.
+func (x *work) family() string {
+	if x.old == nil {
+		return ""
+	}
+	return x.old.Family
 }
 
 // check asks for what the plan touches, and holds both against each other.
@@ -67,10 +72,14 @@ func (x *work) check(ctx context.Context) error {
 	}
 	wish := x.run.Options
 	wish.UndoFile = x.wish.UndoFile
+	family, err := x.whose(ctx)
+	if err != nil {
+		return err
+	}
 	found, rooms := check.All(check.Facts{
 		At: x.at, Databases: x.databases, Old: x.old, Sessions: x.sessions, Volumes: x.volumes, Paths: x.places, Keys: x.keys,
 		Plan: &x.plan, Last: x.last, Full: x.full, Wish: wish, Continue: x.run.Continue, NoTail: x.run.NoTail,
-		Tail: x.tail, HasTail: x.old != nil && x.hasTail(), Elsewhere: x.elsewhere(),
+		Tail: x.tail, HasTail: x.old != nil && x.hasTail(), Elsewhere: x.elsewhere(), Family: family, Overwrites: x.wish.Replace,
 	})
 	x.findings, x.rooms = append(append([]check.Finding{}, x.noted...), found...), rooms
 	return nil

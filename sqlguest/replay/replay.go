@@ -37,7 +37,7 @@ import (
 var (
 	// ErrRefused: a check speaks against the restore, and nothing was changed. The
 	// error is a *Refused.
-	ErrRefused = errors.New("restore refused")
+	ErrRefused = check.ErrRefused
 	// ErrAstray: after a step SQL Server stood elsewhere than the plan said.
 	ErrAstray = errors.New("the database does not stand where the plan leads")
 	// ErrMissed: the last log was restored and the mark was not met in it.
@@ -59,7 +59,8 @@ type Streams interface {
 type Run struct {
 	Server  server.Server
 	Streams Streams
-	// Backups are all of the database, in the order of their making.
+	// Backups are all of the database, in the order of their making. What earlier runs
+	// have left of it is added, where the server is its home.
 	Backups []chain.Backup
 	Target  plan.Target
 	// Options are what is wished: End, UndoFile, Nearest, As, Moves, Fork, Zone, Marks,
@@ -84,6 +85,8 @@ type Run struct {
 	Begin    func(*Preview)
 	Now      func() time.Time // for durations; nil: all are 0
 	Progress restore.Progress // nil for nobody
+
+	recalled *sqlguest.Recalled // what earlier runs have left; nil if nobody looked
 }
 
 // Result is what a restore came to.
@@ -138,6 +141,9 @@ func (p *Preview) Err() error {
 // Preview plans and checks, and changes nothing. A restore that a check forbids is no
 // error here; see Preview.Err. Errors: those of plan.Make, and the server's.
 func (r *Run) Preview(ctx context.Context) (*Preview, error) {
+	if err := r.recall(ctx, true); err != nil {
+		return nil, err
+	}
 	x, err := r.prepare(ctx)
 	if err != nil {
 		return nil, err
@@ -149,6 +155,9 @@ func (r *Run) Preview(ctx context.Context) (*Preview, error) {
 // server.ErrHeld, ErrLeft around whatever ended the restore midway; any other leaves
 // the server as it was.
 func (r *Run) Do(ctx context.Context) (*Result, error) {
+	if err := r.recall(ctx, r.NoTail); err != nil {
+		return nil, err
+	}
 	x, err := r.prepare(ctx)
 	if err != nil {
 		return nil, err
@@ -158,44 +167,14 @@ func (r *Run) Do(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer release()
-	name := x.plan.Database
-	if x, err = r.prepare(ctx); err != nil { // what another restore did meanwhile counts
+	if x, err = r.readable(ctx, x.plan.Database); err != nil {
 		return nil, err
-	}
-	if x.plan.Database != name {
-		return nil, fmt.Errorf("restore %s: the plan is for %s now: %w", name, x.plan.Database, plan.ErrTarget)
 	}
 	p := x.preview()
-	if err := p.Err(); err != nil {
-		return nil, err
-	}
-	if err := x.tryStreams(ctx); err != nil {
-		return nil, err
-	}
 	if r.Begin != nil {
 		r.Begin(p)
 	}
 	return x.carry(ctx)
-}
-
-// tryStreams opens every stream once: a point that is gone is better missed before
-// the database is.
-func (x *work) tryStreams(ctx context.Context) error {
-	for _, s := range x.plan.Steps {
-		for n := range s.Streams {
-			if s.Point == "" || s.Point == plan.TailPoint {
-				continue
-			}
-			r, err := x.run.Streams.Open(ctx, s.Point, n)
-			if err == nil {
-				err = r.Close()
-			}
-			if err != nil {
-				return fmt.Errorf("restore %s: %w", x.plan.Database, err)
-			}
-		}
-	}
-	return nil
 }
 
 // hold takes the locks of the name and, if the database exists, of its backups; see
@@ -204,7 +183,7 @@ func (x *work) tryStreams(ctx context.Context) error {
 func (x *work) hold(ctx context.Context) (release func(), err error) {
 	names := []string{"holdfast restore " + strings.ToLower(x.plan.Database)}
 	if x.old != nil && x.oldID != "" {
-		names = append(names, "holdfast "+x.oldID)
+		names = append(names, sqlguest.LockName(x.old), "holdfast "+x.oldID)
 	}
 	var held []func() error
 	release = func() {
@@ -255,8 +234,11 @@ func (l *Left) Unwrap() []error { return []error{ErrLeft, l.Err} }
 // Hint says what leads on, and what back.
 func (l *Left) Hint() string {
 	name := quote(l.Database)
+	if bad := (*unread)(nil); errors.As(l.Err, &bad) {
+		return bad.Hint()
+	}
 	if l.Redo.IsZero() {
-		return fmt.Sprintf("the same command with --continue instead of --replace begins it anew; DROP DATABASE %s removes what is there", name)
+		return fmt.Sprintf("the same command with --replace, and without --continue, begins it anew; DROP DATABASE %s removes what is there", name)
 	}
 	return fmt.Sprintf("the same command with --continue instead of --replace goes on from there; RESTORE DATABASE %s WITH RECOVERY opens it as it is, DROP DATABASE %[1]s removes it", name)
 }

@@ -36,6 +36,7 @@ type instance struct {
 // world is a SQL Server with the sample databases and a repository beside it.
 type world struct {
 	*instance
+	be   *mem.Backend
 	repo *repo.Repository
 	now  time.Time
 	n    atomic.Int64
@@ -69,13 +70,20 @@ func start(t *testing.T, o lab.Options) *instance {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{now: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)}
-	w.instance = start(t, lab.Options{Sample: true, Now: w.clock})
+	return newWorldOn(t, lab.Options{})
+}
+
+// newWorldOn is a world whose SQL Server is made so.
+func newWorldOn(t *testing.T, o lab.Options) *world {
+	t.Helper()
+	w := &world{now: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC), be: mem.New()}
+	o.Sample, o.Now = true, w.clock
+	w.instance = start(t, o)
 	file, err := seal.NewKeyFile(rand.Reader)
 	w.must(err)
 	secret, err := seal.ParseKeyFile(file)
 	w.must(err)
-	w.repo, err = repo.Init(t.Context(), mem.New(), repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, repo.Options{Now: w.clock, Rand: rand.Reader, Host: "test", Program: "holdfast test", PID: 1})
+	w.repo, err = repo.Init(t.Context(), w.be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, repo.Options{Now: w.clock, Rand: rand.Reader, Host: "test", Program: "holdfast test", PID: 1})
 	w.must(err)
 	return w
 }

@@ -7,20 +7,9 @@ import (
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay/check"
 	"holdfast/sqlguest/server"
 )
-
-// broker is on in every database that nobody has changed, and two with one broker
-// identity cannot both deliver: a copy is left without it, and without a word.
-const broker = "the Service Broker"
-
-// setting is one thing that a restore does not bring back.
-type setting struct {
-	name   string
-	differ bool   // it is not as it was
-	text   string // brings it back
-	here   bool   // only where the database was: elsewhere somebody must want it
-}
 
 // reapply gives the database the settings that it had, and says what it could not. A
 // database that has come to another place, or has another name, gets what is harmless
@@ -36,14 +25,14 @@ func (e *execution) reapply(ctx context.Context) {
 		return
 	}
 	home := !e.elsewhere() && e.run.Options.As == ""
-	for _, s := range settings(e.plan.Database, was, now) {
+	for _, s := range check.Settings(e.plan.Database, was, now) {
 		switch {
-		case !s.differ, s.name == broker && !home:
-		case s.here && !home:
-			e.warnf("%s is not set for %s, as it was where it came from: %s", s.name, e.plan.Database, s.text)
+		case !s.Differ, s.Name == check.Broker && !home:
+		case s.Here && !home:
+			e.warnf("%s is not set for %s, as it was where it came from: %s", s.Name, e.plan.Database, s.Text)
 		default:
-			if _, err := e.run.Server.Restore(ctx, server.Statement{Text: s.text}, nil); err != nil {
-				e.warnf("%s of %s could not be set again (%s): %v", s.name, e.plan.Database, s.text, err)
+			if _, err := e.run.Server.Restore(ctx, server.Statement{Text: s.Text}, nil); err != nil {
+				e.warnf("%s of %s could not be set again (%s): %v", s.Name, e.plan.Database, s.Text, err)
 			}
 		}
 	}
@@ -56,22 +45,6 @@ func (e *execution) reapply(ctx context.Context) {
 	if was.Published {
 		e.warnf("database %s was published: set its replication up again", e.plan.Database)
 	}
-}
-
-// settings compares settings. READ_ONLY is the last, for nothing can be set behind it.
-func settings(database string, was, now *chain.Settings) []setting {
-	alter := "ALTER DATABASE " + quote(database) + " SET "
-	list := []setting{{"the owner", was.Owner != "" && was.Owner != now.Owner, "ALTER AUTHORIZATION ON DATABASE::" + quote(database) + " TO " + quote(was.Owner), false}}
-	list = append(list,
-		setting{"TRUSTWORTHY", was.Trustworthy && !now.Trustworthy, alter + "TRUSTWORTHY ON", true},
-		setting{"DB_CHAINING", was.Chaining && !now.Chaining, alter + "DB_CHAINING ON", true},
-	)
-	list = append(list,
-		setting{broker, was.Broker && !now.Broker, alter + "ENABLE_BROKER WITH ROLLBACK IMMEDIATE", true},
-		setting{"RESTRICTED_USER", was.Access == "RESTRICTED_USER" && now.Access != was.Access, alter + "RESTRICTED_USER WITH ROLLBACK IMMEDIATE", false},
-		setting{"READ_ONLY", was.ReadOnly && !now.ReadOnly, alter + "READ_ONLY WITH ROLLBACK IMMEDIATE", false},
-	)
-	return list
 }
 
 // recorded are the settings of the newest backup that was restored and tells them.

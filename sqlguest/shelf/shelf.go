@@ -24,6 +24,7 @@ type Database struct {
 	Source   string // of the newest point: sql/MACHINE/DATABASE
 	Identity string
 	Newest   time.Time
+	Point    string // the newest one
 	Points   int
 	// Earlier: another database has had this source's name since.
 	Earlier bool
@@ -47,6 +48,18 @@ func parts(source string) (machine, name string) {
 	return machine, name
 }
 
+// key is what a name is compared by: the case of a machine says nothing.
+func (d *Database) key() string {
+	machine, name := parts(d.Source)
+	return strings.ToLower(machine) + "/" + name
+}
+
+// Called tells whether a name and a machine, as Match takes them, have ever meant it.
+func (d *Database) Called(name, machine string) bool {
+	machine = strings.TrimPrefix(machine, "sql/")
+	return slices.ContainsFunc(append([]string{d.Source}, d.names...), func(source string) bool { return means(source, name, machine, strings.EqualFold) })
+}
+
 // Holds tells whether a point of that kind is a database's.
 func Holds(k recovery.Kind) bool {
 	return k == recovery.SQLFull || k == recovery.SQLDiff || k == recovery.SQLLog
@@ -59,10 +72,11 @@ func List(ctx context.Context, r *repo.Repository) ([]Database, []*repo.PointErr
 	if err != nil {
 		return nil, nil, err
 	}
-	return sorted(briefs), problems, nil
+	return Of(briefs), problems, nil
 }
 
-func sorted(briefs []repo.Brief) []Database {
+// Of is List of points that have been read, the oldest first.
+func Of(briefs []repo.Brief) []Database {
 	at := map[string]int{}
 	var list []Database
 	for i := range briefs { // the oldest first
@@ -80,25 +94,25 @@ func sorted(briefs []repo.Brief) []Database {
 		if d.Source != "" && d.Source != b.Source() && !slices.Contains(d.names, d.Source) {
 			d.names = append(d.names, d.Source)
 		}
-		d.Source, d.Newest = b.Source(), b.Time()
+		d.Source, d.Newest, d.Point = b.Source(), b.Time(), b.ID()
 		d.Points++
 	}
 	slices.SortStableFunc(list, func(a, b Database) int {
-		if c := strings.Compare(a.Source, b.Source); c != 0 {
+		if c := strings.Compare(a.key(), b.key()); c != 0 {
 			return c
 		}
 		return b.Newest.Compare(a.Newest)
 	})
 	for i := 1; i < len(list); i++ {
-		list[i].Earlier = list[i].Source == list[i-1].Source
+		list[i].Earlier = list[i].key() == list[i-1].key()
 	}
 	return list
 }
 
 // Match chooses those of all that an operator means: name is a database, MACHINE/DB
 // or a whole source, "" for all; machine is a VM or an instance, "" for any, as sql/VM
-// too. What fits as it is written wins over what fits without regard to case, and
-// names of now win over earlier ones. ErrUnknown of package recovery if nothing fits.
+// too. What fits as it is written wins over what fits without regard to case, which of a machine never
+// matters, and names of now win over earlier ones. ErrUnknown of package recovery if nothing fits.
 func Match(all []Database, name, machine string) ([]Database, error) {
 	machine = strings.TrimPrefix(machine, "sql/")
 	same := func(a, b string) bool { return a == b }
@@ -122,15 +136,26 @@ func Match(all []Database, name, machine string) ([]Database, error) {
 	if name == "" && machine == "" {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("database %s: %w", strings.TrimPrefix(machine+"/"+name, "/"), recovery.ErrUnknown)
+	if name == "" {
+		return nil, fmt.Errorf("databases of %s: %w", machine, recovery.ErrUnknown)
+	}
+	return nil, fmt.Errorf("database %s: %w: the repository has no backup of it", strings.TrimPrefix(machine+"/"+name, "/"), recovery.ErrUnknown)
 }
 
 func means(source, name, wanted string, equal func(a, b string) bool) bool {
 	machine, database := parts(source)
-	if wanted != "" && !equal(machine, wanted) {
+	if wanted != "" && !strings.EqualFold(machine, wanted) {
 		return false
 	}
-	return name == "" || equal(database, name) || equal(machine+"/"+database, name) || equal(source, name)
+	if name == "" || equal(database, name) {
+		return true
+	}
+	// The case of the machine says nothing, whatever that of the database does.
+	n := len(name) - len(database)
+	if n <= 0 || !equal(name[n:], database) {
+		return false
+	}
+	return strings.EqualFold(name[:n], machine+"/") || strings.EqualFold(name[:n], "sql/"+machine+"/")
 }
 
 // One is Match where a single database must be meant: of those that have had one name
@@ -141,9 +166,9 @@ func One(all []Database, name, machine string) (*Database, error) {
 		return nil, err
 	}
 	var sources []string
-	for _, d := range list {
-		if !slices.Contains(sources, d.Source) {
-			sources = append(sources, d.Source)
+	for i := range list {
+		if i == 0 || list[i].key() != list[i-1].key() {
+			sources = append(sources, list[i].Source)
 		}
 	}
 	switch len(sources) {
@@ -155,8 +180,36 @@ func One(all []Database, name, machine string) (*Database, error) {
 	return nil, fmt.Errorf("database %q may be %s: %w", name, strings.Join(sources, " or "), recovery.ErrAmbiguous)
 }
 
-// Backups are a database's, the oldest first, and what is wrong with points of it that
-// cannot be read.
-func Backups(ctx context.Context, r *repo.Repository, d *Database) ([]chain.Backup, []*repo.PointError, error) {
-	return (&sqlguest.Repository{Repo: r}).Readable(ctx, d.Identity)
+// Older are the databases that have had d's name before it, the newest first: they are
+// reached by their points.
+func Older(all []Database, d *Database) (list []Database) {
+	for i := range all {
+		if all[i].Identity != d.Identity && all[i].key() == d.key() && !d.Newest.Before(all[i].Newest) {
+			list = append(list, all[i])
+		}
+	}
+	return list
+}
+
+// With is the database of that identity, which a point has told, whatever others are
+// called so. nil if name and machine have never meant it, or there is none.
+func With(all []Database, identity, name, machine string) *Database {
+	i := slices.IndexFunc(all, func(d Database) bool { return d.Identity == identity })
+	if i < 0 || !all[i].Called(name, machine) {
+		return nil
+	}
+	return &all[i]
+}
+
+// Backups are a database's, the oldest first, and those of its points whose confirmation
+// cannot be read, each in a sentence: they count as unconfirmed. Points that cannot be
+// read at all are missing; whoever listed the databases knows them (List).
+func Backups(ctx context.Context, r *repo.Repository, d *Database) (backups []chain.Backup, warnings []string, err error) {
+	backups, problems, err := (&sqlguest.Repository{Repo: r}).Readable(ctx, d.Identity)
+	for _, p := range problems {
+		if slices.ContainsFunc(backups, func(b chain.Backup) bool { return b.Point == p.ID }) {
+			warnings = append(warnings, fmt.Sprintf("point %s counts as unconfirmed: %s cannot be read (%v); holdfast scrub --heal may mend it", p.ID, p.Object, p.Err))
+		}
+	}
+	return backups, warnings, err
 }

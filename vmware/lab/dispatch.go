@@ -94,5 +94,17 @@ func (l *Lab) VM(name string) *VM { return l.vms.VM(name) }
 // FirewallRules are the rules that were put into the firewall of a VM's guest.
 func (l *Lab) FirewallRules(vm *VM) []string { return l.guests.Rules(vm.Ref().Value) }
 
+// OwnDirectory says whose a directory in a Windows guest is, and who has full control of
+// it, as identifiers (S-1-5-21-1) or SDDL's short words (BA, SY). Protected ones inherit
+// nothing.
+func (l *Lab) OwnDirectory(vm *VM, path, owner string, protected bool, full ...string) {
+	l.guests.Own(vm.Ref().Value, path, owner, protected, full...)
+}
+
+// Descriptor is the security descriptor of a directory in a Windows guest, in SDDL.
+func (l *Lab) Descriptor(vm *VM, path string) string {
+	return l.guests.Descriptor(vm.Ref().Value, path)
+}
+
 // VMs lists the names of all VMs, sorted.
 func (l *Lab) VMs() []string { return l.vms.VMs() }

@@ -34,7 +34,7 @@ var hints = []struct {
 	{ErrOccupied, "wait until the other run has ended; the agent of a run that was killed ends by itself within a minute"},
 	{ErrRights, "log in to the guest as its built-in Administrator or a domain administrator whose token is not filtered, or set LocalAccountTokenFilterPolicy to 1 in the guest (User Account Control filters the tokens of other local administrators); on Linux as root"},
 	{ErrRoom, "make room on the guest's system volume: the agent needs some 20 MiB"},
-	{ErrPlace, "look at the directory in the guest: a link or a stranger's file is where the agent's would be"},
+	{ErrPlace, "look at the directory in the guest: a link, a directory that is not the administrators', or a stranger's file is where the agent's would be; remove it, once it is known who made it"},
 	{ErrAltered, "look at what changes or removes programs in the guest, such as a virus scanner, and let the agent's directory pass"},
 	{ErrTaken, "choose another port with HOLDFAST_GUEST_PORT, or end what listens there"},
 	{ErrPort, "let TCP from this machine to the agent's port of the guest pass (3542 unless another one was chosen), in the network and in the guest's firewall"},

@@ -60,12 +60,15 @@ type Options struct {
 	Arguments []string
 	// Config is the agent's: the SQL Server and its login. Its Keys are made here.
 	Config program.Config
-	// Host and PID say in the marker whose run this is.
+	// Host and PID say in the marker whose run this is, for people: names of hosts and
+	// numbers of processes are given twice.
 	Host string
 	PID  int
-	// Alive tells whether the run of a marker of this host is still there; nil takes
-	// every run for alive whose agent runs.
-	Alive func(Marker) bool
+	// Life is by what Dead knows this run: the lock that it holds, and where.
+	Life string
+	// Dead tells whether the run that left a marker is proven to have ended; nil proves
+	// nothing. A run that is not proven dead lives while its agent runs.
+	Dead func(Marker) bool
 	// Port is where the agent listens, agent.Port if 0. Config.Listen wins.
 	Port int
 	// From is our address as the guest sees it: the firewall of a Windows guest lets
@@ -87,6 +90,7 @@ type Marker struct {
 	Run  string `json:"run"`
 	Host string `json:"host"`
 	PID  int    `json:"pid"`
+	Life string `json:"life,omitempty"` // Options.Life
 }
 
 // cleanupLimit is for taking everything out again.
@@ -210,13 +214,22 @@ func (i *Injected) prepare(ctx context.Context) error {
 func (i *Injected) directory(ctx context.Context) error {
 	g := i.opt.Guest
 	for try := 1; ; try++ {
-		if err := g.MakeDirectory(ctx, i.place.parent); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+		made := g.MakeDirectory(ctx, i.place.parent)
+		if made != nil && !errors.Is(made, fs.ErrExist) {
+			return made
 		}
+		gone := false
 		err := i.isDirectory(ctx, i.place.parent)
-		if err == nil {
+		switch {
+		case err == nil && made == nil:
 			i.hasParent = true
 			err = i.lock(ctx, i.place.parent)
+		case err == nil:
+			gone, err = i.found(ctx)
+			i.hasParent = err == nil && !gone
+		}
+		if gone && try < 3 {
+			continue
 		}
 		if err == nil {
 			err = g.MakeDirectory(ctx, i.place.path(i.run))
@@ -249,7 +262,7 @@ func (i *Injected) isDirectory(ctx context.Context, path string) error {
 // fill copies the marker first, so that the directory says whose it is, and the
 // secrets last, once the program has been found to be ours.
 func (i *Injected) fill(ctx context.Context, binary []byte, keys *trust.Keys) error {
-	marker, err := json.Marshal(Marker{Run: i.run, Host: i.opt.Host, PID: i.opt.PID})
+	marker, err := json.Marshal(Marker{Run: i.run, Host: i.opt.Host, PID: i.opt.PID, Life: i.opt.Life})
 	if err != nil {
 		return fmt.Errorf("encode marker: %w", err)
 	}
@@ -374,7 +387,7 @@ func (i *Injected) told(ctx context.Context, said string) error {
 	}
 	all, err := i.opt.Guest.Programs(ctx)
 	for pid, line := range all {
-		if err == nil && pid != i.pid && strings.Contains(line, i.place.parent+i.place.separator) {
+		if run := i.place.agent(line); err == nil && pid != i.pid && run != "" && run != i.run {
 			return fmt.Errorf("%w: its process is %d", ErrOccupied, pid)
 		}
 	}

@@ -207,6 +207,7 @@ func TestLostConnectionTakesItselfOut(t *testing.T) {
 // not touched, and is named.
 func TestOrphans(t *testing.T) {
 	g, o := ground(t)
+	o.Life = "lock 1"
 	first, err := inject.Open(t.Context(), o)
 	must(t, err)
 	other := o
@@ -214,8 +215,13 @@ func TestOrphans(t *testing.T) {
 	if _, err := inject.Open(t.Context(), other); !errors.Is(err, inject.ErrOccupied) || !strings.Contains(err.Error(), "here") {
 		t.Errorf("second run from elsewhere: %v", err)
 	}
+	// Same name of the host, same number of the process, and yet another machine: a
+	// clone, a container.
+	if _, err := inject.Open(t.Context(), o); !errors.Is(err, inject.ErrOccupied) {
+		t.Errorf("second run of the same name: %v", err)
+	}
 	same := o
-	same.Alive = func(m inject.Marker) bool { return m.PID == 1 }
+	same.Dead = func(m inject.Marker) bool { return m.Life != "lock 1" }
 	if _, err := inject.Open(t.Context(), same); !errors.Is(err, inject.ErrOccupied) {
 		t.Errorf("second run from here: %v", err)
 	}
@@ -225,7 +231,7 @@ func TestOrphans(t *testing.T) {
 	// The first run's program is killed: nothing is said to its agent.
 	must(t, first.Client.Close())
 	next := o
-	next.Alive = func(inject.Marker) bool { return false }
+	next.Dead = func(m inject.Marker) bool { return m.Life == "lock 1" }
 	second, err := inject.Open(t.Context(), next)
 	must(t, err)
 	if n := len(g.Running()); n != 1 {
@@ -233,6 +239,31 @@ func TestOrphans(t *testing.T) {
 	}
 	must(t, second.Close(t.Context()))
 	clean(t, g)
+}
+
+// TestStrangerWhoLooksAtAnAgentIsNotKilled: a program whose arguments name a dead run's
+// agent goes on.
+func TestStrangerWhoLooksAtAnAgentIsNotKilled(t *testing.T) {
+	g, o := ground(t)
+	parent := g.Inside("/var/lib/holdfast-agent")
+	run := strings.Repeat("C", 26)
+	dir := filepath.Join(parent, run)
+	must(t, os.MkdirAll(dir, 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, program.MarkerName), []byte(`{"run":"`+run+`","host":"here"}`), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, program.BinaryName), nil, 0o600))
+	pid, err := g.Start(t.Context(), "/usr/bin/tail", []string{"-f", "/dev/null", "/var/lib/holdfast-agent/" + run + "/" + program.BinaryName}, "/var/lib", nil)
+	must(t, err)
+	o.Dead = func(inject.Marker) bool { return true }
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	if g.Running()[pid] == "" {
+		t.Error("a stranger's program was killed")
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the dead run's directory: %v", err)
+	}
+	must(t, g.Kill(t.Context(), pid))
+	must(t, i.Close(t.Context()))
 }
 
 // TestTwoRunsAtOnce: both begin before either can see the other; one has the port, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -52,53 +53,111 @@ func (p place) split(path string) (dir, name string) {
 	return dir, name
 }
 
-// command is a program of the guest's own system. It runs in the directory that it is
-// about and calls it ".", so that no path has to be quoted.
+// runs tells whether a command line is that of a program, which is its first word: what
+// else names the program, in its arguments, is somebody who looks at it.
+func (p place) runs(line, program string) bool {
+	if p.windows {
+		line, program = strings.ToLower(line), strings.ToLower(program)
+	}
+	if quoted, ok := strings.CutPrefix(line, `"`); ok {
+		first, _, _ := strings.Cut(quoted, `"`)
+		return first == program
+	}
+	rest, ok := strings.CutPrefix(line, program)
+	return ok && (rest == "" || rest[0] == ' ')
+}
+
+// agent is the run whose agent a command line is of, "" if it is none's.
+func (p place) agent(line string) string {
+	at := len(p.path("")) // the parent and a separator
+	if strings.HasPrefix(line, `"`) {
+		at++
+	}
+	if len(line) < at+runLength {
+		return ""
+	}
+	run := line[at : at+runLength]
+	if p.windows {
+		run = strings.ToUpper(run)
+	}
+	if !runName.MatchString(run) || !p.runs(line, p.path(run, p.binary)) {
+		return ""
+	}
+	return run
+}
+
+// command is a program of the guest's own system, and where it runs.
 type command struct {
 	program string
 	args    []string
+	in      string
 }
 
 // locks make a directory ours alone. On Windows that is the administrators': the
-// owner first, who could change the rest; then SYSTEM (S-1-5-18) and Administrators
-// (S-1-5-32-544) and nobody else, without what is inherited, for it and for all that
-// will be in it. By their identifiers, as the names are translated.
-func (p place) locks() []command {
+// owner first, who could change the rest; then no entry but those of SYSTEM (S-1-5-18)
+// and Administrators (S-1-5-32-544), by their identifiers, as the names are translated.
+// /grant:r replaces the entries of those it names only, and /inheritance:r takes away
+// what is inherited only; what else stood there goes with /reset. They run where no user
+// can lay a file that a program would load.
+func (p place) locks(dir string) []command {
 	if !p.windows {
-		return []command{{"/usr/bin/test", []string{"-O", "."}}, {"/bin/chmod", []string{"0700", "."}}}
+		return []command{{"/usr/bin/test", []string{"-O", "."}, dir}, {"/bin/chmod", []string{"0700", "."}, dir}}
 	}
 	icacls := `C:\Windows\System32\icacls.exe`
 	return []command{
-		{icacls, []string{".", "/setowner", "*S-1-5-32-544"}},
-		{icacls, []string{".", "/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F"}},
+		{icacls, []string{dir, "/setowner", "*S-1-5-32-544"}, top},
+		{icacls, []string{dir, "/reset"}, top},
+		{icacls, []string{dir, "/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F"}, top},
 	}
+}
+
+// top is a directory of Windows in which users can make no files.
+const top = `C:\`
+
+// alone is the descriptor of a directory that nobody but SYSTEM and administrators owns
+// or may enter, inherited by nothing.
+const alone = `^O:(BA|SY)G:[^:]*D:P(AI|AR)*(\(A;OICI;FA;;;(SY|BA)\))+$`
+
+// proof succeeds if a directory of Windows is as locks make it. The owner is told by no
+// program but PowerShell, and it alone is evidence: no other user can give a directory
+// to administrators, and whoever owned it may hold it open with the right to change the
+// list of its entries.
+func (p place) proof(dir string) command {
+	return command{`C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe`, []string{"-NoProfile", "-NonInteractive", "-Command",
+		"if ((Get-Acl -LiteralPath '" + strings.ReplaceAll(dir, "'", "''") + "').Sddl -cmatch '" + alone + "') { exit 0 } else { exit 3 }"}, top}
 }
 
 const netsh = `C:\Windows\System32\netsh.exe`
 
 // rule lets one address reach one program on one port.
 func (p place) rule(run, from string, port int) command {
-	return command{netsh, []string{"advfirewall", "firewall", "add", "rule", "name=" + ruleName(run), "dir=in", "action=allow", "protocol=TCP",
+	return command{program: netsh, in: p.path(run), args: []string{"advfirewall", "firewall", "add", "rule", "name=" + ruleName(run), "dir=in", "action=allow", "protocol=TCP",
 		"localport=" + strconv.Itoa(port), "remoteip=" + from, "program=" + p.path(run, p.binary)}}
 }
 
 func (p place) unrule(run string) command {
-	return command{netsh, []string{"advfirewall", "firewall", "delete", "rule", "name=" + ruleName(run)}}
+	return command{netsh, []string{"advfirewall", "firewall", "delete", "rule", "name=" + ruleName(run)}, p.parent}
 }
 
 func ruleName(run string) string { return "holdfast-agent-" + run }
 
 // shown succeeds if there is such a rule.
 func (p place) shown(run string) command {
-	return command{netsh, []string{"advfirewall", "firewall", "show", "rule", "name=" + ruleName(run)}}
+	return command{netsh, []string{"advfirewall", "firewall", "show", "rule", "name=" + ruleName(run)}, p.parent}
 }
 
-// lock runs the commands that make a directory safe. The first of them is refused to
-// who is no administrator: setting the owner, and on Linux owning what root owns.
+// lock runs the commands that make a directory safe, and looks whether it is. The
+// first of them is refused to who is no administrator: setting the owner, and on Linux
+// owning what root owns.
 func (i *Injected) lock(ctx context.Context, dir string) error {
-	for n, c := range i.place.locks() {
-		err := i.do(ctx, c, dir)
+	for n, c := range i.place.locks(dir) {
+		err := i.do(ctx, c)
 		var refused *exitError
+		if errors.As(err, &refused) {
+			if gone := i.isDirectory(ctx, dir); errors.Is(gone, fs.ErrNotExist) {
+				return gone // another run has ended and taken it away
+			}
+		}
 		if n == 0 && errors.As(err, &refused) {
 			return fmt.Errorf("%w: %s: %w", ErrRights, dir, err)
 		}
@@ -106,7 +165,43 @@ func (i *Injected) lock(ctx context.Context, dir string) error {
 			return fmt.Errorf("%w: %s: %w", ErrPlace, dir, err)
 		}
 	}
-	return nil
+	return i.proven(ctx, dir)
+}
+
+// proven is nil if a directory is the administrators' alone.
+func (i *Injected) proven(ctx context.Context, dir string) error {
+	if !i.place.windows {
+		return nil // what is root's below /var/lib is
+	}
+	err := i.do(ctx, i.place.proof(dir))
+	var refused *exitError
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%w: %s is not the administrators' alone, or this user may not see that it is: %w", ErrPlace, dir, err)
+	}
+	return err
+}
+
+// found is a parent that was there. On Windows it is used only if an administrator has
+// made it safe; any other is removed if it is empty, and gone is true then. A run that
+// has just made it is given time to lock it.
+func (i *Injected) found(ctx context.Context) (gone bool, err error) {
+	if !i.place.windows {
+		return false, i.lock(ctx, i.place.parent)
+	}
+	wait := i.waiting()
+	for range 4 {
+		if err = i.proven(ctx, i.place.parent); !errors.Is(err, ErrPlace) {
+			return false, err
+		}
+		if err := wait.next(ctx); err != nil {
+			return false, err
+		}
+	}
+	if removed := i.opt.Guest.DeleteDirectory(ctx, i.place.parent); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+		return false, errors.Join(err, removed)
+	}
+	i.log.Warn("an empty directory that was not the administrators' was removed from the guest", "directory", i.place.parent)
+	return true, nil
 }
 
 func (i *Injected) openFirewall(ctx context.Context) error {
@@ -114,7 +209,7 @@ func (i *Injected) openFirewall(ctx context.Context) error {
 		return nil
 	}
 	i.hasRule = true // perhaps even if this fails
-	if err := i.do(ctx, i.place.rule(i.run, i.opt.From, i.opt.Port), i.place.path(i.run)); err != nil {
+	if err := i.do(ctx, i.place.rule(i.run, i.opt.From, i.opt.Port)); err != nil {
 		return fmt.Errorf("%w: %w", ErrFirewall, err)
 	}
 	return nil
@@ -123,12 +218,12 @@ func (i *Injected) openFirewall(ctx context.Context) error {
 // closeFirewall removes a run's rule. The agent may have done so: netsh fails then as
 // it does for want of rights, so it is asked whether the rule is there.
 func (i *Injected) closeFirewall(ctx context.Context, run string) error {
-	err := i.do(ctx, i.place.unrule(run), i.place.parent)
+	err := i.do(ctx, i.place.unrule(run))
 	var refused *exitError
 	if !errors.As(err, &refused) {
 		return err
 	}
-	if shown := i.do(ctx, i.place.shown(run), i.place.parent); errors.As(shown, &refused) {
+	if shown := i.do(ctx, i.place.shown(run)); errors.As(shown, &refused) {
 		return nil // no such rule
 	}
 	return fmt.Errorf("remove the firewall rule %s: %w", ruleName(run), err)
@@ -145,8 +240,8 @@ func (e *exitError) Error() string {
 }
 
 // do runs a command to its end.
-func (i *Injected) do(ctx context.Context, c command, dir string) error {
-	pid, err := i.opt.Guest.Start(ctx, c.program, c.args, dir, nil)
+func (i *Injected) do(ctx context.Context, c command) error {
+	pid, err := i.opt.Guest.Start(ctx, c.program, c.args, c.in, nil)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"holdfast/sqlguest/agent/program"
@@ -120,14 +119,17 @@ func (i *Injected) empty(ctx context.Context, run string) error {
 // runName is a directory of ours: rand.Text's.
 var runName = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
+const runLength = 26
+
 // What a guest's own clock says of a directory's age is asked only where nothing else
 // tells a run that has just begun from one that died: settingUp is the longest time
 // that a run takes until its agent runs.
 const settingUp = 15 * time.Minute
 
-// orphans takes out what dead runs have left. ErrOccupied if one of the runs is
-// alive, as far as that can be told: its agent runs, and its host does not say that
-// the run is dead.
+// orphans takes out what dead runs have left. ErrOccupied if one of the runs lives: its
+// agent runs, and it is not proven that the run has ended. The list of what runs in the
+// guest is the witness; names of hosts and numbers of processes are none, for clones and
+// containers have the same.
 func (i *Injected) orphans(ctx context.Context) error {
 	list, err := i.opt.Guest.List(ctx, i.place.parent)
 	if err != nil {
@@ -158,17 +160,21 @@ func (i *Injected) orphan(ctx context.Context, run string, young bool) error {
 		i.unnamed(ctx, run, young)
 		return nil
 	}
+	if err := i.proven(ctx, i.place.path(run)); errors.Is(err, ErrPlace) {
+		i.log.Warn("a directory among the agents' is somebody else's and is left alone", "error", err)
+		return nil
+	} else if err != nil {
+		return err
+	}
 	pids, err := i.agents(ctx, run)
 	if err != nil {
 		return err
 	}
-	isOurs := i.opt.Alive != nil && m.Host == i.opt.Host
-	runs := len(pids) > 0
-	switch {
-	case isOurs && (runs || young) && i.opt.Alive(m), !isOurs && runs:
+	switch isDead := i.opt.Dead != nil && i.opt.Dead(m); {
+	case !isDead && len(pids) > 0:
 		return fmt.Errorf("%w: run %s of %s (process %d)", ErrOccupied, m.Run, m.Host, m.PID)
-	case !isOurs && young:
-		i.log.Info("another host's run may be about to begin in the guest", "run", run, "host", m.Host)
+	case !isDead && young:
+		i.log.Info("another run may be about to begin in the guest", "run", run, "host", m.Host)
 		return nil
 	}
 	i.log.Info("an agent of a dead run is taken out of the guest", "run", run, "host", m.Host)
@@ -204,15 +210,14 @@ func (i *Injected) takeOut(ctx context.Context, run string, pids []int64) error 
 	return nil
 }
 
-// agents are the processes of a run's agent: its directory stands in their command
-// lines.
+// agents are the processes of a run's agent.
 func (i *Injected) agents(ctx context.Context, run string) (pids []int64, err error) {
 	all, err := i.opt.Guest.Programs(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for pid, line := range all {
-		if strings.Contains(line, i.place.path(run, i.place.binary)) {
+		if i.place.runs(line, i.place.path(run, i.place.binary)) {
 			pids = append(pids, pid)
 		}
 	}

@@ -353,11 +353,10 @@ func (r *Running) Complete() ([]server.Message, error) {
 			out = append(out, message.New(4035, n, r.Header.DatabaseName, f.Logical, r.Header.Position))
 		}
 	}
-	out = append(out, processed(r.o.statement(), r.total, r.s.o.Now().Sub(r.began)))
 	if err := r.history(); err != nil {
-		out = append(out, message.New(3009))
+		out = append(out, message.New(3009)) // an error by its severity, and no failure
 	}
-	return out, nil
+	return append(out, processed(r.o.statement(), r.total, r.s.o.Now().Sub(r.began))), nil
 }
 
 // processed is 3014.

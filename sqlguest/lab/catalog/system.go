@@ -114,7 +114,7 @@ func fileRow(d storage.Info, f storage.File) []any {
 
 func (i *Instance) recoveryStatus() (rows [][]any) {
 	for _, d := range i.infos() {
-		if d.State == storage.Offline {
+		if d.State != storage.Online { // offline, or it will not start
 			rows = append(rows, []any{number(d.ID), nil, nil, nil, nil, nil, nil})
 			continue
 		}

@@ -79,6 +79,9 @@ type Facts struct {
 	Tail       bool // the tail of the log is backed up first
 	HasTail    bool // there is one
 	Elsewhere  bool // the backups are of another server
+	Overwrites bool // the restore is WITH REPLACE
+	// Family is Old's, by its own word or another witness's; "" if nobody tells.
+	Family string
 }
 
 type checking struct {
@@ -182,8 +185,11 @@ func (c *checking) checkOld() {
 		}
 	}
 	switch {
+	case c.Continue && c.Last != nil && c.Family == "" && !replace:
+		c.forbid("P-family", "--replace instead of --continue begins anew and overwrites it; --as NAME chooses another name", "database %s is %s, and nobody tells whose backups were restored there", d.Name, d.State)
+		return
 	case c.Continue:
-		if !sameFamily(d, c.Last) {
+		if !c.sameFamily() {
 			c.forbid("P-family", "restore under another name with --as", "database %s is of another family than the backups", d.Name)
 		}
 		return
@@ -193,7 +199,7 @@ func (c *checking) checkOld() {
 	case !replace:
 		c.forbid("P-exists", "--replace overwrites it, --as NAME chooses another name", "database %s exists", d.Name)
 		return
-	case !sameFamily(d, c.Last):
+	case !c.sameFamily():
 		c.warn("P-family", "", "database %s is another one than that of the backups; all it holds is lost", d.Name)
 	}
 	c.checkTail()
@@ -211,6 +217,8 @@ func (c *checking) checkTail() {
 		c.forbid("P-tail", "back it up first, or give it up with --no-tail", "nobody can back up the tail of the log of %s", d.Name)
 	case d.State == "ONLINE" && !d.Standby:
 		c.warn("P-tail", "", "database %s has no log that could be backed up: what changed in it since its last backup is lost", d.Name)
+	case d.State != "ONLINE" && d.State != "RESTORING":
+		c.warn("P-tail", "", "database %s is %s, and has no log that could be backed up: what changed in it since its last backup is lost", d.Name, d.State)
 	}
 }
 
@@ -311,6 +319,8 @@ func (c *checking) checkFile(f plan.Place) {
 		c.forbid("P-path", move, "file %s would go to %q, which is no whole path", f.File, f.To)
 	case owner != "" && (c.Old == nil || !strings.EqualFold(owner, c.Old.Name)):
 		c.forbid("P-file", move, "file %s would go to %s, which belongs to database %s", f.File, f.To, owner)
+	case !known && owner == "" && c.Overwrites: // which would overwrite whatever is there
+		c.forbid("P-file", "let the login run master.dbo.xp_fileexist; or leave --replace away, so that SQL Server itself refuses a file that exists", "it is not known what is at %s, and WITH REPLACE would overwrite it", f.To)
 	case !known:
 		c.warn("P-file", "", "it is not known what is at %s", f.To)
 	case p.IsDirectory && (f.Type != fileStream || owner == ""):
@@ -361,8 +371,7 @@ func absolute(path string) bool {
 	return false
 }
 
-// sameFamily tells whether the database that exists is of the backups' family; a
-// database that is not open does not say.
-func sameFamily(d *facts.Database, b *chain.Backup) bool {
-	return d.Family == "" || b == nil || d.Family == b.Family
+// sameFamily tells whether the database that exists may be of the backups' family.
+func (c *checking) sameFamily() bool {
+	return c.Family == "" || c.Last == nil || c.Family == c.Last.Family
 }

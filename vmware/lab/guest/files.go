@@ -145,6 +145,8 @@ func (m *fileManager) MakeDirectoryInGuest(req *types.MakeDirectoryInGuest) soap
 		}
 		if err := mkdir(inside(dir, req.DirectoryPath), 0o700); err != nil {
 			fault = guestFault(req.DirectoryPath, err)
+		} else {
+			m.g.renewed(inside(dir, req.DirectoryPath))
 		}
 	}
 	return &methods.MakeDirectoryInGuestBody{Fault_: fault, Res: &types.MakeDirectoryInGuestResponse{}}
@@ -186,6 +188,8 @@ func (m *fileManager) DeleteDirectoryInGuest(req *types.DeleteDirectoryInGuest) 
 		}
 		if err != nil {
 			fault = guestFault(req.DirectoryPath, err)
+		} else {
+			m.g.renewed(p)
 		}
 	}
 	return &methods.DeleteDirectoryInGuestBody{Fault_: fault, Res: &types.DeleteDirectoryInGuestResponse{}}

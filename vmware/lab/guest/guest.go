@@ -53,12 +53,13 @@ type Operations struct {
 	processes map[string]map[int64]*process // by guest
 	transfers map[string]transfer
 	rules     map[string][]string // of the guests' firewalls, by guest
+	access    map[string]*access  // to directories of Windows guests, by this machine's paths
 }
 
 // New makes guest operations. Close ends all programs.
 func New(opt Options) *Operations {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Operations{opt: opt, ctx: ctx, cancel: cancel, processes: map[string]map[int64]*process{}, transfers: map[string]transfer{}, rules: map[string][]string{}}
+	return &Operations{opt: opt, ctx: ctx, cancel: cancel, processes: map[string]map[int64]*process{}, transfers: map[string]transfer{}, rules: map[string][]string{}, access: map[string]*access{}}
 }
 
 // Close ends all programs that still run and waits for them.

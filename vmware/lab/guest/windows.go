@@ -10,7 +10,7 @@ import (
 
 // builtin plays the programs of Windows that make a directory safe and open the
 // firewall, unless the guest has files of these names. A filtered token can set no
-// owner and change no firewall.
+// owner, change no firewall, and see nothing of what is the administrators' alone.
 func (g *Operations) builtin(a Account, dir string, spec *types.GuestProgramSpec) (code int32, ok bool) {
 	if exists(inside(dir, spec.ProgramPath)) {
 		return 0, false
@@ -20,7 +20,16 @@ func (g *Operations) builtin(a Account, dir string, spec *types.GuestProgramSpec
 		if a.Filtered {
 			return 5, true // ERROR_ACCESS_DENIED
 		}
-		return 0, true
+		args := fields(spec.Arguments)
+		if len(args) == 0 {
+			return 87, true // ERROR_INVALID_PARAMETER
+		}
+		if args[0] == "." {
+			args[0] = spec.WorkingDirectory
+		}
+		return g.icacls(inside(dir, args[0]), args), true
+	case `c:\windows\system32\windowspowershell\v1.0\powershell.exe`:
+		return g.powershell(dir, a, fields(spec.Arguments)), true
 	case `c:\windows\system32\netsh.exe`:
 		return g.netsh(a, fields(spec.Arguments)), true
 	}

@@ -21,6 +21,9 @@ type Tables struct {
 	Files    []BackupFile
 	Restores []Restore
 	Marks    []LogMark
+	// LastRestore is the number that the newest restore got: it is not given out again
+	// when the row is deleted.
+	LastRestore int
 }
 
 // BackupSet is a row of backupset. A zero LSN or GUID is NULL.
@@ -113,7 +116,7 @@ type LogMark struct {
 // Clone is a copy that shares nothing.
 func (t *Tables) Clone() Tables {
 	return Tables{slices.Clone(t.Sets), slices.Clone(t.Media), slices.Clone(t.Families), slices.Clone(t.Files),
-		slices.Clone(t.Restores), slices.Clone(t.Marks)}
+		slices.Clone(t.Restores), slices.Clone(t.Marks), t.LastRestore}
 }
 
 // Add takes a backup's rows in and gives them their numbers.
@@ -141,10 +144,8 @@ func (t *Tables) Add(set BackupSet, media MediaSet, families []MediaFamily, file
 // AddRestore takes a restore's row in; the backup set is found by its GUID, if its
 // row is here.
 func (t *Tables) AddRestore(r Restore) {
-	r.ID = 1
-	if n := len(t.Restores); n > 0 {
-		r.ID = t.Restores[n-1].ID + 1
-	}
+	t.LastRestore++
+	r.ID = t.LastRestore
 	for _, s := range t.Sets {
 		if s.UUID == r.BackupSetUUID {
 			r.BackupSetID = s.ID

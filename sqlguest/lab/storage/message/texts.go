@@ -16,7 +16,7 @@ var texts = map[int32]text{
 	208:  {0, "Invalid object name '%s'."},
 	2714: {0, "There is already an object named '%s' in the database."},
 	3002: {0, "Cannot BACKUP or RESTORE a database snapshot."},
-	3009: {10, "Could not insert a backup or restore history/detail record in the msdb database. This may indicate a problem with the msdb database. The backup/restore operation was still successful."},
+	3009: {0, "Could not insert a backup or restore history/detail record in the msdb database. This may indicate a problem with the msdb database. The backup/restore operation was still successful."},
 	3013: {0, "%s is terminating abnormally."},
 	3014: {10, "%s successfully processed %d pages in %d.%03d seconds (%d.%03d MB/sec)."},
 	3021: {0, "Cannot perform a backup or restore operation within a transaction."},

@@ -1,0 +1,165 @@
+package sqlguest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/direct"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/lsn"
+)
+
+// Recalled is what earlier runs have left of a database, as a restore sees it.
+type Recalled struct {
+	// Backups are ours with what SQL Server says of those that nobody had confirmed.
+	Backups []chain.Backup
+	// Taken are the points that were made of logs in staging files.
+	Taken []string
+	// Left are logs that lie in staging files alone and lead beyond all our backups.
+	Left []LeftLog
+}
+
+// LeftLog is a log that no point holds.
+type LeftLog struct {
+	Path  string // as the server calls it
+	First lsn.LSN
+	Last  lsn.LSN
+	Err   error // why it was not taken in, nil if nobody tried
+}
+
+// Recall finds what runs that were killed have left of a database of ours, before a
+// restore plans without it: points whose confirmation is missing get SQL Server's word,
+// and logs in staging files, the only copies of what SQL Server has truncated, become
+// points. D is the database as it is now, with the family of ours if it is not open;
+// guids are those of all databases of the server. With look alone nothing is written:
+// Backups are what they would be, and Left are the files.
+//
+// A database that is not open cannot deny a point, for it does not say where it stands:
+// such a point stays unconfirmed.
+func (r *Run) Recall(ctx context.Context, id string, f *decide.Facts, guids []string, look bool) (*Recalled, error) {
+	r.guids = guids
+	ours, err := r.Keep.Backups(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	words := &words{Keeper: r.Keep, look: look, open: f.Database.State == "ONLINE", said: map[string]chain.Confirmation{}}
+	settling := &job{owner: r.with(words), name: f.Database.Name, guid: f.Database.GUID, id: id}
+	if err := settling.settle(ctx, f, ours, unconfirmed(ours)); err != nil {
+		return nil, err
+	}
+	out := &Recalled{Backups: words.onto(ours)}
+	return out, r.recallFiles(ctx, id, f, look, out)
+}
+
+// with is the run with another keeper.
+func (r *Run) with(k Keeper) *Run {
+	return &Run{Server: r.Server, Keep: k, Label: r.Label, Place: r.Place, Guest: r.Guest, Transport: r.Transport, Staging: r.Staging, Local: r.Local, Device: r.Device, Log: r.Log}
+}
+
+// words keeps what SQL Server says of points.
+type words struct {
+	Keeper
+	look, open bool
+	said       map[string]chain.Confirmation
+}
+
+// Settle hears a word, and writes it where that is wished. One that cannot be written
+// holds for this run all the same.
+func (w *words) Settle(ctx context.Context, point string, word json.RawMessage) error {
+	var c chain.Confirmation
+	if err := json.Unmarshal(word, &c); err != nil {
+		return fmt.Errorf("settle point %s: %w", point, err)
+	}
+	if c.State != chain.Confirmed && !w.open {
+		return nil
+	}
+	w.said[point] = c
+	if w.look {
+		return nil
+	}
+	return w.Keeper.Settle(ctx, point, word)
+}
+
+// onto is the backups with what was said.
+func (w *words) onto(ours []chain.Backup) []chain.Backup {
+	list := slices.Clone(ours)
+	for i, b := range list {
+		if c, is := w.said[b.Point]; is {
+			list[i] = b.With(c)
+		}
+	}
+	return list
+}
+
+// recallFiles takes in the logs in staging files.
+func (r *Run) recallFiles(ctx context.Context, id string, f *decide.Facts, look bool, out *Recalled) error {
+	s, ok := r.Server.(stager)
+	if !ok {
+		return nil
+	}
+	devices, err := s.Staged(ctx, r.Staging, r.Local)
+	if err != nil {
+		r.log().Debug("staging directory not looked at", "error", err) // virtual devices need none
+		return nil
+	}
+	j := &job{owner: r, name: f.Database.Name, guid: f.Database.GUID, id: id}
+	files, err := j.kept(ctx, f, slices.DeleteFunc(devices, r.isOurs))
+	if err != nil {
+		return err
+	}
+	files = slices.DeleteFunc(files, func(k decide.KeptFile) bool { return k.Header == nil || k.Header.Kind != chain.Log })
+	for _, fate := range decide.Keep(files, out.Backups, &f.Database) {
+		file := files[slices.IndexFunc(files, func(k decide.KeptFile) bool { return k.Device == fate.Device })]
+		if fate.Drop || file.Header.CopyOnly || reached(&file.Header.Header, out.Backups) {
+			continue
+		}
+		left := LeftLog{Path: direct.StagedPath(r.Staging, fate.Device), First: file.Header.First, Last: file.Header.Last}
+		switch {
+		case !fate.Take:
+			left.Err = errors.New(fate.Decision.Reason) //nolint:err113 // a sentence of the decision's
+		case !look:
+			j.steps = nil
+			left.Err = j.take(ctx, s, f, file, fate)
+			for _, step := range j.steps {
+				if step.Point != nil {
+					out.Taken = append(out.Taken, step.Point.ID)
+				}
+				left.Err = errors.Join(left.Err, step.Err)
+			}
+			if left.Err == nil {
+				continue
+			}
+		}
+		out.Left = append(out.Left, left)
+	}
+	if len(out.Taken) > 0 {
+		out.Backups, err = r.Keep.Backups(ctx, id)
+	}
+	return err
+}
+
+// reached tells whether a log of ours leads as far.
+func reached(h *chain.Header, ours []chain.Backup) bool {
+	return slices.ContainsFunc(ours, func(b chain.Backup) bool {
+		return b.Kind == chain.Log && b.Usable() && b.Fork == h.Fork && h.Last.Compare(b.Last) <= 0
+	})
+}
+
+// FamilyFacts are what settling asks of a database that is not open, which does not say
+// what it is: it is of ours' family, and its next log begins where it stands.
+func FamilyFacts(at *facts.Instance, d facts.Database, family string) *decide.Facts {
+	if d.State != "ONLINE" {
+		d.Family = family
+		for _, file := range d.Files {
+			if file.ID == 1 && d.LastLog.IsZero() {
+				d.LastLog, d.Fork = file.Redo, file.RedoFork
+			}
+		}
+	}
+	return &decide.Facts{Instance: *at, Database: d}
+}
