@@ -102,11 +102,11 @@ func (b *Run) Skip(source, rule, reason string, missing bool) {
 	}
 }
 
-// Less notes that a source got less than was asked for; its point says what.
-func (b *Run) Less(source string) {
+// Less notes that something of a source is missing although it has a point, and why.
+func (b *Run) Less(source, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lessThan = append(b.lessThan, source)
+	b.missing = append(b.missing, source+": "+why)
 }
 
 // expecting is a source that tells how much of it will be read as soon as that is

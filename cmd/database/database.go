@@ -211,7 +211,7 @@ func tell(run *batch.Run, s sqlguest.Step) {
 		run.Fail(s.Source, s.Err)
 	case s.Point != nil:
 		if d.Exit != decide.ExitDone {
-			run.Less(s.Source)
+			run.Less(s.Source, d.Reason)
 		}
 	case d.Rule == decide.RuleExcluded:
 		run.UI.Detail("%s: not chosen", s.Source)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/server"
@@ -67,5 +68,18 @@ func TestWayOfTheData(t *testing.T) {
 		if got != c.want || (err != nil) != (c.want == "") || err != nil && !errors.Is(err, ErrTransport) || c.staging != "" && (staging != "S" || local != "L") {
 			t.Errorf("%+v: %q %q %q, %v", c, got, staging, local, err)
 		}
+	}
+}
+
+// TestHomeOfADefaultInstanceIsItsMachine: the name of a server without an instance is
+// no instance of this machine.
+func TestHomeOfADefaultInstanceIsItsMachine(t *testing.T) {
+	for name, want := range map[string]string{"DB01": "DB01:1433", `DB01\TWO`: `DB01\TWO`, "HERE": ".", `here\two`: `here\two`} {
+		if got := instanceOf(name, "here"); got != want {
+			t.Errorf("%s: %s; want %s", name, got, want)
+		}
+	}
+	if vm, instance := Home([]chain.Backup{{Header: chain.Header{ServerName: "OLD"}}, {Guest: "sql01", Header: chain.Header{ServerName: "NEW"}}}); vm != "sql01" || instance != "" {
+		t.Errorf("the newest is of a VM: %q, %q", vm, instance)
 	}
 }

@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 
 	"holdfast/backup"
@@ -65,10 +66,24 @@ func Home(backups []chain.Backup) (vm, instance string) {
 			if b.Guest != "" {
 				return b.Guest, ""
 			}
-			return "", b.ServerName
+			own, _ := os.Hostname()
+			return "", instanceOf(b.ServerName, own)
 		}
 	}
 	return "", ""
+}
+
+// instanceOf is how a server is reached that calls itself name, from the machine own. A
+// name alone is the default instance of that machine, not an instance of this one.
+func instanceOf(name, own string) string {
+	switch {
+	case strings.Contains(name, `\`):
+		return name
+	case strings.EqualFold(name, own):
+		return "."
+	default:
+		return name + ":1433"
+	}
 }
 
 // IsHome tells whether a source is of that SQL Server.

@@ -2,6 +2,7 @@ package sqlcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -197,7 +198,10 @@ func reach(ctx context.Context, a frame.App, to place, src replay.Source, backup
 		found = true
 		return fn(at)
 	})
-	if err == nil && !found {
+	switch {
+	case errors.Is(err, database.ErrUnreachable):
+		err = verdict.Advise(err, hint)
+	case err == nil && !found:
 		err = verdict.Advise(fmt.Errorf("restore %s to %s%s: %w", src.Name, to.vm, to.instance, database.ErrOtherServer), hint)
 	}
 	return err

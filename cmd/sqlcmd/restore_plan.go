@@ -7,6 +7,7 @@ import (
 
 	"holdfast/cmd/frame"
 	"holdfast/cmd/ui"
+	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
 )
@@ -69,7 +70,7 @@ func showSteps(line func(name, format string, args ...any), p *plan.Plan) {
 			what += " " + s.Point + ", " + ui.Bytes(s.Bytes)
 		}
 		switch {
-		case s.Point == plan.TailPoint, s.After.IsZero():
+		case s.Point == plan.TailPoint, s.After.IsZero(), s.After == lsn.Max: // nothing to tell, or to the end of a tail to come
 		case s.May:
 			what += fmt.Sprintf(", to LSN %s at most: the target lies in it", s.After)
 		default:

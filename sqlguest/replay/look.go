@@ -53,6 +53,7 @@ type work struct {
 	called    string          // the name that was looked for
 	old       *facts.Database // the database of that name, nil if there is none
 	oldID     string          // its identity, "" if it is not known
+	orphan    bool            // the tail of its log would continue no backup of ours
 	left      []string        // sets of ours that it left without a fork
 	seen      *chain.LastRestore
 	sessions  []check.Session // in old
@@ -110,7 +111,7 @@ func number(row []any, i int) int64 {
 
 // find looks for the database that the plan is for.
 func (x *work) find(ctx context.Context, name string) error {
-	x.old, x.oldID, x.sessions, x.left, x.closedBy = nil, "", nil, nil, ""
+	x.old, x.oldID, x.orphan, x.sessions, x.left, x.closedBy = nil, "", false, nil, nil, ""
 	i := named(x.databases, name)
 	if i < 0 {
 		return nil

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/lab"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
@@ -22,6 +23,7 @@ func TestNamesThatNeedQuotingEverywhere(t *testing.T) {
 	for _, name := range []string{"it's", "a]b", "100%s", "a,b", "ünï 東京", "NUL", "x/y:z", strings.Repeat("long ", 25)} {
 		w.restore(w.instance, plan.Target{}, plan.Options{As: name})
 		w.want(strings.ReplaceAll(name, "]", "]]"), "full log mark behind diff last")
+		w.back(decide.Full, name) // its tail goes on from it
 		res, err := w.job(w.instance, plan.Target{}, plan.Options{As: name, Replace: true}).Do(t.Context())
 		w.must(err)
 		if res.Tail == "" {

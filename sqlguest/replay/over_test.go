@@ -126,6 +126,41 @@ func TestLostTailIsRefused(t *testing.T) {
 	w.wantState("sales", "ONLINE MULTI_USER")
 }
 
+// TestTailThatLeadsNowhereIsNotTaken: a copy that was never backed up has no backup
+// that its log would go on from, so what changed in it is not saved by a tail.
+func TestTailThatLeadsNowhereIsNotTaken(t *testing.T) {
+	w := newWorld(t)
+	w.live()
+	w.restore(w.instance, plan.Target{}, plan.Options{As: "copy"})
+	w.exec("INSERT INTO copy.dbo.customers (id, name) VALUES (90, N'only here')")
+	r := w.job(w.instance, plan.Target{}, plan.Options{As: "copy", Replace: true})
+	_, err := r.Do(t.Context())
+	var refused *replay.Refused
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "(rule P-tail)") || !strings.Contains(refused.Hint(), "--no-tail") {
+		t.Fatal(err)
+	}
+	w.want("copy", "full log mark behind diff last only here")
+	w.wantState("copy", "ONLINE MULTI_USER")
+	r = w.job(w.instance, plan.Target{}, plan.Options{As: "copy", Replace: true})
+	r.NoTail = true
+	res, err := r.Do(t.Context())
+	w.must(err)
+	if res.Tail != "" || !slices.ContainsFunc(res.Warnings, func(s string) bool { return strings.Contains(s, "given up") }) {
+		t.Errorf("tail %q, warnings %q", res.Tail, res.Warnings)
+	}
+	w.want("copy", "full log mark behind diff last")
+
+	// Once it has backups of its own, its tail goes on from them.
+	w.back(decide.Full, "copy")
+	w.back(decide.Log, "copy")
+	w.exec("INSERT INTO copy.dbo.customers (id, name) VALUES (91, N'saved')")
+	res, err = w.job(w.instance, plan.Target{}, plan.Options{As: "copy", Replace: true}).Do(t.Context())
+	w.must(err)
+	if res.Tail == "" {
+		t.Error("no tail was taken")
+	}
+}
+
 // TestEndStatesAndContinue: NORECOVERY and STANDBY, and onward from each.
 func TestEndStatesAndContinue(t *testing.T) {
 	w := newWorld(t)

@@ -116,7 +116,7 @@ func (x *work) options() (plan.Options, []chain.Backup) {
 		x.standing = o.Standing
 		return o, r.Backups
 	}
-	if !x.hasTail() || r.NoTail || r.Keep == nil {
+	if !x.hasTail() || r.NoTail || r.Keep == nil || x.orphan {
 		return o, r.Backups
 	}
 	x.tail, o.Tail = true, true

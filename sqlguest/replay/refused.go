@@ -79,7 +79,7 @@ func (x *work) check(ctx context.Context) error {
 	found, rooms := check.All(check.Facts{
 		At: x.at, Databases: x.databases, Old: x.old, Sessions: x.sessions, Volumes: x.volumes, Paths: x.places, Keys: x.keys,
 		Plan: &x.plan, Last: x.last, Full: x.full, Wish: wish, Continue: x.run.Continue, NoTail: x.run.NoTail,
-		Tail: x.tail, HasTail: x.old != nil && x.hasTail(), Elsewhere: x.elsewhere(), Family: family, Overwrites: x.wish.Replace,
+		Tail: x.tail, HasTail: x.old != nil && x.hasTail(), Orphan: x.orphan, Elsewhere: x.elsewhere(), Family: family, Overwrites: x.wish.Replace,
 	})
 	x.findings, x.rooms = append(append([]check.Finding{}, x.noted...), found...), rooms
 	return nil

@@ -78,6 +78,7 @@ type Facts struct {
 	NoTail     bool
 	Tail       bool // the tail of the log is backed up first
 	HasTail    bool // there is one
+	Orphan     bool // it would continue no backup of ours
 	Elsewhere  bool // the backups are of another server
 	Overwrites bool // the restore is WITH REPLACE
 	// Family is Old's, by its own word or another witness's; "" if nobody tells.
@@ -209,7 +210,12 @@ func (c *checking) checkOld() {
 func (c *checking) checkTail() {
 	d := c.Old
 	switch {
+	case c.NoTail && c.HasTail:
+		c.warn("P-tail", "", "what changed in database %s since its last backup is given up", d.Name)
 	case c.NoTail || c.Tail || d.System():
+	case c.Orphan:
+		c.forbid("P-tail", "back the database up first (holdfast backup sql), or give up what it holds with --no-tail",
+			"the log of database %s continues no backup of ours: its tail could not be restored", d.Name)
 	case d.State != "ONLINE" && d.State != "RESTORING" && d.Model != "SIMPLE":
 		c.forbid("P-tail", fmt.Sprintf("bring it online; or save its log by hand (BACKUP LOG %s TO DISK = … WITH NO_TRUNCATE); or give it up with --no-tail", facts.Quote(d.Name)),
 			"database %s is %s: the tail of its log cannot be backed up", d.Name, d.State)
