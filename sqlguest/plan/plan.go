@@ -195,6 +195,13 @@ func (p Plan) Readable() Plan {
 	return p
 }
 
+// Leads tells whether a database can be brought to the end of the tail of its log by
+// those backups: of a copy that was never backed up it cannot.
+func Leads(backups []chain.Backup, tail chain.Backup) bool {
+	p, err := Make(Target{}, append(slices.Clip(backups), tail), Options{})
+	return err == nil && slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Point == tail.Point })
+}
+
 // Make plans a restore from a database's backups, which are in the order of their
 // making. Errors: *Unreachable, *Ambiguous, ErrTarget.
 func Make(t Target, backups []chain.Backup, o Options) (Plan, error) {

@@ -2,9 +2,7 @@ package replay
 
 import (
 	"context"
-	"slices"
 
-	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
@@ -26,13 +24,7 @@ func (x *work) leaves(ctx context.Context) error {
 	if f.History.LastRestore, err = facts.AskLastRestore(ctx, x.run.Server, x.at, x.old.Name, ours); err != nil {
 		return err
 	}
-	x.orphan = x.oldID != x.run.Identity && !leads(ours, x.expected())
+	x.orphan = x.oldID != x.run.Identity && !plan.Leads(ours, x.expected())
 	x.left, x.seen = decide.Decide(decide.Request{Want: decide.Full, Resolved: true}, f, ours).Abandons, f.LastRestore()
 	return nil
-}
-
-// leads tells whether a database can be brought to the end of the tail by our backups.
-func leads(ours []chain.Backup, tail chain.Backup) bool {
-	p, err := plan.Make(plan.Target{}, append(ours[:len(ours):len(ours)], tail), plan.Options{})
-	return err == nil && slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Point == tail.Point })
 }

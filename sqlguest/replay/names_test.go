@@ -2,12 +2,9 @@ package replay_test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/lab"
@@ -88,50 +85,6 @@ func (w *world) unconfirmed(point string) chain.Backup {
 	b, err := chain.Parse(e.ID, e.Attrs, nil)
 	w.must(err)
 	return b
-}
-
-func TestDatabaseIsFoundByWhatPeopleCallIt(t *testing.T) {
-	var points []*recovery.Point
-	for i, name := range []string{"sql/db01/sales", "sql/db02/sales", "sql/db01/Old", "sql/db01/new", "sql/HOST\\X/a/b", "vm/web", "sql/db01/SALES2"} {
-		identity := fmt.Sprint("id", i)
-		if name == "sql/db01/new" {
-			identity = "id2" // it was called Old
-		}
-		kind := recovery.SQLFull
-		if name == "vm/web" {
-			kind = recovery.VM
-		}
-		points = append(points, &recovery.Point{ID: fmt.Sprintf("%016x", i), Kind: kind, Source: name, Identity: identity, Time: time.Unix(int64(i), 0)})
-	}
-	for _, x := range []struct{ name, place, want string }{
-		{"db01/sales", "", "id0"},
-		{"sales", "db02", "id1"},
-		{"sql/db02/sales", "", "id1"},
-		{"DB02/sales", "", "id1"},
-		{"sales", "", "ambiguous"},
-		{"new", "", "id2"},
-		{"Old", "", "id2"},
-		{"old", "", "id2"},
-		{"a/b", "", "id4"},
-		{`HOST\X/a/b`, "", "id4"},
-		{"a/b", `host\x`, "id4"},
-		{"sales2", "", "id6"},
-		{"web", "", "unknown"},
-		{"sales", "db03", "unknown"},
-		{"", "", "unknown"},
-	} {
-		src, err := replay.Choose(recovery.BriefsOf(points), x.name, x.place)
-		got := src.Identity
-		switch {
-		case errors.Is(err, recovery.ErrAmbiguous):
-			got = "ambiguous"
-		case errors.Is(err, recovery.ErrUnknown):
-			got = "unknown"
-		}
-		if got != x.want {
-			t.Errorf("%q at %q: %s (%v), want %s", x.name, x.place, got, err, x.want)
-		}
-	}
 }
 
 func TestM18DatabaseFilesTellWhatIsWhere(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"holdfast/repo/recovery"
 	"holdfast/sqlguest/replay/origin"
 )
 
@@ -15,11 +14,6 @@ var _ Streams = (*Repository)(nil)
 
 // Source is a database that a repository has backups of.
 type Source = origin.Source
-
-// Choose finds the database that an operator means; see origin.Choose.
-func Choose(points []recovery.Brief, name, place string) (Source, error) {
-	return origin.Choose(points, name, place)
-}
 
 // device makes a fresh GUID in braces.
 func device() string {

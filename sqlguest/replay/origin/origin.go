@@ -106,3 +106,9 @@ func (r *Repository) point(ctx context.Context, id string) (*recovery.Point, err
 	}
 	return nil, fmt.Errorf("open point %s: %w", id, recovery.ErrUnknown)
 }
+
+// Source is a database that a repository has backups of.
+type Source struct {
+	Name     string // sql/PLACE/DATABASE, as it was called last
+	Identity string
+}
