@@ -66,14 +66,15 @@ const asksAtOnce = 8
 
 // checker carries one check.
 type checker struct {
-	r     Subject
-	opts  Options
-	rep   scrub.Report
-	sizes map[string]int64 // every object there is
-	lost  map[string]bool  // packs that are missing or cannot be read whole
-	seen  map[blob.ID]bool // content known to be there, and all below it
-	aside map[blob.ID]bool // the same, but for packs that no segment lists
-	known map[string]index.Pack
+	r      Subject
+	opts   Options
+	rep    scrub.Report
+	sizes  map[string]int64 // every object there is
+	lost   map[string]bool  // packs that are missing or cannot be read whole
+	seen   map[blob.ID]bool // content known to be there, and all below it
+	aside  map[blob.ID]bool // the same, but for packs that no segment lists
+	newest uint32           // ledger entry that the index was last held against
+	known  map[string]index.Pack
 
 	opened map[string]bool     // packs that were read
 	saved  map[string]blob.Set // what can still be read of lost packs

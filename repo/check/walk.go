@@ -26,7 +26,7 @@ func (c *checker) points(ctx context.Context) error {
 		return err
 	}
 	// Again, for points that were made meanwhile: their segments came before them.
-	if err := c.r.Refresh(ctx); err != nil {
+	if _, err := c.refresh(ctx); err != nil {
 		return err
 	}
 	for _, p := range problems {
@@ -57,26 +57,62 @@ type walk struct {
 	lost     string    // the object that is to blame, if something is nowhere
 }
 
-// item walks one item of a point to the last chunk.
+// item walks one item of a point to the last chunk. What cannot be found is looked for
+// again as long as the ledger moves: a prune beside us lists in segments of its own what
+// it keeps, and takes those away that we knew of.
 func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item) error {
-	w := &walk{c: c}
+	for {
+		w := &walk{c: c}
+		err := w.through(ctx, it)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && !w.unlisted {
+			return nil
+		}
+		if moved, rerr := c.refresh(ctx); rerr != nil {
+			return rerr
+		} else if !moved {
+			return c.judge(w, err, p.ID+"/"+it.Name)
+		}
+		c.forget()
+	}
+}
+
+// refresh brings the index up to date and reports whether the ledger has moved since it
+// was so last.
+func (c *checker) refresh(ctx context.Context) (bool, error) {
+	if err := c.r.Refresh(ctx); err != nil {
+		return false, err
+	}
+	was := c.newest
+	c.newest = c.r.Ledger()
+	return c.newest != was, nil
+}
+
+// forget takes nothing for walked any more.
+func (c *checker) forget() {
+	clear(c.seen)
+	clear(c.aside)
+}
+
+// through walks the item. An error is not yet a verdict.
+func (w *walk) through(ctx context.Context, it *recovery.Item) error {
 	meet := func(kind blob.Kind, id blob.ID) error { return w.meet(ctx, kind, id) }
-	var err error
 	switch {
 	case it.Disk != nil:
-		err = image.Nodes(ctx, c.r, *it.Disk, meet, w.skip)
+		return image.Nodes(ctx, w.c.r, *it.Disk, meet, w.skip)
 	case it.Stream != nil:
-		err = stream.Nodes(ctx, c.r, *it.Stream, meet, w.skip)
+		return stream.Nodes(ctx, w.c.r, *it.Stream, meet, w.skip)
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	who := p.ID + "/" + it.Name
+	return nil
+}
+
+// judge makes a finding of what a walk came upon, or returns what is none.
+func (c *checker) judge(w *walk, err error, who string) error {
 	if err == nil {
-		if w.unlisted {
-			w.setAside()
-			c.hit(ledger.Indexes, whatUnlisted, who)
-		}
+		w.setAside()
+		c.hit(ledger.Indexes, whatUnlisted, who)
 		return nil
 	}
 	var damage *load.DamageError
@@ -94,8 +130,7 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 	default:
 		return err
 	}
-	clear(c.seen) // a subtree that was entered but not finished must be walked again
-	clear(c.aside)
+	c.forget() // a subtree that was entered but not finished must be walked again
 	return nil
 }
 

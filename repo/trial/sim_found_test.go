@@ -153,3 +153,28 @@ func TestCommitIntoASlotThatWasRevokedAndPrunedIsLost(t *testing.T) {
 		})
 	}))
 }
+
+// TestCheckThatAPruneOvertakesLooksAgain: a prune on another machine folds the segment
+// of a fresh point into its own between our listing of the index and our reading it.
+// What the point needs is listed as before, elsewhere: nothing is to be repaired. (Seed
+// 40371.)
+func TestCheckThatAPruneOvertakesLooksAgain(t *testing.T) {
+	s := twoPoints(t)
+	fold := &gate{Backend: s.store, op: "get", prefix: ledger.Indexes, before: func() {
+		must(t, forgetAndPrune(t.Context(), s))
+	}}
+	fold.done.Store(true)
+	fresh := &gate{Backend: fold, op: "get", prefix: ledger.Data, before: func() {
+		must(t, s.elsewhere(11).process(s.store, "").backup(t.Context(), "image/c", picture(3, 4)))
+		fold.done.Store(false)
+	}}
+	p := s.process(fresh, "")
+	defer p.end()
+	must(t, p.with(t.Context(), func(r *repo.Repository) error {
+		rep, err := r.Check(t.Context(), repo.CheckOptions{ReadData: true})
+		if err == nil && (len(rep.Findings) > 0 || !fold.done.Load()) {
+			t.Errorf("overtaken: %v, and found %+v", fold.done.Load(), rep.Findings)
+		}
+		return err
+	}))
+}
