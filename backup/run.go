@@ -243,7 +243,7 @@ func (r *run) stream(ctx context.Context, item Item, inline *int) (saved, error)
 		return saved{}, fmt.Errorf("open %s: %w", item.Name, err)
 	}
 	defer src.Close()
-	r.opts.Progress.Begin(item.Label, item.Stream.Bytes)
+	r.opts.Progress.Begin(item.Label, item.Stream.Expected())
 	defer r.opts.Progress.End(item.Label)
 	out := saved{item: recovery.Item{Name: item.Name, Label: item.Label, Key: item.Key, Attrs: item.Attrs, ReadMode: recovery.ReadStream}}
 	var in io.Reader = &counting{r: src, tell: r.opts.Progress.Read}

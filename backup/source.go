@@ -103,12 +103,23 @@ type DiskReader interface {
 // Stream is a part that is read from its first byte to its last.
 type Stream struct {
 	Bytes int64 // -1 when not known
+	// About is how many bytes will come, roughly, for who watches; 0 when nobody knows.
+	// Nothing else depends on it. It counts where Bytes is -1.
+	About int64
 	Open  func(ctx context.Context) (io.ReadCloser, error)
 	// Inline asks to keep it in the manifest if it is small enough (≤ 32 KiB in all).
 	Inline bool
 	// Fine cuts it into smaller chunks, for data that changes in many small places:
 	// a database's pages.
 	Fine bool
+}
+
+// Expected is how many bytes will come, at least roughly; -1 when nobody knows.
+func (s *Stream) Expected() int64 {
+	if s.Bytes < 0 && s.About > 0 {
+		return s.About
+	}
+	return s.Bytes
 }
 
 // Progress is told what a run does. Methods are called from many goroutines.

@@ -18,5 +18,5 @@ incremental backup did not have to read again is shared, never chained.`,
 // newBatch begins a backup of one or several sources into r. The caller ends its
 // progress with Done.
 func (a *app) newBatch(r *repo.Repository) *batch.Run {
-	return &batch.Run{Repository: r, UI: a.ui, Report: a.report, Log: a.log, Now: a.now, Progress: a.ui.Progress()}
+	return &batch.Run{Repository: r, UI: a.ui, Report: a.report, Log: a.log, Now: a.now, Progress: a.ui.Progress(), Explain: classify}
 }

@@ -231,13 +231,14 @@ func (a *app) backupVMs(ctx context.Context, run *batch.Run, s *vmware.Session, 
 			break
 		}
 		group.Go(func() error {
+			var apps *vmware.Apps
 			if guests != nil { // V3: before the snapshot, which is taken whatever becomes of it
-				guests.Backup(ctx, s, vm, run, opts.tags)
+				apps = guests.Backup(ctx, s, vm, run, opts.tags)
 			}
 			src := vmware.NewSource(s, vm, vmware.SourceOptions{
 				Run: lock.Run, Alive: lock.Alive, Consistency: opts.level, MustQuiesce: opts.onQuiesce == "fail",
 				QuiesceTimeout: opts.quiesceTimeout, Transport: opts.transport, CBT: cbt.Policy(opts.cbt),
-				Full: opts.full, ExcludeDisks: opts.excludeDisks, Log: a.log,
+				Full: opts.full, ExcludeDisks: opts.excludeDisks, Apps: apps, Log: a.log,
 			})
 			run.One(ctx, src, backup.Options{Tags: opts.tags, VerifyUnchanged: opts.verifyPercent, ProveEvery: proveEvery})
 			return nil

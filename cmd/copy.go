@@ -99,6 +99,7 @@ type skippedCopy struct {
 type copyRun struct {
 	a        *app
 	from, to *repo.Repository
+	place    string // of from, as it may be shown
 	dryRun   bool
 	progress *ui.Progress
 	copiers  map[string]*repo.Copier    // by identity: a point is read against the one before
@@ -129,7 +130,7 @@ func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from
 		}
 		chosen[e.ID] = true
 	}
-	run := &copyRun{a: a, from: from, to: to, dryRun: opts.dryRun, progress: a.ui.Progress(), copiers: map[string]*repo.Copier{}}
+	run := &copyRun{a: a, from: from, to: to, place: a.settings.Shown("from-repo"), dryRun: opts.dryRun, progress: a.ui.Progress(), copiers: map[string]*repo.Copier{}}
 	if run.here, err = byOrigin(ctx, to); err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from
 	run.progress.Done()
 	if len(words) == 0 {
 		for _, p := range problems {
-			run.fail("point "+p.ID, p)
+			run.fail("point "+p.ID+" in "+run.place, p.Err)
 		}
 	}
 	return run.end()
@@ -192,7 +193,7 @@ func (c *copyRun) carry(ctx context.Context, copier *repo.Copier, e repo.Entry) 
 	case ctx.Err() != nil, !isDamage(err):
 		return fmt.Errorf("copy %s: %w", what, err)
 	default:
-		c.fail(what, err)
+		c.fail(what+" in "+c.place, err)
 		return nil
 	}
 	c.done++
@@ -222,13 +223,16 @@ func (c *copyRun) end() error {
 	if !c.dryRun {
 		c.a.ui.Say("%d points are here\n", c.done)
 	}
+	var err error
 	switch {
 	case len(c.failed) == 0:
 		return nil
 	case c.done == 0:
-		return verdict.Told(fmt.Sprintf("none of %d points could be copied", len(c.failed)), c.failed...)
+		err = verdict.Told(fmt.Sprintf("none of %d points could be copied from %s", len(c.failed), c.place), c.failed...)
+	default:
+		err = verdict.Incomplete(fmt.Sprintf("%d of %d points could not be copied from %s", len(c.failed), c.done+len(c.failed), c.place))
 	}
-	return verdict.Incomplete(fmt.Sprintf("%d of %d points could not be copied", len(c.failed), c.done+len(c.failed)))
+	return verdict.Advise(err, "holdfast -r "+c.place+" check --read-data names the points and items that are hit there")
 }
 
 // byOrigin are the points of a repository by where they were made, be that another

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/cmd/demo"
 	"holdfast/cmd/typed"
+	"holdfast/cmd/verdict"
 )
 
 type demoOptions struct {
@@ -74,7 +75,7 @@ func (a *app) runAnother(ctx context.Context, args, environ []string, out, errs 
 	}
 	code, hint := classify(err)
 	if err != nil {
-		inner.ui.Fail(int(code), err.Error(), hint)
+		inner.ui.Fail(int(code), err.Error(), hint, verdict.Fields(err))
 	}
 	return int(code)
 }

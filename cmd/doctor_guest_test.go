@@ -151,6 +151,7 @@ func TestTroubleInAGuestHasItsOwnMessage(t *testing.T) {
 		{name: "quarantined", spoil: func() { w.vm.Scan(quarantine) }, mend: func() { w.vm.Scan(nil) }, code: 16, id: "guest-program", says: "it is gone", remedy: "virus scanner"},
 		{name: "closed port", change: map[string]string{"HOLDFAST_GUEST_ADDRESS": "127.0.0.1:0"}, code: 14, id: "Q1-port", says: "port cannot be reached", remedy: "3542"},
 		{name: "SQL Server is down", change: map[string]string{"HOLDFAST_SQL_ADDRESS": "127.0.0.1:1"}, code: 14, id: "Q5-sql-login", says: "connection refused", remedy: ""},
+		{name: "SQL Server of another machine", change: map[string]string{"HOLDFAST_SQL_ADDRESS": "192.0.2.1:1433"}, code: 16, id: "Q5-sql-login", says: "SQL Server is on another machine: 192.0.2.1:1433", remedy: "HOLDFAST_SQL_ADDRESS"},
 		{name: "wrong SQL password", change: map[string]string{"HOLDFAST_SQL_PASSWORD": "wrong"}, code: 14, id: "Q5-sql-login", says: "Login failed", remedy: ""},
 		{name: "no sysadmin", change: map[string]string{"HOLDFAST_SQL_USER": "clerk"}, code: 16, id: "Q5-sysadmin", says: "no member of sysadmin", remedy: ""},
 		{name: "no such VM", change: map[string]string{}, code: 1, id: "guest-vm", says: "no such virtual machine", remedy: "vm list"},

@@ -30,6 +30,7 @@ import (
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
+	dbrevive "holdfast/sqlguest/revive"
 	"holdfast/sqlguest/server"
 	"holdfast/vmware"
 	"holdfast/vmware/cbt"
@@ -81,6 +82,7 @@ var exitTable = []exitRow{
 	{s3.ErrNoBucket, exitNoRepository, "make the bucket, or check its name and the server in the repository's URL; holdfast makes none"},
 	{repo.ErrNotEmpty, exitRefused, "choose an empty or new place"},
 	{repo.ErrNoRepository, exitNoRepository, "make one with holdfast init, or check the path"},
+	{slot.ErrNoSlots, exitDamaged, "look at the place's rights and its listing; if the objects below keys/ are lost, bring them, or those below spare/keys/, back from a copy of the repository"},
 	{slot.ErrMissed, exitWrongKey, "open it with another key; holdfast key remove and key add make a new one of this secret, holdfast scrub --heal may bring a damaged one back"},
 	{slot.ErrRemoved, exitWrongKey, "use another key"},
 	{slot.ErrUncertain, exitFailed, "holdfast key list shows whether the new key is there; holdfast key remove takes it away"},
@@ -140,10 +142,13 @@ var exitTable = []exitRow{
 	{inject.ErrPlace, exitRefused, "look at the agents' directory in the guest"},
 	{inject.ErrAltered, exitRefused, "let the virus scanner pass the agents' directory in the guest"},
 	{inject.ErrSystem, exitRefused, "SQL Server runs on Windows and Linux"},
+	{direct.ErrElsewhere, exitRefused, "HOLDFAST_SQL_ADDRESS is what the guest calls its own SQL Server, such as localhost or 127.0.0.1:1433, or nothing at all; back up the other machine's with --vm or --instance"},
 	{inject.ErrAgent, exitUnreachable, "the agent's own words say why"},
+	{agent.ErrVersion, exitRefused, "program and agent must be of one version: take a released program, or go generate ./... builds its agents anew"},
 	{agent.ErrCut, exitFailed, "SQL Server has truncated nothing that is not stored; look whether the network was cut, or the agent was ended in the guest (a virus scanner, a reboot), and run it again"},
 	{doctor.ErrFailed, exitRefused, "each line that failed says what helps"},
 	{binary.ErrMissing, exitRefused, "go generate ./... builds the agents into the program; the released program has them"},
+	{server.ErrLockLost, exitBusy, "SQL Server ended the session that kept others away (KILL, a restart, a network that was cut), and another run may have gone on: run it again"},
 	{server.ErrHeld, exitBusy, "another backup or restore of the database is under way: wait for it to end"},
 	{database.ErrLogin, exitUnreachable, "check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; without a user it is the Windows login of this process"},
 	{database.ErrCertificate, exitUnreachable, "give its authority with --tls-ca and its name as the certificate has it with --instance; or take any certificate, and whoever answers: HOLDFAST_SQL_TRUST=1, in a profile trust: true under sql"},
@@ -157,6 +162,10 @@ var exitTable = []exitRow{
 	{datafiles.ErrTaken, exitRefused, "if a run that was killed has left it, drop it: DROP DATABASE"},
 	{datafiles.ErrDirectory, exitRefused, "name a shorter one: the files' paths may have 256 characters"},
 	{datafiles.ErrLeft, exitFailed, "drop it by hand: DROP DATABASE"},
+	{dbrevive.ErrAddress, exitRefused, "set HOLDFAST_SQL_ADDRESS to what the restored machine calls its own SQL Server, such as localhost or 127.0.0.1:1433, or leave it away"},
+	{dbrevive.ErrNone, exitRefused, "restore the virtual machine alone, without --app"},
+	{dbrevive.ErrOther, exitRefused, "look at it, and restore it with holdfast restore sql if it is to be overwritten"},
+	{dbrevive.ErrMissed, exitBrokenChain, "look at what the disks hold; holdfast restore sql --to-vm brings it to an older backup"},
 	{database.ErrOtherServer, exitUnreachable, "say where to with --to-vm or --to-instance"},
 	{plan.ErrUnreachable, exitBrokenChain, "holdfast chain shows what can be restored"},
 	{plan.ErrAmbiguous, exitBrokenChain, "an LSN or a point means one moment alone"},

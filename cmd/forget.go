@@ -43,9 +43,10 @@ them keeps is kept. A day ends at midnight, a week on Sunday, in --timezone. Of 
 months and years no log backups stay; by the other rules they stay as long as what is
 kept leads to them, and but for --keep-pit they hold nothing. By any policy stay: pinned
 points, the newest restorable point of a source, SQL backups that the server has not
-confirmed yet, and whatever a point that stays is restored by; and all of a source whose newest point this machine has
-seen and nobody finds any more: exit status 3. Every point is printed with what becomes of it and
-why. Look first with --dry-run.`,
+confirmed yet, and whatever a point that stays is restored by. All of a source stays,
+and the exit status is 3, if something of it cannot be read, or if its newest point has
+been seen by this machine and nobody finds it any more. Every point is printed with
+what becomes of it and why. Look first with --dry-run.`,
 		Example: "holdfast -r /srv/backup forget --keep-daily 14 --keep-weekly 8 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
 		Args:    args("[POINT…]"),
 		RunE: func(c *cobra.Command, words []string) error {
@@ -137,12 +138,12 @@ func (o *forgetOptions) readTimes(clock time.Time) (now time.Time, err error) {
 
 // judgement is a line of forget's result.
 type judgement struct {
-	ID      string    `json:"id"`
-	Source  string    `json:"source"` // "" of a point that cannot be read
-	Time    time.Time `json:"time"`
-	Tier    string    `json:"tier"`   // warm, or cold after 90 days
-	Action  string    `json:"action"` // keep or forget
-	Reasons []string  `json:"reasons"`
+	ID      string     `json:"id"`
+	Source  string     `json:"source"` // "" of a point that cannot be read
+	Time    *time.Time `json:"time"`   // null of a point that cannot be read
+	Tier    string     `json:"tier"`   // warm, or cold after 90 days; "" where the time is not known
+	Action  string     `json:"action"` // keep or forget
+	Reasons []string   `json:"reasons"`
 }
 
 // errPinned: a pinned point was named to be forgotten.
@@ -157,6 +158,7 @@ type forgetPlan struct {
 	zone   *time.Location
 	judged []recovery.Judged
 	lost   map[string]*repo.PointError // were named, and cannot be read
+	short  error                       // of sources of which something cannot be read
 }
 
 // session is the session of a point.
@@ -210,11 +212,14 @@ func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error 
 	if !a.json {
 		t := ui.NewTable(ui.Left("ID"), ui.Left("Time"), ui.Left("Source"), ui.Left("Action"), ui.Left("Reasons"))
 		t.Rows(len(plan.judged), func(i int) []string {
-			row := plan.row(i)
-			if opts.timezone != "" {
-				row.Time = row.Time.In(opts.policy.Zone)
+			row, at := plan.row(i), "unknown"
+			if row.Time != nil && opts.timezone != "" {
+				*row.Time = row.Time.In(opts.policy.Zone)
 			}
-			return []string{row.ID, row.Time.Format("2006-01-02 15:04:05 -07:00"), row.Source, row.Action, strings.Join(row.Reasons, ", ")}
+			if row.Time != nil {
+				at = row.Time.Format("2006-01-02 15:04:05 -07:00")
+			}
+			return []string{row.ID, at, row.Source, row.Action, strings.Join(row.Reasons, ", ")}
 		})
 		a.ui.Table(t)
 		if opts.policy.IsCalendar() {
@@ -228,22 +233,25 @@ func runForget(ctx context.Context, plan *forgetPlan, opts forgetOptions) error 
 	}
 	err = a.ui.List(len(plan.judged), func(i int) any { return plan.row(i) })
 	if err != nil || !opts.prune {
-		return err
+		return errors.Join(err, plan.short)
 	}
 	prune := repo.PruneOptions{DryRun: opts.dryRun}
 	if opts.dryRun {
 		prune.Without = plan.going()
 	}
 	plan.judged = nil // prune holds enough of its own
-	return runPrune(ctx, prune, false, a, plan.r)
+	return errors.Join(runPrune(ctx, prune, false, a, plan.r), plan.short)
 }
 
 // row is the i-th point as it is shown.
 func (f *forgetPlan) row(i int) judgement {
 	j := f.judged[i]
-	row := judgement{ID: j.Point.ID(), Source: j.Point.Source(), Time: j.Point.Time(), Tier: "warm", Action: "keep", Reasons: j.Reasons}
-	if !recovery.IsWarm(row.Time, f.now, f.zone) {
-		row.Tier = "cold"
+	row := judgement{ID: j.Point.ID(), Source: j.Point.Source(), Action: "keep", Reasons: j.Reasons}
+	if at := j.Point.Time(); f.lost[row.ID] == nil {
+		row.Time, row.Tier = &at, "cold"
+		if recovery.IsWarm(at, f.now, f.zone) {
+			row.Tier = "warm"
+		}
 	}
 	if !j.Keep {
 		row.Action = "forget"
@@ -320,17 +328,18 @@ func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := view.Unreadable(problems); err != nil {
-		return err // a policy that does not see all points judges wrong
-	}
+	var unread view.Unread
+	unread.Add(problems...)
 	asked, err := view.Filter{Kind: opts.kind, Source: opts.source}.Asks(points)
 	if err != nil {
+		return errors.Join(err, view.Unreadable(problems))
+	}
+	if f.judged, err = opts.policy.Judge(points, f.now, asked, unread.Chains(f.chains(ctx))); err != nil {
 		return err
 	}
-	if f.judged, err = opts.policy.Judge(points, f.now, asked, f.chains(ctx)); err != nil {
-		return err
-	}
-	if err := view.KeepVanished(ctx, f.r, f.judged, opts.source == "" && opts.kind == "", f.a.noteVanished); err != nil {
+	all := opts.source == "" && opts.kind == ""
+	f.short = unread.Keep(f.judged, all, f.a.ui.Warn)
+	if err := view.KeepVanished(ctx, f.r, f.judged, all, f.a.noteVanished); err != nil {
 		return err
 	}
 	if !opts.dryRun {

@@ -21,9 +21,9 @@ import (
 
 var _ inject.Guest = (*guest.Guest)(nil)
 
-// TestAgentGoesThroughVMwareToolsAndOut: the real agent, built here, through the
+// TestQ29AgentGoesThroughVMwareToolsAndOut: the real agent, built here, through the
 // laboratory's guest operations, in front of the laboratory's SQL Server.
-func TestAgentGoesThroughVMwareToolsAndOut(t *testing.T) {
+func TestQ29AgentGoesThroughVMwareToolsAndOut(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ok := func(err error) {

@@ -3,17 +3,21 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/revive"
+	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/ui"
 	"holdfast/cmd/verdict"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
+	dbrevive "holdfast/sqlguest/revive"
 	"holdfast/vmware"
 	"holdfast/vmware/target"
 )
@@ -36,8 +40,13 @@ them back and compares. Until that is done the VM has a working name, NAME-holdf
 A VM of the same name is left alone unless --overwrite is given; even then it is renamed
 only after the new one is complete, and deleted only with --delete-old. What a killed
 restore of this machine left is removed first. With --plan nothing is done: what would be
-is printed.`,
-		Example: "holdfast -r /srv/backup restore vm latest:web01 --name web01-restored\nholdfast -r /srv/backup restore vm 3f21a7c0 --plan",
+is printed.
+
+With --app sql the new VM is powered on once it is complete, and as the last step the
+databases of its SQL Servers are restored inside it, each to the newest backup that was
+stored before the VM's point. One that cannot be stays as the disks have it and is
+named: exit code 3, and if none could be restored that of the reason. The VM stays.`,
+		Example: "holdfast -r /srv/backup restore vm latest:web01 --name web01-restored\nholdfast -r /srv/backup restore vm latest:db01 --name db01-test --network 'VM Network=Lab' --app sql\nholdfast -r /srv/backup restore vm 3f21a7c0 --plan",
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {
 			for _, name := range []string{"name", "host", "datastore", "folder", "resource-pool"} {
@@ -47,7 +56,7 @@ is printed.`,
 			}
 			return runRestoreVM(c.Context(), words[0], opts, a)
 		},
-	}, append([]exitCode{exitIncomplete, exitRefused}, repositoryCodes...)...)
+	}, append([]exitCode{exitIncomplete, exitBusy, exitBrokenChain, exitRefused}, repositoryCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.target.Name, "name", "", "`NAME` of the new VM (default: as it was)")
 	f.StringVar(&opts.target.Host, "host", "", "run it on `HOST`")
@@ -62,7 +71,7 @@ is printed.`,
 	f.BoolVar(&opts.target.Overwrite, "overwrite", false, "take the place of a VM of that name")
 	f.BoolVar(&opts.target.DeleteOld, "delete-old", false, "with --overwrite: delete the old VM in the end")
 	f.BoolVar(&opts.target.PowerOn, "power-on", false, "power the new VM on")
-	f.StringVar(&opts.app, "app", "", "not part of this version, for any `APP`: run holdfast restore sql afterwards")
+	f.StringVar(&opts.app, "app", "", "restore an `APP` in the guest last: sql, the databases of its SQL Servers; powers the VM on")
 	f.BoolVar(&opts.plan, "plan", false, "print what would be done, and do nothing")
 	return c
 }
@@ -81,9 +90,13 @@ func (o *restoreVMOptions) check() error {
 	if o.target.DeleteOld && !o.target.Overwrite && o.target.To != target.ToOriginal {
 		return usagef("say --overwrite, too", "--delete-old is for a VM that is replaced")
 	}
-	if o.app != "" {
-		return usagef("restore the VM alone", "--app %s is not part of this version", o.app)
+	switch {
+	case o.app != "" && o.app != "sql":
+		return usagef("sql", "--app %q is unknown", o.app)
+	case o.app != "" && len(o.disks) > 0:
+		return usagef("leave one of them away", "--app restores databases into a whole VM, and --disk makes one of some disks")
 	}
+	o.target.PowerOn = o.target.PowerOn || o.app != ""
 	o.target.Networks = map[string]string{}
 	for _, pair := range o.networks {
 		old, name, ok := strings.Cut(pair, "=")
@@ -114,19 +127,53 @@ func runRestoreVM(ctx context.Context, spec string, opts restoreVMOptions, a *ap
 		if err != nil {
 			return err
 		}
+		last, err := a.prepareApps(ctx, r, e.Point, opts.app)
+		if err != nil {
+			return err
+		}
 		return a.withVCenter(ctx, func(s *vmware.Session) error {
 			lock, err := a.newRun(r.Config().ID)
 			if err != nil {
 				return err
 			}
 			defer lock.Close()
+			if last.Job != nil && !opts.plan { // asks for passwords, and does so before hours have passed
+				if last.guests, err = sqlcmd.NewGuests(ctx, door{a}, lock); err != nil {
+					return err
+				}
+			}
+			opts.target.Made = func(vm vmware.VM) { last.vm = vm }
 			opts.target.Run, opts.target.Alive, opts.target.Log = lock.Run, lock.Alive, a.log
 			opts.target.Read = func(ctx context.Context, item recovery.Item) (io.ReadCloser, error) {
 				return restore.OpenStream(ctx, r, item), nil
 			}
-			return a.restoreVM(ctx, r, s, e.Point, items, opts)
+			return a.restoreVM(ctx, r, s, e.Point, items, opts, last)
 		})
 	})
+}
+
+// apps is what is restored inside the VM when it is complete; Job is nil for nothing.
+type apps struct {
+	*revive.Job
+	guests *sqlcmd.Guests
+	vm     vmware.VM // the one that was made
+}
+
+func (a *app) prepareApps(ctx context.Context, r *repo.Repository, p *recovery.Point, name string) (*apps, error) {
+	if name == "" {
+		return &apps{}, nil
+	}
+	job, err := revive.Prepare(ctx, door{a}, r, p)
+	return &apps{Job: job}, err
+}
+
+// run restores what is inside the VM. left are sentences about what is not restored.
+func (l *apps) run(ctx context.Context, s *vmware.Session) (left []string, err error) {
+	if l.Job == nil {
+		return nil, nil
+	}
+	err = l.Run(ctx, s, l.vm, l.guests)
+	return l.Left(), err
 }
 
 // vmItems are the items to restore: the chosen disks and everything that is no disk.
@@ -148,7 +195,7 @@ func vmItems(p *recovery.Point, opts *restoreVMOptions) ([]recovery.Item, error)
 	return disks, nil
 }
 
-func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Session, p *recovery.Point, items []recovery.Item, opts restoreVMOptions) error {
+func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Session, p *recovery.Point, items []recovery.Item, opts restoreVMOptions, last *apps) error {
 	var left []string // what a restore that is done all the same has not done
 	opts.target.Incomplete = func(reason string) { left = append(left, reason) }
 	t := target.New(s, opts.target)
@@ -157,8 +204,13 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 		return err
 	}
 	if opts.plan {
+		report := planReport{plan, orEmpty(plan.Removes), orEmpty(plan.Warnings), orEmpty(plan.Conflicts), nil}
 		a.showPlan(plan)
-		if err := a.ui.Result(planReport{plan, orEmpty(plan.Removes), orEmpty(plan.Warnings), orEmpty(plan.Conflicts)}); err != nil {
+		if last.Job != nil {
+			last.Show(a.planLine)
+			report.Databases = last.Steps()
+		}
+		if err := a.ui.Result(report); err != nil {
 			return err
 		}
 		return plan.Err()
@@ -174,11 +226,12 @@ func (a *app) restoreVM(ctx context.Context, r *repo.Repository, s *vmware.Sessi
 		return err
 	}
 	a.ui.Say("restored %s of %s to %s: %s in %s, verified\n", p.ID, p.Source, plan.Name, ui.Bytes(res.BytesWritten), ui.Duration(res.Duration))
+	not, err := last.run(ctx, s)
 	a.ui.Event("summary", restoreSummary{
 		Point: p.ID, Source: p.Source, Target: plan.Name, Items: res.Items, BytesWritten: res.BytesWritten,
-		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: append(a.warnings(), left...),
+		Verified: res.Verified, Duration: res.Duration.Seconds(), Warnings: append(append(a.warnings(), left...), not...),
 	})
-	return verdict.Incomplete(left...)
+	return errors.Join(err, verdict.Incomplete(left...))
 }
 
 // fillVM makes, fills and verifies the VM.
@@ -202,12 +255,16 @@ type planReport struct {
 	Removes   []string `json:"removes"`
 	Warnings  []string `json:"warnings"`
 	Conflicts []string `json:"conflicts"`
+	// Databases are those that --app restores, or leaves.
+	Databases []dbrevive.Step `json:"databases,omitempty"`
+}
+
+func (a *app) planLine(name, format string, args ...any) {
+	a.ui.Printf("%-12s%s\n", name, ui.Clean(fmt.Sprintf(format, args...)))
 }
 
 func (a *app) showPlan(plan target.Plan) {
-	line := func(name, format string, args ...any) {
-		a.ui.Printf("%-12s%s\n", name, ui.Clean(fmt.Sprintf(format, args...)))
-	}
+	line := a.planLine
 	line("point", "%s", plan.Point)
 	line("VM", "%s in %s", plan.Name, plan.Folder)
 	for _, f := range plan.NewFolders {

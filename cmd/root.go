@@ -220,7 +220,7 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string, i
 	}
 	code, hint := classify(err)
 	if err != nil {
-		a.ui.Fail(int(code), err.Error(), hint)
+		a.ui.Fail(int(code), err.Error(), hint, verdict.Fields(err))
 	}
 	a.finish(context.WithoutCancel(ctx), c, code, err)
 	return int(code)

@@ -81,12 +81,13 @@ func scriptSize(ts *testscript.TestScript, text string) int64 {
 }
 
 // damageFile damages the largest file below DIR, or FILE itself: damage PATH
-// flip|zero|cut START+LENGTH. START may be negative: from the end.
+// flip|zero|cut START+LENGTH [PART]. START may be negative: from the end. PART is in
+// the file's path.
 func damageFile(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: damage PATH flip|zero|cut START+LENGTH")
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: damage PATH flip|zero|cut START+LENGTH [PART]")
 	}
-	path := largestFile(ts, ts.MkAbs(args[0]))
+	path := largestFile(ts, ts.MkAbs(args[0]), args[3:]...)
 	data, err := os.ReadFile(path)
 	ts.Check(err)
 	from, length, _ := strings.Cut(args[2], "+")
@@ -114,12 +115,17 @@ func damageFile(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("damaged %s", path)
 }
 
-func largestFile(ts *testscript.TestScript, path string) string {
+func largestFile(ts *testscript.TestScript, path string, parts ...string) string {
 	var largest string
 	var bytes int64 = -1
 	ts.Check(filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
+		}
+		for _, part := range parts {
+			if !strings.Contains(p, part) {
+				return nil
+			}
 		}
 		info, err := d.Info()
 		if err == nil && info.Size() > bytes {

@@ -74,7 +74,7 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneReport
 			}
 		}
 	}
-	gone, err := r.Vanished(ctx)
+	gone, err := r.missed(ctx)
 	if err != nil {
 		return &PruneReport{}, err
 	}

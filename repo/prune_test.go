@@ -274,7 +274,28 @@ func TestNewestPointThatVanishedIsMissedByWhoHasSeenIt(t *testing.T) {
 	if len(told) != 1 || told[0] != last.ID {
 		t.Errorf("told: %v", told)
 	}
+	// Once the next one is made a run is whole again, and the loss is still a loss.
+	makePoint(t, again, "image/a", noise(5, testChunk))
+	if len(told) != 1 {
+		t.Errorf("told: %v", told)
+	}
+	if rep := check(t, again); len(rep.Findings) != 1 || !rep.Findings[0].Vanished {
+		t.Errorf("findings: %+v", rep.Findings)
+	}
+	prune(t, again, repo.PruneOptions{DeadAfter: 1})
+	if len(told) != 2 {
+		t.Errorf("told by a prune: %v", told)
+	}
+	_, err = again.Find(t.Context(), last.ID)
+	lost, ok := errors.AsType[*repo.PointError](err)
+	if !ok || again.ForgetLost(t.Context(), lost, "acknowledged") != nil {
+		t.Fatalf("find: %v", err)
+	}
 	wantVerdict(t, check(t, again), nil)
+	prune(t, again, repo.PruneOptions{})
+	if len(told) != 2 {
+		t.Errorf("told once it is acknowledged: %v", told)
+	}
 }
 
 // TestVanishedPointIsNotGivenUpUntilItIsForgotten: an operator may bring it back for

@@ -95,6 +95,9 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		return err
 	}
 	for _, sid := range gone {
+		if err := s.r.heads.Miss(sid); err != nil {
+			s.r.log.Info("a point that has vanished is not remembered here", "error", err)
+		}
 		s.r.log.Warn("the newest point of this source that this machine knows of is gone, and nobody has forgotten it", "point", sid.Rand)
 		if s.r.opts.Vanished != nil {
 			s.r.opts.Vanished(sid.Rand)

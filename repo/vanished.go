@@ -21,19 +21,26 @@ var ErrVanished = recovery.ErrVanished
 // asksAtOnce bounds the lookups of remembered points.
 const asksAtOnce = 8
 
-// Vanished are points that this machine has seen as the newest of their source and
-// that are gone without having been forgotten: of the sources of those names
-// (ledger.SID.Src), or of all if there are none. Only who has seen them can tell. It
-// takes one request for each source that is remembered.
+// Vanished are points that this machine has seen as the newest of their source, with
+// none made since, and that are gone without having been forgotten: of the sources of
+// those names (ledger.SID.Src), or of all if there are none. Only who has seen them can
+// tell. It takes one request for each source that is remembered.
 func (r *Repository) Vanished(ctx context.Context, srcs ...string) ([]ledger.SID, error) {
+	return r.lost(ctx, slices.DeleteFunc(r.heads.Of(""), func(sid ledger.SID) bool {
+		return len(srcs) > 0 && !slices.Contains(srcs, sid.Src)
+	}))
+}
+
+// lost are those of the points that are gone without having been forgotten.
+func (r *Repository) lost(ctx context.Context, points []ledger.SID) ([]ledger.SID, error) {
 	var (
 		mu   sync.Mutex
 		gone []ledger.SID
 	)
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(asksAtOnce)
-	for _, sid := range r.heads.Of("") {
-		if len(srcs) > 0 && !slices.Contains(srcs, sid.Src) || r.catalog.View().IsVoid(sid) {
+	for _, sid := range points {
+		if r.catalog.View().IsVoid(sid) {
 			continue
 		}
 		group.Go(func() error {
@@ -53,9 +60,17 @@ func (r *Repository) Vanished(ctx context.Context, srcs ...string) ([]ledger.SID
 	return gone, nil
 }
 
-// seenAndGone is Vanished for a check.
+// missed are the points that have vanished, those with newer ones since among them: a
+// loss is told of until somebody acknowledges it by forgetting the point.
+func (r *Repository) missed(ctx context.Context) ([]ledger.SID, error) {
+	remembered := append(r.heads.Of(""), r.heads.Missed()...)
+	slices.SortFunc(remembered, func(a, b ledger.SID) int { return a.Pack().Compare(b.Pack()) })
+	return r.lost(ctx, slices.Compact(remembered))
+}
+
+// seenAndGone is missed for a check.
 func (r *Repository) seenAndGone(ctx context.Context) ([]check.Unreadable, error) {
-	sids, err := r.Vanished(ctx)
+	sids, err := r.missed(ctx)
 	var gone []check.Unreadable
 	for _, sid := range sids {
 		gone = append(gone, check.Unreadable{

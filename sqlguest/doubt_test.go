@@ -68,6 +68,26 @@ func TestSQL16AnotherRepositorysFileStays(t *testing.T) {
 	}
 }
 
+// TestQ20ALogForAnotherRepository is not called ours: it is where it belongs, and two
+// repositories for one database tear each other's chains.
+func TestQ20ALogForAnotherRepository(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	w.run(decide.Auto, "sales")
+	first := w.repo
+	w.second()
+	w.run(decide.Auto, "sales")
+	w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (61, N'more')")
+	w.run(decide.Log, "sales")
+	w.repo = first
+	r := w.job(decide.Log, w.sql)
+	r.Databases = []string{"sales"}
+	steps, err := r.All(t.Context())
+	w.must(err)
+	if d := steps[0].Decision; d.Rule != decide.RuleForeignLog || !strings.Contains(d.Reason, "of Holdfast, for another repository") {
+		t.Errorf("%s: %s", d.Rule, d.Reason)
+	}
+}
+
 // TestX4RepositoriesExcludeEachOther: one database is backed up into one repository at a
 // time, whatever identity it has in each.
 func TestX4RepositoriesExcludeEachOther(t *testing.T) {
@@ -236,5 +256,24 @@ func TestSQL12AnErrorAfterTheWordIsNoDenialByItself(t *testing.T) {
 		}
 		w.run(decide.Log, "sales")
 		w.chainIsWhole("sales")
+	}
+}
+
+// TestAKeptFilesPointHasTheFilesOfThen: what the database was given since is not in that
+// backup, and a plan must not place it before its own log does.
+func TestAKeptFilesPointHasTheFilesOfThen(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	w.all(w.disk(decide.Auto, w.sql, "sales"))
+	before := w.backups("sales")[0].Files
+	w.leave(61)
+	w.exec(`ALTER DATABASE sales ADD FILE (NAME = more, FILENAME = 'C:\Data\more.ndf')`)
+	w.want(w.all(w.disk(decide.Log, w.sql, "sales")), "sales log S-kept", "sales log S-log")
+	all := w.backups("sales")
+	kept, next := all[len(all)-2], all[len(all)-1]
+	if !slices.Equal(kept.Files, before) {
+		t.Errorf("the kept file's point has the files %+v, want %+v", kept.Files, before)
+	}
+	if len(next.Files) != len(before)+1 {
+		t.Errorf("the next one has %d files, want %d", len(next.Files), len(before)+1)
 	}
 }

@@ -84,6 +84,11 @@ func (j *job) adopt(ctx context.Context, s stager, devices []string, running boo
 	if err != nil || len(files) == 0 {
 		return err
 	}
+	if sure, err := j.locks.sure(ctx); err != nil {
+		return err
+	} else if !sure {
+		return j.adopt(ctx, s, devices, running)
+	}
 	for i := range files {
 		files[i].Running = running
 	}
@@ -208,7 +213,13 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.K
 		j.note(Step{Decision: d, Err: fmt.Errorf("%w: %w", errDamaged, err)})
 		return nil
 	}
-	src := &keptSource{job: j, stager: s, facts: f, device: file.Device, decision: d, word: fate.Confirmation, restore: decide.SeenBefore(ours)}
+	// The database may have other files by now than that backup knows.
+	files, err := facts.AskFilesOf(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, file.Device))
+	if err != nil {
+		j.note(Step{Decision: d, Err: fmt.Errorf("%w: %w", errDamaged, err)})
+		return nil
+	}
+	src := &keptSource{job: j, stager: s, facts: f, files: files, device: file.Device, decision: d, word: fate.Confirmation, restore: decide.SeenBefore(ours)}
 	p, err := j.owner.Keep.Store(ctx, src)
 	j.note(Step{Decision: d, Point: p, Err: err})
 	if p == nil && err != nil && !src.broken.Load() {
@@ -222,6 +233,7 @@ type keptSource struct {
 	job      *job
 	stager   stager
 	facts    *decide.Facts
+	files    []chain.File // the database's when the file was written
 	device   string
 	decision decide.Decision
 	word     chain.Confirmation
@@ -259,8 +271,11 @@ func (k *keptSource) Items() []backup.Item {
 func (k *keptSource) State() backup.State {
 	b := chain.Backup{
 		Header: *k.word.Header, Device: k.device, Transport: server.Disk, Stripes: 1, StreamBytes: []int64{k.read.Load()},
-		Files: k.facts.Database.Prints(), ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
+		Files: k.files, ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
 		LastRestore: k.restore,
+	}
+	if e := k.facts.Database.Encryption; e != nil {
+		b.Protector, b.Certificate = e.Thumbprint, e.Name
 	}
 	attrs, err := json.Marshal(b)
 	if err != nil {

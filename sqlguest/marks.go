@@ -23,15 +23,15 @@ func addMarks(ctx context.Context, s server.Server, at *facts.Instance, d *facts
 		since, err = madeSo(ctx, s, at, d)
 	}
 	if err != nil {
-		c.Warnings = append(c.Warnings, "marks are not known: "+err.Error())
+		c.Unlisted, c.Warnings = h.First, append(c.Warnings, "marks are not known: "+err.Error())
 		return
 	}
 	list := make([]chain.Mark, 0, len(found))
 	for _, m := range found {
 		list = append(list, chain.Mark{Name: m.Name, Description: m.Description, User: m.User, LSN: m.LSN, At: m.At})
 	}
-	marks, warnings := h.Marks(list, since)
-	c.Marks, c.Warnings = marks, append(c.Warnings, warnings...)
+	marks, unlisted, warnings := h.Marks(list, since)
+	c.Marks, c.Unlisted, c.Warnings = marks, unlisted, append(c.Warnings, warnings...)
 }
 
 // madeSo is when a database came to be what it is: its last restore or its creation.

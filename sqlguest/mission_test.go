@@ -2,7 +2,11 @@ package sqlguest_test
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,4 +132,79 @@ func TestM6DatabasesAtOnce(t *testing.T) {
 			t.Errorf("--parallel %d: %d at once, %q", parallel, m.most, said)
 		}
 	}
+}
+
+// TestQ7DataAndLogFilesAreBackedUp: SQL Server reads the primary file, the secondary one
+// and the log out of a point's streams, and what lies in each comes back from them alone.
+func TestQ7DataAndLogFilesAreBackedUp(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	w.exec(`CREATE DATABASE three ON (NAME = a, FILENAME = 'C:\Data\a.mdf'), (NAME = b, FILENAME = 'C:\Data\b.ndf') LOG ON (NAME = c, FILENAME = 'C:\Log\c.ldf')`)
+	w.exec("CREATE TABLE three.dbo.t (id int PRIMARY KEY, name nvarchar(100))")
+	for i := range 300 {
+		w.exec(fmt.Sprintf("INSERT INTO three.dbo.t (id, name) VALUES (%d, N'%s')", i, strings.Repeat("x", 100)))
+	}
+	_, said := w.run(decide.Full, "three")
+	w.want(said, "three full S-full")
+	keep := w.job(decide.Full, w.sql).Keep
+	backups, err := keep.Backups(t.Context(), w.identities()[0])
+	w.must(err)
+	kinds := map[string]int{} // 0 rows, 1 log
+	for _, f := range backups[0].Files {
+		kinds[f.Name] = f.Type
+	}
+	if want := map[string]int{"a": 0, "b": 0, "c": 1}; !maps.Equal(kinds, want) {
+		t.Errorf("the point knows the files %v, want %v", kinds, want)
+	}
+	w.exec("DROP DATABASE three")
+	restore := func(text, device string) *server.Outcome {
+		t.Helper()
+		streams, err := keep.Open(t.Context(), backups[0].Point)
+		w.must(err)
+		defer streams[0].Close()
+		out, err := w.sql.Restore(t.Context(), server.Statement{Text: text, Name: "{00000000-0000-4000-8000-77777777777" + device + "}", Devices: 1, Transport: server.VDI}, []io.Reader{streams[0]})
+		w.must(err)
+		return out
+	}
+	listed := restore("RESTORE FILELISTONLY FROM %s", "1").Rows
+	at := slices.Index(listed.Columns, "Type")
+	types := ""
+	for _, row := range listed.Values {
+		types += fmt.Sprint(row[at])
+	}
+	if types != "DDL" {
+		t.Errorf("the stream holds files of types %s, want DDL", types)
+	}
+	restore("RESTORE DATABASE three FROM %s", "2")
+	rows, err := w.sql.Query(t.Context(), "SELECT COUNT(*), SUM(id) FROM three.dbo.t")
+	w.must(err)
+	if got := fmt.Sprint(rows.Values[0]); got != "[300 44850]" {
+		t.Errorf("restored %s", got)
+	}
+}
+
+// TestM7M9DifferentialNeedsAFullOfOurs: the first backup of a database is a full, whatever
+// was asked for; the next one that is asked to be a differential is one, through virtual
+// devices; somebody else's full, which it would hang on, makes it a full again.
+func TestM7M9DifferentialNeedsAFullOfOurs(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	l := &listening{Server: w.sql}
+	step := func(want ...string) {
+		t.Helper()
+		r := w.job(decide.Diff, l)
+		r.Databases = []string{"sales"}
+		steps, err := r.All(t.Context())
+		w.must(err)
+		w.want(w.said(steps), want...)
+		w.exec("UPDATE sales.dbo.customers SET name = N'changed' WHERE id = 1")
+	}
+	step("sales full M11.1")
+	step("sales diff S-diff")
+	if last := l.texts[len(l.texts)-1]; !strings.Contains(last, "DIFFERENTIAL") || !strings.Contains(last, "MAXTRANSFERSIZE") {
+		t.Errorf("statement %s", last)
+	}
+	w.exec("BACKUP DATABASE sales TO DISK='NUL'")
+	step("sales full M11.9")
+	step("sales diff S-diff")
+	_, said := w.run(decide.Auto, "stock")
+	w.want(said, "stock full M11.1")
 }

@@ -12,6 +12,7 @@ import (
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/server"
 )
 
 // Recalled is what earlier runs have left of a database, as a restore sees it.
@@ -35,13 +36,36 @@ type LeftLog struct {
 // Recall finds what runs that were killed have left of a database of ours, before a
 // restore plans without it: points whose confirmation is missing get SQL Server's word,
 // and logs in staging files, the only copies of what SQL Server has truncated, become
-// points. D is the database as it is now, with the family of ours if it is not open;
-// guids are those of all databases of the server. With look alone nothing is written:
-// Backups are what they would be, and Left are the files.
+// points. With look alone nothing is written: Backups are what they would be, and Left
+// are the files.
+//
+// Ask looks at the server: at the database as it is now, with the family of ours if it is
+// not open, and at the GUIDs of all databases; without facts there is nothing to recall,
+// and the result is nil. What is written is written under the database's locks, and on
+// what ask saw under them; while another run has them, which does the same, this one
+// looks alone.
 //
 // A database that is not open cannot deny a point, for it does not say where it stands:
 // such a point stays unconfirmed.
-func (r *Run) Recall(ctx context.Context, id string, f *decide.Facts, guids []string, look bool) (*Recalled, error) {
+func (r *Run) Recall(ctx context.Context, id string, ask func(context.Context) (*decide.Facts, []string, error), look bool) (*Recalled, error) {
+	f, guids, err := ask(ctx)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	if !look {
+		l := newLocks(r.Server, &f.Database, id)
+		switch err := l.take(context.WithoutCancel(ctx)); {
+		case errors.Is(err, server.ErrHeld):
+			look = true
+		case err != nil:
+			return nil, err
+		default:
+			defer l.drop() //nolint:errcheck // they go with their sessions in any case
+			if f, guids, err = ask(ctx); err != nil || f == nil {
+				return nil, err
+			}
+		}
+	}
 	r.guids = guids
 	ours, err := r.Keep.Backups(ctx, id)
 	if err != nil {

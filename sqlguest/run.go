@@ -162,6 +162,9 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]
 		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], lock: LockName(&d), request: r.Request}
 		j.request.Excluded = slices.Contains(except, i)
 		if !j.request.Excluded {
+			if j.id != "" {
+				j.locks = newLocks(r.Server, &d, j.id)
+			}
 			members = append(members, max(d.Family, d.Name))
 			if !d.System() && d.SnapshotOf == 0 {
 				users++
@@ -211,6 +214,7 @@ type job struct {
 	guid    string
 	id      string // "" if it is not known
 	lock    string // see LockName
+	locks   *locks // nil: none is needed
 	request decide.Request
 	steps   []Step
 }
@@ -222,27 +226,27 @@ const maxRounds = 5
 // errCircle: each backup called for the next one, without an end.
 var errCircle = errors.New("backup does not change what it was to mend")
 
-// run decides and does until nothing more follows.
+// run does a database's part, under its locks.
 func (j *job) run(ctx context.Context) []Step {
-	if j.id != "" && !j.request.Excluded {
-		// The identity is what a restore holds, too; it is the repository's, and the
-		// other name the database's, whoever backs it up.
-		for _, name := range []string{j.lock, "holdfast " + j.id} {
-			release, err := j.owner.Server.Hold(ctx, name)
-			if err != nil {
-				j.note(Step{Err: err})
-				return j.steps
-			}
-			defer func() {
-				if err := release(); err != nil {
-					j.note(Step{Err: err})
-				}
-			}()
-		}
-	}
-	if j.id != "" && !j.request.Excluded && !j.takeKept(ctx) {
+	if j.locks == nil {
+		j.work(ctx)
 		return j.steps
 	}
+	if err := j.locks.take(ctx); err != nil {
+		j.note(Step{Err: err})
+		return j.steps
+	}
+	if j.takeKept(ctx) {
+		j.work(ctx)
+	}
+	if err := j.locks.drop(); err != nil {
+		j.note(Step{Err: err})
+	}
+	return j.steps
+}
+
+// work decides and does until nothing more follows.
+func (j *job) work(ctx context.Context) {
 	queue := []decide.Request{j.request}
 	for round := 0; len(queue) > 0 && ctx.Err() == nil; round++ {
 		if round == maxRounds {
@@ -261,11 +265,13 @@ func (j *job) run(ctx context.Context) []Step {
 			queue = append(queue, next)
 		}
 	}
-	return j.steps
 }
 
-// do makes one decision true. It is false if nothing may follow.
+// do makes one decision true. It is false if nothing may follow. Whether the locks are
+// still ours is asked between the decision and the deed: a decision on facts that
+// others may have changed meanwhile is made anew.
 func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, bool) {
+	request.Repository = j.owner.Keep.ID()
 	for {
 		f, ours, err := j.ask(ctx)
 		if err != nil {
@@ -273,6 +279,17 @@ func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, 
 			return decide.Decision{}, false
 		}
 		d := decide.Decide(request, *f, ours)
+		if d.Do != decide.Skip && d.Do != decide.Refuse {
+			sure, err := j.locks.sure(ctx)
+			if err != nil {
+				j.note(Step{Decision: d, Err: err})
+				return d, false
+			}
+			if !sure {
+				j.owner.log().Warn("the database's locks were lost and taken again", "source", j.source())
+				continue
+			}
+		}
 		switch d.Do {
 		case decide.Resolve:
 			if err := j.settle(ctx, f, ours, d); err != nil {
@@ -357,6 +374,9 @@ func (j *job) ask(ctx context.Context) (*decide.Facts, []chain.Backup, error) {
 		}
 		if v != nil {
 			f.Database.Volumes = append(f.Database.Volumes, *v)
+			if err := estimate(ctx, r.Server, &f.Database); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	f.History, err = history(ctx, r.Server, at, &f.Database, ours)
@@ -376,12 +396,22 @@ func details(ctx context.Context, s server.Server, d *facts.Database) (err error
 			return err
 		}
 	}
-	if d.Encrypted {
-		if d.Encryption, err = facts.AskEncryption(ctx, s, d.Name); err != nil {
-			return err
-		}
+	// A database that is not encrypted any more has its key still, until that is dropped.
+	if d.Encryption, err = facts.AskEncryption(ctx, s, d.Name); err != nil {
+		return err
 	}
-	d.Changed, err = facts.AskChanged(ctx, s, d.Name)
+	log, err := facts.AskLog(ctx, s, d.Name)
+	d.LogEnd = log.End
+	return err
+}
+
+// estimate asks how much room backups will need where they are staged.
+func estimate(ctx context.Context, s server.Server, d *facts.Database) error {
+	if d.State != "ONLINE" {
+		return nil
+	}
+	e, err := facts.AskEstimate(ctx, s, d.Name)
+	d.Estimate = &e
 	return err
 }
 
@@ -467,6 +497,11 @@ func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*cha
 // back makes the backup.
 func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*recovery.Point, error) {
 	r := j.owner
+	if f.Database.Estimate == nil { // asked before for files only; who watches wants it always
+		if err := estimate(ctx, r.Server, &f.Database); err != nil {
+			return nil, err
+		}
+	}
 	return r.Keep.Store(ctx, &Source{
 		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(),
 		Label: j.source(), ID: j.id, Guest: r.Guest, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,

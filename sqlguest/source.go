@@ -125,6 +125,7 @@ type frozen struct {
 
 	instance  facts.Instance // asked again when everything was read
 	settings  *chain.Settings
+	zone      string // the server's, "" if it does not say
 	committed bool
 }
 
@@ -134,12 +135,28 @@ func (f *frozen) Items() []backup.Item {
 	for i, s := range f.backup.Streams() {
 		items = append(items, backup.Item{
 			Name: fmt.Sprintf("stream-%d", i), Label: f.source.Label,
-			Stream: &backup.Stream{Bytes: -1, Inline: f.source.Decision.Do == decide.DoLog, Fine: true, Open: func(context.Context) (io.ReadCloser, error) {
+			Stream: &backup.Stream{Bytes: -1, About: f.source.about(), Inline: f.source.Decision.Do == decide.DoLog, Fine: true, Open: func(context.Context) (io.ReadCloser, error) {
 				return &counted{ReadCloser: s, n: &f.read}, nil
 			}},
 		})
 	}
 	return items
+}
+
+// about is how many bytes SQL Server will hand out, by what it says of pages and log that
+// are in use; 0 if it does not say.
+func (s *Source) about() int64 {
+	e := s.Database.Estimate
+	switch {
+	case e == nil:
+		return 0
+	case s.Decision.Do == decide.DoDiff:
+		return e.Diff
+	case s.Decision.Do == decide.DoLog:
+		return e.Log
+	default:
+		return e.Full
+	}
 }
 
 // Holds asks for the server's time once everything was read: that is the moment the
@@ -150,12 +167,18 @@ func (f *frozen) Holds(ctx context.Context) error {
 		return fmt.Errorf("ask %s for its time: %w", f.source.Instance.Name, err)
 	}
 	f.instance = *now
+	if f.zone, err = facts.AskZone(ctx, f.source.Server, now); err != nil {
+		return fmt.Errorf("ask %s for its time: %w", f.source.Instance.Name, err)
+	}
 	f.settings, err = facts.AskSettings(ctx, f.source.Server, f.source.Database.Name)
 	if said := (*server.Error)(nil); errors.As(err, &said) {
 		return nil // a restore asks its operator instead
 	}
 	if f.source.Tail && f.settings != nil {
 		f.settings.Access = f.source.Database.Access // before everybody was thrown out
+	}
+	if err == nil && f.source.Tail { // who takes a tail has not looked at keys
+		f.source.Database.Encryption, err = facts.AskEncryption(ctx, f.source.Server, f.source.Database.Name)
 	}
 	return err
 }
@@ -172,11 +195,11 @@ func (f *frozen) State() backup.State {
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
 		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons,
-		LastRestore: s.LastRestore,
+		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd,
 	}
-	b.Guest, b.Settings = s.Guest, f.settings
+	b.Guest, b.Settings, b.Zone = s.Guest, f.settings, f.zone
 	if e := s.Database.Encryption; e != nil {
-		b.Protector = e.Thumbprint
+		b.Protector, b.Certificate = e.Thumbprint, e.Name
 	}
 	attrs, err := json.Marshal(b)
 	if err != nil {

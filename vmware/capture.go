@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vapi/tags"
@@ -36,6 +37,12 @@ const (
 	maxNVRAM = 16 << 20
 )
 
+// Apps is what became of the applications in the guest before the snapshot (V3).
+type Apps struct {
+	Done   time.Time `json:"done"`             // when the last of their points was stored, by our machine's clock
+	Missed []string  `json:"missed,omitempty"` // sources that have no point of that run, and should have
+}
+
 // VMAttrs is what a recovery point remembers of a VM, as JSON in the point's
 // attributes: the facts that its configuration does not tell.
 type VMAttrs struct {
@@ -62,6 +69,8 @@ type VMAttrs struct {
 	Tags       []string          `json:"tags,omitempty"` // category:name
 	Snapshot   string            `json:"snapshot"`       // name of ours
 	Quiesced   string            `json:"quiesce_asked"`  // level of the step that worked
+	// Apps are given where applications in the guest were backed up first.
+	Apps *Apps `json:"apps,omitempty"`
 	// Doubts are the maps of changed blocks that are not believed any more.
 	Doubts  cbt.Doubts `json:"cbt_doubts,omitempty"`
 	LeftOut []string   `json:"disks_left_out,omitempty"`
@@ -165,6 +174,7 @@ func (f *frozen) attrs(ctx context.Context) (VMAttrs, error) {
 		Server: s.session.client.ServiceContent.About.InstanceUuid, Path: s.vm.Path,
 		Power: string(vm.Runtime.PowerState), Guest: vm.Config.GuestId, Hardware: vm.Config.Version,
 		Snapshot: s.opt.Run.Name(), Quiesced: f.step.Level, Datastores: f.stores, Custom: customValues(vm),
+		Apps: s.opt.Apps,
 	}
 	if home, err := disk.ParsePath(vm.Config.Files.VmPathName); err == nil {
 		a.Datastore = home.Datastore

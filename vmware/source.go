@@ -53,6 +53,7 @@ type SourceOptions struct {
 	CBT          cbt.Policy // default cbt.Auto
 	Full         bool       // read everything, whatever tracking says
 	ExcludeDisks []string   // device keys or labels
+	Apps         *Apps      // nil: nobody backed up applications first
 	TempDir      string     // for exported disks
 	Retry        task.Retry // of what the server refuses because it is busy
 	LeaseEvery   time.Duration

@@ -50,6 +50,8 @@ type Run struct {
 	Log        *slog.Logger
 	Now        func() time.Time
 	Progress   *ui.Progress
+	// Explain tells what an error means and what helps; nil: nobody knows.
+	Explain func(error) (verdict.Code, string)
 
 	mu       sync.Mutex // guards the rest, and keeps one source's lines together
 	done     int
@@ -133,7 +135,7 @@ func (e expecting) Freeze(ctx context.Context, parent *recovery.Point) (backup.F
 func planned(it backup.Item) int64 {
 	switch {
 	case it.Disk == nil:
-		return it.Stream.Bytes
+		return it.Stream.Expected()
 	case it.Disk.Extents == nil && !it.Disk.Incremental:
 		return it.Disk.Bytes
 	}
@@ -166,7 +168,7 @@ func (b *Run) show(res *backup.Result) {
 	for _, w := range p.Warnings {
 		b.UI.Warn("%s: %s", p.Source, w)
 	}
-	b.UI.Say("%s  %s  %s: %s\n", p.ID, p.Source, p.ReadMode, p.Reason)
+	b.UI.Say("%s\n", ui.Clean(fmt.Sprintf("%s  %s  %s: %s", p.ID, p.Source, p.ReadMode, p.Reason)))
 	b.UI.Say("  %s in all, read %s, added %s in %d chunks, %s, %s-consistent\n",
 		ui.Bytes(p.BytesTotal), ui.Bytes(p.BytesRead), ui.Bytes(p.BytesAdded), p.ChunksNew, ui.Duration(res.Duration), p.Consistency)
 	b.UI.Event("summary", summary{
@@ -194,19 +196,34 @@ func (b *Run) Empty() bool {
 	return b.done == 0 && len(b.failed) == 0
 }
 
+// advise gives an error what helps against it, if that is known.
+func (b *Run) advise(err error) error {
+	if b.Explain == nil {
+		return err
+	}
+	if _, hint := b.Explain(err); hint != "" {
+		return verdict.Advise(err, hint)
+	}
+	return err
+}
+
 // End is the error of the whole run: nil, verdict.Incomplete, or what went wrong
 // where nothing went well.
 func (b *Run) End() error {
 	var reasons []string
 	grave := len(b.failed) > 0 && b.done == 0
 	for _, f := range b.failed {
+		why := fmt.Sprintf("%s: %v", f.name, f.err)
 		if b.done+len(b.failed) > 1 { // a single one is what the run ends with
-			b.UI.Problem(f.name, f.err)
+			b.UI.Problem(f.name, b.advise(f.err))
+			if !b.UI.JSON() {
+				why = f.name + " failed, see its error"
+			}
 		}
 		if errors.Is(f.err, backup.ErrRelease) || errors.Is(f.err, context.Canceled) {
 			grave = true
 		}
-		reasons = append(reasons, fmt.Sprintf("%s: %v", f.name, f.err))
+		reasons = append(reasons, why)
 	}
 	if grave {
 		return b.All()

@@ -95,6 +95,7 @@ type Options struct {
 	Staging            string // SERVERPATH=LOCALPATH, "" for none
 	Tags               []string
 	Parallel           int
+	Tell               func(step sqlguest.Step) // of each step; nil for nobody
 }
 
 // Check refuses what cannot be meant.
@@ -168,7 +169,12 @@ func Backup(ctx context.Context, at Place, run *batch.Run, o Options) error {
 		Keep: &sqlguest.Repository{Repo: run.Repository, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {
 			return run.Point(ctx, src, backup.Options{Tags: o.Tags})
 		}},
-		Tell: func(step sqlguest.Step) { tell(run, step) },
+		Tell: func(step sqlguest.Step) {
+			tell(run, step)
+			if o.Tell != nil {
+				o.Tell(step)
+			}
+		},
 	}
 	_, err = job.All(ctx)
 	return err

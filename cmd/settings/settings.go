@@ -120,6 +120,16 @@ func (s *Settings) Show() []Shown {
 // Text is the value of a setting, "" when it has none.
 func (s *Settings) Text(name string) string { return s.values[name].text }
 
+// Shown is the value of a setting as it may be printed.
+func (s *Settings) Shown(name string) string {
+	for _, set := range table {
+		if set.name == name {
+			return set.show(s.Text(name))
+		}
+	}
+	return ""
+}
+
 // Bool is the value of an isBool setting.
 func (s *Settings) Bool(name string) bool {
 	b, _ := strconv.ParseBool(s.Text(name)) // checked when resolved

@@ -42,6 +42,7 @@ Device Interface; elsewhere through files in a directory that both reach (--stag
 			return a.Writer(c.Context(), func(r *repo.Repository) error {
 				run := a.Batch(r)
 				err := withSQL(c.Context(), a, opts.place, func(at database.Place) error {
+					warnOfEvents(c.Context(), at, run.UI)
 					return database.Backup(c.Context(), at, run, opts.Options)
 				})
 				return database.End(c.Context(), run, err)

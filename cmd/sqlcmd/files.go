@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -129,13 +130,16 @@ func (o *filesOptions) make(ctx context.Context, a frame.App, at database.Place,
 	}
 	terminal := a.UI()
 	res.Warnings = append(ui.OrEmpty(res.Warnings), a.Warnings()...)
-	for _, w := range res.Warnings {
-		terminal.Warn("%s", w)
+	for _, b := range backups {
+		if slices.Contains(res.Points, b.Point) {
+			res.Warnings = append(res.Warnings, kept(b)...)
+		}
 	}
+	warn(terminal, res.Warnings)
 	for _, f := range res.Files {
-		terminal.Printf("%s  %s  %s\n", f.Path, f.Type, ui.Bytes(f.Bytes))
+		terminal.Printf("%s  %s  %s\n", ui.Clean(f.Path), f.Type, ui.Bytes(f.Bytes))
 	}
-	terminal.Say("files of %s in %s on %s\n%s\n", d.Source, res.Dir, res.Server, res.Attach)
+	terminal.Say("files of %s in %s on %s\n%s\n", ui.Clean(d.Source), ui.Clean(res.Dir), res.Server, ui.Clean(res.Attach))
 	terminal.Event("summary", res)
 	return nil
 }

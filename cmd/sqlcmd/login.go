@@ -3,6 +3,8 @@ package sqlcmd
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,9 @@ import (
 	"holdfast/cmd/secret"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
+	"holdfast/sqlguest"
+	"holdfast/sqlguest/agent/inject"
+	"holdfast/sqlguest/decide"
 	"holdfast/vmware"
 )
 
@@ -122,12 +127,44 @@ func NewGuests(ctx context.Context, a frame.App, lock *runlock.Lock) (*Guests, e
 	return &g, nil
 }
 
-// Backup backs up every database of the VM and notes in the run what became of it.
-func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, run *batch.Run, tags []string) {
-	err := database.InsideVM(ctx, s, vm, g.guest, g.login, func(at database.Place) error {
-		return database.Backup(ctx, at, run, database.Options{Transport: "auto", Parallel: 1, Tags: tags})
+// ruleNone leaves the databases of a VM out: it has no SQL Server.
+const ruleNone = "S-none"
+
+// Backup backs up every database of the VM and notes in the run what became of it. What
+// it gives is for the VM's point; nil if the guest has no SQL Server, or nobody could
+// look.
+func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, run *batch.Run, tags []string) *vmware.Apps {
+	stored, bad := map[string]bool{}, map[string]bool{}
+	err := g.Inside(ctx, s, vm, func(at database.Place) error {
+		warnOfEvents(ctx, at, run.UI)
+		return database.Backup(ctx, at, run, database.Options{Transport: "auto", Parallel: 1, Tags: tags, Tell: func(step sqlguest.Step) {
+			switch {
+			case step.Err == nil && step.Point != nil:
+				stored[step.Source] = true
+			case step.Err != nil || step.Decision.Exit != decide.ExitDone:
+				bad[step.Source] = true
+			}
+		}})
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, inject.ErrNoServer):
+		run.Skip("sql/"+vm.Name, ruleNone, "no SQL Server is installed in the guest", false)
+		return nil
+	case err != nil:
 		run.Fail("sql/"+vm.Name, err)
+		return nil
 	}
+	apps := &vmware.Apps{Done: run.Now()}
+	for source := range bad {
+		if !stored[source] {
+			apps.Missed = append(apps.Missed, source)
+		}
+	}
+	slices.Sort(apps.Missed)
+	return apps
+}
+
+// Inside runs fn with an agent in the VM, and takes it out again whatever becomes of fn.
+func (g *Guests) Inside(ctx context.Context, s *vmware.Session, vm vmware.VM, fn func(at database.Place) error) error {
+	return database.InsideVM(ctx, s, vm, g.guest, g.login, fn)
 }

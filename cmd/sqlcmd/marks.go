@@ -42,6 +42,11 @@ func runMarks(ctx context.Context, name, source string, a frame.App, r *repo.Rep
 	for _, w := range warnings {
 		a.UI().Warn("%s", w)
 	}
+	for _, b := range backups {
+		if b.Kind == chain.Log {
+			warn(a.UI(), kept(b))
+		}
+	}
 	marks := chain.Marks(backups)
 	t := ui.NewTable(ui.Left("Mark"), ui.Left("Time"), ui.Left("LSN"), ui.Left("Point"), ui.Left("Reachable"), ui.Left("User"), ui.Left("Description"))
 	for _, m := range marks {
@@ -56,4 +61,19 @@ func runMarks(ctx context.Context, name, source string, a frame.App, r *repo.Rep
 		return err
 	}
 	return view.Unreadable(d.problems)
+}
+
+// kept are the warnings that a backup's confirmation keeps: what SQL Server did not tell
+// of it, and what was left out.
+func kept(b chain.Backup) (list []string) {
+	for _, why := range b.Warned {
+		list = append(list, "point "+b.Point+": "+why)
+	}
+	return list
+}
+
+func warn(t *ui.Terminal, list []string) {
+	for _, w := range list {
+		t.Warn("%s", w)
+	}
 }

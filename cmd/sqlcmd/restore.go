@@ -14,6 +14,7 @@ import (
 	"holdfast/cmd/database"
 	"holdfast/cmd/frame"
 	"holdfast/cmd/settings"
+	"holdfast/cmd/ui"
 	"holdfast/cmd/usage"
 	"holdfast/cmd/verdict"
 	"holdfast/repo"
@@ -70,7 +71,7 @@ func (o *restoreOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.after, "after", "", "with --mark: the first one at or behind `TIME`")
 	f.StringVar(&o.lsn, "lsn", "", "the log record `LSN`, and everything before it")
 	f.StringVar(&o.point, "point", "", "the end of the backup `ID`")
-	f.StringVar(&o.Plan.Fork, "fork", "", "on the history that ends on recovery fork `GUID`")
+	f.StringVar(&o.Plan.Fork, "fork", "", "on the history that ends on recovery fork `GUID`, or its first characters (chain shows them)")
 	f.StringVar(&o.state, "state", "recovery", "leave it in `STATE`: recovery, norecovery or standby")
 	f.StringVar(&o.Plan.UndoFile, "undo-file", "", "with --state standby: the server's `FILE` for what was undone (default: in its data directory)")
 	f.StringVar(&o.Plan.As, "as", "", "restore under another `NAME`, into files of its own")
@@ -223,7 +224,11 @@ func (o *restoreOptions) find(ctx context.Context, a frame.App, run *batch.Run, 
 	for _, w := range warnings {
 		a.UI().Warn("%s", w)
 	}
-	return src, backups, err
+	if err != nil {
+		return src, nil, err
+	}
+	unread, err := d.unread(ctx, r)
+	return src, append(backups, unread...), err
 }
 
 // restored is how a restore ends.
@@ -258,24 +263,32 @@ func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Ru
 	if files != "" {
 		err = os.WriteFile(files, origin.DatabaseFiles(res.Server, res.Database, res.Plan.Files), 0o600)
 	}
-	res.Warnings = append(res.Warnings, a.Warnings()...)
-	for _, w := range res.Warnings {
-		terminal.Warn("%s", w)
-	}
-	terminal.Say("%s\n", told(src, res))
-	terminal.Event("summary", restored{Source: src.Name, Result: res, Target: res.Plan.Target})
+	Restored(a, src.Name, res)
 	return err
 }
 
+// Restored shows what a restore came to.
+func Restored(a frame.App, source string, res *replay.Result) {
+	res.Warnings = append(res.Warnings, a.Warnings()...)
+	for _, w := range res.Warnings {
+		a.UI().Warn("%s", w)
+	}
+	a.UI().Say("%s\n", ui.Clean(told(source, res)))
+	a.UI().Event("summary", restored{Source: source, Result: res, Target: res.Plan.Target})
+}
+
 // told is what a restore came to, in one line.
-func told(src replay.Source, res *replay.Result) string {
+func told(source string, res *replay.Result) string {
 	state := map[plan.End]string{plan.Recovery: "open", plan.NoRecovery: "RESTORING", plan.Standby: "in STANDBY"}[res.State]
-	text := fmt.Sprintf("restored %s to database %s on %s, which is %s", src.Name, res.Database, res.Server, state)
+	text := fmt.Sprintf("restored %s to database %s on %s, which is %s", source, res.Database, res.Server, state)
 	if !res.Moment.IsZero() {
 		text += ", at " + clock(res.Moment)
 	}
 	if !res.LSN.IsZero() {
 		text += ", LSN " + res.LSN.String()
+	}
+	if len(res.Points) == 1 {
+		return text + ": 1 backup"
 	}
 	return text + fmt.Sprintf(": %d backups", len(res.Points))
 }

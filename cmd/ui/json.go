@@ -24,12 +24,32 @@ type message struct {
 type problem struct {
 	Item    string `json:"item"`
 	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 type failure struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+}
+
+// failed is a failure with what scripts want to know of it beside the words.
+type failed struct {
+	failure
+	more map[string]any
+}
+
+// MarshalJSON puts the words first.
+func (f failed) MarshalJSON() ([]byte, error) {
+	line, err := marshal(f.failure)
+	if err != nil || len(f.more) == 0 {
+		return line, err
+	}
+	more, err := marshal(f.more)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(line[:len(line)-1], ','), more[1:]...), nil
 }
 
 // MarshalJSON puts message_type first, where a person reading the lines looks.

@@ -11,6 +11,7 @@
 package ui
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -123,14 +124,16 @@ func (t *Terminal) writeErr(s string) {
 }
 
 // Printf writes text of the result to Out; under JSON it writes nothing.
-// The format brings its own newline.
+// The format brings its own newline. Whatever names are in the text, they are made
+// visible (Clean) but for line feeds and tabs; who prints a name that must stay in its
+// line cleans it.
 func (t *Terminal) Printf(format string, args ...any) {
 	if t.opt.JSON {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, _ = t.writeOut(fmt.Appendf(nil, format, args...))
+	_, _ = t.writeOut([]byte(cleanText(fmt.Sprintf(format, args...))))
 }
 
 // Say is Printf for what an action did, as opposed to what a question asked
@@ -171,25 +174,33 @@ func (t *Terminal) Warn(format string, args ...any) {
 }
 
 // Problem tells of one failed thing in a run that goes on with its neighbours.
-// item names the thing; under JSON it is message_type error.
+// item names the thing; under JSON it is message_type error. An error that has a Hint
+// brings it.
 func (t *Terminal) Problem(item string, err error) {
-	text := t.opt.Redact(err.Error())
+	text, hint := t.opt.Redact(err.Error()), ""
+	if knows := (interface{ Hint() string })(nil); errors.As(err, &knows) {
+		hint = t.opt.Redact(knows.Hint())
+	}
 	t.opt.Log.Error("item failed", "item", item, "error", text)
-	if !t.opt.JSON {
-		t.message("error: ", item+": "+text)
+	if t.opt.JSON {
+		t.sideline(object{"error", problem{item, text, hint}})
 		return
 	}
-	t.sideline(object{"error", problem{item, text}})
+	t.message("error: ", item+": "+text)
+	if hint != "" {
+		t.message("hint: ", hint)
+	}
 }
 
-// Fail is the last word of a run that did not end with 0.
-func (t *Terminal) Fail(code int, text, hint string) {
+// Fail is the last word of a run that did not end with 0. More are fields for scripts,
+// beside the words that say the same to people; nil for none.
+func (t *Terminal) Fail(code int, text, hint string, more map[string]any) {
 	text, hint = t.opt.Redact(text), t.opt.Redact(hint)
 	t.opt.Log.Error("run failed", "code", code, "error", text)
 	if t.opt.JSON {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.writeErr(string(encode(object{"exit_error", failure{code, text, hint}})))
+		t.writeErr(string(encode(object{"exit_error", failed{failure{code, text, hint}, more}})))
 		return
 	}
 	t.message("error: ", text)
@@ -217,11 +228,30 @@ func (t *Terminal) sideline(o object) {
 	t.writeErr(string(encode(o)))
 }
 
-// cleanLines is Clean for text that may have several lines of its own.
+// cleanLines is Clean for a message that may have several lines of its own; all but the
+// first are indented, so that no name begins a line as if it were another message.
 func cleanLines(s string) string {
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	for i, line := range lines {
 		lines[i] = Clean(strings.TrimSuffix(line, "\r"))
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(lines, "\n  ")
+}
+
+// cleanText is Clean for text with lines and tabs of its own.
+func cleanText(s string) string {
+	if Clean(s) == s {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		end := strings.IndexAny(s, "\n\t")
+		if end < 0 {
+			end = len(s)
+		}
+		b.WriteString(Clean(s[:end]))
+		b.WriteString(s[end:min(end+1, len(s))])
+		s = s[min(end+1, len(s)):]
+	}
+	return b.String()
 }

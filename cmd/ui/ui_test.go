@@ -61,12 +61,32 @@ func TestDurations(t *testing.T) {
 
 func TestNamesCannotDriveTheTerminal(t *testing.T) {
 	for in, want := range map[string]string{
-		"web01": "web01", "it's, ünï": "it's, ünï", "\x1b[2Jx": `\x1b[2Jx`, "a\nb": `a\x0ab`, "x\x9by": `x\x9by`, "a\u202eb": `a\u202eb`,
+		"web01": "web01", "it's, ünï": "it's, ünï", "\x1b[2Jx": `\x1b[2Jx`, "a\nb": `a\x0ab`, "x\x9by": `x\x9by`, "a\u202eb": `a\u202eb`, "a\u200fb": `a\u200fb`,
 		"\u009b": `\x9b`, "ok\uFFFD": "ok\uFFFD", "👨‍👩‍👧": "👨‍👩‍👧",
 	} {
 		if got := Clean(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestNamesInTextCannotDriveTheTerminal: whoever prints forgets nothing; lines and tabs are
+// the text's own, and no name begins a line of a message.
+func TestNamesInTextCannotDriveTheTerminal(t *testing.T) {
+	const name = "db\x1b[2J\u202exyz\x9b"
+	for _, say := range []func(term *Terminal){
+		func(term *Terminal) { term.Printf("a\tb %s\nc\n", name) },
+		func(term *Terminal) { term.Say("a\tb %s\nc\n", name) },
+	} {
+		term, out, _ := streams(Options{})
+		if say(term); out.String() != "a\tb db\\x1b[2J\\u202exyz\\x9b\nc\n" {
+			t.Errorf("%q", out)
+		}
+	}
+	term, _, errs := streams(Options{})
+	term.Warn("%s", "one\nerror: faked "+name)
+	if errs.String() != "warning: one\n  error: faked db\\x1b[2J\\u202exyz\\x9b\n" {
+		t.Errorf("%q", errs)
 	}
 }
 
@@ -160,7 +180,7 @@ func TestTextAndJSONDoNotMix(t *testing.T) {
 		term.Note("note")
 		term.Warn("w\x1b")
 		term.Problem("vm/a", errors.New("p"))
-		term.Fail(14, "m", "h")
+		term.Fail(14, "m", "h", nil)
 	}
 	term, out, errs := streams(Options{})
 	say(term)
@@ -206,7 +226,7 @@ func TestWarningsGoToTheLogAndSecretsToNoStream(t *testing.T) {
 		Redact: func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") },
 	})
 	term.Warn("hunter2 is weak")
-	term.Fail(1, "hunter2 is wrong", "forget hunter2")
+	term.Fail(1, "hunter2 is wrong", "forget hunter2", nil)
 	if !strings.Contains(log.String(), "is weak") || strings.Contains(errs.String(), "hunter2") {
 		t.Errorf("log %q, err %q", &log, errs)
 	}
@@ -464,5 +484,23 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLastLineHasWhatScriptsAskFor: behind the words, in the order of their names; people
+// have the words.
+func TestLastLineHasWhatScriptsAskFor(t *testing.T) {
+	for _, x := range []struct {
+		json bool
+		want string
+	}{
+		{true, `{"message_type":"exit_error","code":15,"message":"m","hint":"","a":"<b>","nearest_before":"t"}` + "\n"},
+		{false, "error: m\n"},
+	} {
+		term, _, errs := streams(Options{JSON: x.json})
+		term.Fail(15, "m", "", map[string]any{"nearest_before": "t", "a": "<b>"})
+		if errs.String() != x.want {
+			t.Errorf("%q, want %q", errs, x.want)
+		}
 	}
 }

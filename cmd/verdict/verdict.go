@@ -61,6 +61,19 @@ type Table []Row
 // Hinter is an error that knows better than the table what to do about it.
 type Hinter interface{ Hint() string }
 
+// Teller is an error that has more for scripts than its words: Fields are added to the
+// last line of --json. They repeat what Error says, and hold no secret.
+type Teller interface{ Fields() map[string]any }
+
+// Fields are those of an error; nil for most.
+func Fields(err error) map[string]any {
+	var t Teller
+	if errors.As(err, &t) {
+		return t.Fields()
+	}
+	return nil
+}
+
 // Advise gives err a hint that fits the moment better than the table's.
 func Advise(err error, hint string) error { return &advised{err, hint} }
 

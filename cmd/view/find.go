@@ -78,18 +78,7 @@ func Vanished(ctx context.Context, r *repo.Repository, srcs []string, tell func(
 func KeepVanished(ctx context.Context, r *repo.Repository, judged []recovery.Judged, all bool, tell func(point string)) error {
 	gone, err := r.Vanished(ctx)
 	for _, lost := range gone {
-		concerned := all
-		for i := range judged {
-			j := &judged[i]
-			if sid, err := ledger.ParseSID(j.Point.SID()); err != nil || sid.Src != lost.Src {
-				continue
-			}
-			concerned = true
-			if !j.Keep {
-				j.Keep, j.Reasons = true, []string{"newest point vanished"}
-			}
-		}
-		if concerned {
+		if keepSource(judged, lost.Src, "newest point vanished") != "" || all {
 			tell(lost.Rand)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"holdfast/repo/ledger"
@@ -31,7 +32,7 @@ func fileName(place string) string {
 type Heads struct {
 	mu   sync.Mutex
 	path string
-	seen map[string]string // src → sid
+	seen map[string]string // src → sid; of a point that is missed: src/random part → sid
 }
 
 // Open reads what is remembered in dir, the folder of one repository, of the place
@@ -61,14 +62,33 @@ func (h *Heads) Saw(sid ledger.SID) error {
 	return h.keep()
 }
 
-// Drop forgets a point, if it is the one that is remembered of its source.
+// Miss remembers a point that is gone beside the newest one that will be made of its
+// source, until it is dropped.
+func (h *Heads) Miss(sid ledger.SID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.path == "" || h.seen[missing(sid)] != "" {
+		return nil
+	}
+	h.seen[missing(sid)] = sid.String()
+	return h.keep()
+}
+
+func missing(sid ledger.SID) string { return sid.Src + "/" + sid.Rand }
+
+// Drop forgets a point, if it is remembered.
 func (h *Heads) Drop(sid ledger.SID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.path == "" || h.seen[sid.Src] != sid.String() {
+	known := len(h.seen)
+	for _, key := range []string{sid.Src, missing(sid)} {
+		if h.seen[key] == sid.String() {
+			delete(h.seen, key)
+		}
+	}
+	if h.path == "" || len(h.seen) == known {
 		return nil
 	}
-	delete(h.seen, sid.Src)
 	return h.keep()
 }
 
@@ -100,13 +120,22 @@ func (h *Heads) keep() error {
 }
 
 // Of are the remembered points: of src, or of all sources if it is empty, in a fixed
-// order.
+// order; one for each source.
 func (h *Heads) Of(src string) []ledger.SID {
+	return h.list(func(key string) bool { return !strings.Contains(key, "/") && (src == "" || src == key) })
+}
+
+// Missed are the points of which Miss was told, in a fixed order.
+func (h *Heads) Missed() []ledger.SID {
+	return h.list(func(key string) bool { return strings.Contains(key, "/") })
+}
+
+func (h *Heads) list(is func(key string) bool) []ledger.SID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var seen []ledger.SID
-	for _, of := range slices.Sorted(maps.Keys(h.seen)) {
-		if sid, err := ledger.ParseSID(h.seen[of]); err == nil && (src == "" || src == of) {
+	for _, key := range slices.Sorted(maps.Keys(h.seen)) {
+		if sid, err := ledger.ParseSID(h.seen[key]); err == nil && is(key) {
 			seen = append(seen, sid)
 		}
 	}

@@ -43,6 +43,25 @@ func TestNewestOfEachSourceIsRemembered(t *testing.T) {
 	}
 }
 
+// TestMissedPointIsRememberedBesideTheNewest: the next one does not take its place.
+func TestMissedPointIsRememberedBesideTheNewest(t *testing.T) {
+	dir := t.TempDir()
+	h := Open(dir, "/srv/backup")
+	gone := sid('a', '1')
+	for _, err := range []error{h.Saw(gone), h.Miss(gone), h.Miss(gone), h.Saw(sid('a', '2'))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h = Open(dir, "/srv/backup")
+	if of, missed := h.Of(""), h.Missed(); len(of) != 1 || of[0] != sid('a', '2') || len(missed) != 1 || missed[0] != gone {
+		t.Errorf("newest %v, missed %v", of, missed)
+	}
+	if err := h.Drop(gone); err != nil || len(h.Missed()) != 0 || len(Open(dir, "/srv/backup").Missed()) != 0 || len(h.Of("")) != 1 {
+		t.Errorf("dropped: %v, missed %v, newest %v", err, h.Missed(), h.Of(""))
+	}
+}
+
 // TestCopyAtAnotherPlaceHasAMemoryOfItsOwn: it is the same repository by its id, and
 // lacks what was made since.
 func TestCopyAtAnotherPlaceHasAMemoryOfItsOwn(t *testing.T) {

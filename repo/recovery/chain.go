@@ -92,7 +92,7 @@ func (m members) isLog(k int) bool { return m.at(k).with.kind == SQLLog }
 func (m members) chain(chains Chains) (Chain, error) {
 	switch {
 	case !m.any((*Brief).isDatabase):
-		return complete{}, nil
+		return Alone{}, nil
 	case chains == nil || m.any(func(b *Brief) bool { return b.with.bare }):
 		return newParents(m), nil
 	}
@@ -103,10 +103,17 @@ func (m members) chain(chains Chains) (Chain, error) {
 	return chains(m.at(0).Identity(), ids)
 }
 
-// complete is the Chain of points of which each is complete in itself.
-type complete struct{}
+// Alone is the Chain of points of which each is complete in itself.
+type Alone struct{}
 
-func (complete) Reach(there []bool) []bool       { return slices.Clone(there) }
-func (complete) Hold([]bool, []int32, time.Time) {}
-func (complete) Serves(int) time.Time            { return time.Time{} }
-func (complete) Open(int) bool                   { return false }
+// Reach is Chain's: what is there.
+func (Alone) Reach(there []bool) []bool { return slices.Clone(there) }
+
+// Hold is Chain's: none needs another.
+func (Alone) Hold([]bool, []int32, time.Time) {}
+
+// Serves is Chain's: its own time.
+func (Alone) Serves(int) time.Time { return time.Time{} }
+
+// Open is Chain's: none.
+func (Alone) Open(int) bool { return false }

@@ -9,6 +9,7 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
 	"holdfast/repo/seal"
 )
 
@@ -117,4 +118,18 @@ func TestRollHasNoGapsAndPassesDamageOver(t *testing.T) {
 	if err := over(store, k.Ring).enroll(t.Context(), id, true); !errors.Is(err, backend.ErrExists) {
 		t.Errorf("alone with what is not readable: %v", err)
 	}
+}
+
+// TestNoSlotListedIsNoWrongSecret: where the place shows no key, or has lost them all,
+// nobody knows whether the secret is right, and nobody is told that it is wrong.
+func TestNoSlotListedIsNoWrongSecret(t *testing.T) {
+	be, secret := mem.New(), keyFile(t)
+	made(t, be, secret)
+	for _, s := range []seal.Secret{secret, keyFile(t)} {
+		_, err := open(t.Context(), &behind{Backend: be, hides: []string{ledger.Keys}}, s)
+		if !errors.Is(err, ErrNoSlots) || !errors.Is(err, pack.ErrDamaged) || errors.Is(err, seal.ErrWrongKey) {
+			t.Errorf("no key is listed: %v", err)
+		}
+	}
+	wantClosed(t, be, keyFile(t), seal.ErrWrongKey)
 }

@@ -156,9 +156,14 @@ func unlessHeld(err error) error {
 	return err
 }
 
+// ErrNoSlots: the place lists no key slot, so that the secret was not tried on any.
+// Every repository has one: they are lost, or the place does not show them.
+var ErrNoSlots = errors.New("the place lists no key slot, so nobody knows whether the password or key is right")
+
 // Open tries the secret on every slot and follows the rotations since. It
 // returns the ring and the id of the slot. A wrong secret and a damaged slot
-// are told apart: seal.ErrWrongKey needs at least one slot that could be read.
+// are told apart: seal.ErrWrongKey needs at least one slot that could be read, and
+// where there is none to try it is ErrNoSlots.
 func Open(ctx context.Context, be backend.Backend, secret seal.Secret) (*seal.Ring, string, error) {
 	ids, err := IDs(ctx, be)
 	if err != nil {
@@ -209,7 +214,7 @@ func refusal(wrong, damaged error) error {
 	case wrong != nil:
 		return fmt.Errorf("open repository: %w", seal.ErrWrongKey)
 	case damaged == nil:
-		return fmt.Errorf("open repository: no key slot: %w", pack.ErrDamaged)
+		return fmt.Errorf("open repository: %w: nothing is listed below %s and %s: %w", ErrNoSlots, ledger.Keys, ledger.Spare(ledger.Keys), pack.ErrDamaged)
 	}
 	return fmt.Errorf("open repository: no key slot can be read (%w): %w", damaged, pack.ErrDamaged)
 }

@@ -14,6 +14,7 @@
 //	POST /query            {text, args} → rows
 //	GET  /host, /checks    facts about the machine
 //	POST /hold/ID          a lock, until DELETE or the session's end
+//	POST /held             whether a lock is still held
 //	POST /backup/ID        begins a BACKUP; ID is the client's
 //	GET  /backup/ID/N      one device's bytes; the trailer says whether that is all
 //	POST /backup/ID/commit the word → what SQL Server said
@@ -53,7 +54,7 @@ import (
 const Port = 3542
 
 // Version of the protocol. Both sides must have the same.
-const Version = 1
+const Version = 2
 
 var (
 	// ErrCut: the connection to the agent was lost, or the agent ended the session.

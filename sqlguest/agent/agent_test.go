@@ -46,6 +46,10 @@ func TestClientIsTheServer(t *testing.T) {
 	if _, err := c.Hold(t.Context(), "d"); !errors.Is(err, server.ErrHeld) {
 		t.Errorf("second hold: %v", err)
 	}
+	must(t, c.Held(t.Context(), "d"))
+	if err := c.Held(t.Context(), "e"); !errors.Is(err, server.ErrLockLost) {
+		t.Errorf("lock that nobody took: %v", err)
+	}
 	must(t, release())
 	must(t, release())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -189,6 +189,11 @@ func (c *Client) Hold(ctx context.Context, name string) (func() error, error) {
 	}, nil
 }
 
+// Held asks whether a lock is still held.
+func (c *Client) Held(ctx context.Context, name string) error {
+	return c.call(ctx, "POST", "/held", name, nil)
+}
+
 // tidy gives something up over there, whatever has become of the caller's context.
 func (c *Client) tidy(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit+10*time.Second)

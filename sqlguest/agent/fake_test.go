@@ -70,6 +70,15 @@ func (s *sqlServer) Hold(ctx context.Context, name string) (func() error, error)
 	return func() error { stop(); release(); return nil }, nil
 }
 
+func (s *sqlServer) Held(_ context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.locks[name] {
+		return fmt.Errorf("lock %s: %w", name, server.ErrLockLost)
+	}
+	return nil
+}
+
 func (s *sqlServer) Host(context.Context) (*server.Host, error) {
 	return &server.Host{System: "windows", Name: "GUEST", HasVDI: true}, nil
 }

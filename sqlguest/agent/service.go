@@ -120,8 +120,8 @@ func (s *service) http(ctx context.Context) *http.Server {
 	mux.HandleFunc("POST /session", s.open)
 	for pattern, do := range map[string]func(*session, http.ResponseWriter, *http.Request){
 		"POST /query": (*session).query, "GET /host": (*session).host, "GET /checks": (*session).checks,
-		"POST /staged":    (*session).staged,
-		"POST /hold/{id}": (*session).hold, "DELETE /hold/{id}": (*session).release,
+		"POST /staged": (*session).staged,
+		"POST /held":   (*session).held, "POST /hold/{id}": (*session).hold, "DELETE /hold/{id}": (*session).release,
 		"POST /backup/{id}": (*session).backup, "GET /backup/{id}/{n}": (*session).stream,
 		"POST /backup/{id}/commit": (*session).commit, "DELETE /backup/{id}": (*session).abort,
 		"POST /restore/{id}": (*session).restore, "PUT /restore/{id}/{n}": (*session).feed, "GET /restore/{id}": (*session).result,

@@ -117,6 +117,16 @@ func (n *session) hold(w http.ResponseWriter, r *http.Request) {
 	reply(w, nil, err)
 }
 
+// held tells whether a lock is.
+func (n *session) held(w http.ResponseWriter, r *http.Request) {
+	var name string
+	if err := readJSON(r.Body, maxRequestBytes, &name); err != nil {
+		reply(w, nil, fmt.Errorf("read request: %w", err))
+		return
+	}
+	reply(w, nil, n.service.opt.Server.Held(r.Context(), name))
+}
+
 func (n *session) release(w http.ResponseWriter, r *http.Request) {
 	n.mu.Lock()
 	release := n.locks[r.PathValue("id")]

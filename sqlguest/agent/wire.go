@@ -189,9 +189,9 @@ func (o *outcome) server() *server.Outcome {
 
 // sentinels are the errors that keep their identity on the way.
 var sentinels = map[string]error{
-	"no-vdi": server.ErrNoVDI, "aborted": server.ErrAborted, "held": server.ErrHeld,
+	"no-vdi": server.ErrNoVDI, "aborted": server.ErrAborted, "held": server.ErrHeld, "lock-lost": server.ErrLockLost,
 	"unread": vdi.ErrUnread, "not-asked": vdi.ErrNotAsked, "more-data": vdi.ErrMoreData, "unused": vdi.ErrUnused,
-	"busy": ErrBusy, "version": ErrVersion, "cut": ErrCut, "staging": direct.ErrStaging, "no-stager": ErrNoStager, "canceled": context.Canceled, "deadline": context.DeadlineExceeded,
+	"busy": ErrBusy, "version": ErrVersion, "cut": ErrCut, "staging": direct.ErrStaging, "elsewhere": direct.ErrElsewhere, "no-stager": ErrNoStager, "canceled": context.Canceled, "deadline": context.DeadlineExceeded,
 }
 
 // failure is an error on the wire.

@@ -95,7 +95,7 @@ type Row struct {
 	Header
 	ID   int64  `json:"id"`             // backup_set_id, in the order of msdb
 	Name string `json:"name,omitempty"` // WITH NAME
-	// Description is WITH DESCRIPTION, see Owner; only a set's own header is asked for it.
+	// Description is WITH DESCRIPTION, see Owner.
 	Description string `json:"description,omitempty"`
 	User        string `json:"user,omitempty"`
 	Machine     string `json:"machine,omitempty"`
@@ -130,8 +130,13 @@ type Backup struct {
 	// Marks are the marked transactions in a log, by LSN; they come with its
 	// confirmation.
 	Marks []Mark `json:"-"`
+	// Unlisted is from where on the log may hold marks that are not among Marks; NULL: it
+	// holds none.
+	Unlisted lsn.LSN `json:"-"`
 	// Why is what the confirmation says beside its verdict, in sentences.
 	Why []string `json:"-"`
+	// Warned are those of them that somebody should read: what was left out or is not known.
+	Warned []string `json:"-"`
 
 	Device      string  `json:"device"`             // name of the first device: a GUID in braces
 	Transport   string  `json:"transport"`          // as package server names it
@@ -140,7 +145,9 @@ type Backup struct {
 	Files       []File  `json:"files,omitempty"`    //
 	SetHash     string  `json:"set_hash,omitempty"` // of the databases of the run, see SetHash
 	ReadOnly    bool    `json:"read_only,omitempty"`
-	Zone        string  `json:"zone,omitempty"` // the server's time zone by name, if it has one
+	// Zone is the server's time zone as SQL Server calls it (CURRENT_TIMEZONE_ID), "" if
+	// it does not say: then the offsets of Started and Finished are all that is known.
+	Zone string `json:"zone,omitempty"`
 	// Guest is the virtual machine through which it was taken, "" if the server was
 	// reached directly.
 	Guest string `json:"guest,omitempty"`
@@ -148,13 +155,18 @@ type Backup struct {
 	Settings *Settings `json:"settings,omitempty"`
 	// Protector is the thumbprint, in hexadecimal, of the certificate that the database
 	// is encrypted with: a server without it cannot restore the backup.
-	Protector string   `json:"protector,omitempty"`
-	Rule      string   `json:"rule"`               // which rule chose the kind
-	Reason    string   `json:"reason"`             // its sentence
-	Abandons  []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
+	Protector string `json:"protector,omitempty"`
+	// Certificate is its name on the server that was backed up.
+	Certificate string   `json:"certificate,omitempty"`
+	Rule        string   `json:"rule"`               // which rule chose the kind
+	Reason      string   `json:"reason"`             // its sentence
+	Abandons    []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
 	// LastRestore is what msdb told of restores over the database in the look that the
 	// backup was decided on, before it began; nil if nobody asked.
 	LastRestore *LastRestore `json:"last_restore,omitempty"`
+	// LogEnd is where the database's log ended in that look, as SQL Server writes it: equal
+	// or not, never reckoned with; "" if it did not say.
+	LogEnd string `json:"log_end,omitempty"`
 }
 
 // LastRestore is the newest row of msdb's restorehistory about a database, by what
@@ -170,12 +182,14 @@ type LastRestore struct {
 // Confirmation is the second half of a Backup: SQL Server's word.
 type Confirmation struct {
 	State  State  `json:"state"`
-	By     string `json:"by"` // ByRow, ByHeader, ByServer or ByVerdict
+	By     string `json:"by"` // ByRow, ByHeader, ByServer, ByItself or ByVerdict
 	Reason string `json:"reason,omitempty"`
 	// Header is given if State is Confirmed.
 	Header *Header `json:"header,omitempty"`
 	// Marks are the marked transactions that the log holds, at most MaxMarks.
 	Marks []Mark `json:"marks,omitempty"`
+	// Unlisted: marks from that LSN on are not known, or were too many to be kept.
+	Unlisted lsn.LSN `json:"marks_unlisted_from,omitzero"`
 	// Warnings are what was found when the header was held against the chain.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -190,9 +204,13 @@ func Owner(repository string) string { return "holdfast " + repository }
 
 // Where a confirmation comes from.
 const (
-	ByRow     = "msdb"    // msdb's row, found by the device's name
-	ByHeader  = "header"  // the stream's own header
-	ByServer  = "server"  // the header, and the server's state that fits it alone
+	ByRow    = "msdb"   // msdb's row, found by the device's name
+	ByHeader = "header" // the stream's own header
+	ByServer = "server" // the header, and the server's state that fits it alone
+	// ByItself is of a log whose bytes are whole and before which SQL Server stands: it was
+	// given up, or the machine was set back behind it. It restores to its end; whether
+	// anything later lies on its history nobody can tell, so nothing does.
+	ByItself  = "itself"
 	ByVerdict = "verdict" // the statement's own failure
 )
 
@@ -219,14 +237,14 @@ func Parse(point string, attrs, confirmation []byte) (Backup, error) {
 func (b Backup) With(c Confirmation) Backup {
 	switch {
 	case c.State == Confirmed && c.Header != nil:
-		b.State, b.By, b.Header, b.Marks = Confirmed, c.By, *c.Header, c.Marks
+		b.State, b.By, b.Header, b.Marks, b.Unlisted = Confirmed, c.By, *c.Header, c.Marks, c.Unlisted
 	case c.State != Unconfirmed:
 		b.State, b.By = Denied, c.By
 	}
 	if c.Reason != "" {
 		b.Why = append(b.Why, c.Reason)
 	}
-	b.Why = append(b.Why, c.Warnings...)
+	b.Why, b.Warned = append(b.Why, c.Warnings...), append(b.Warned, c.Warnings...)
 	return b
 }
 
@@ -282,7 +300,7 @@ func CompareFiles(then, now []File) FileChanges {
 			continue
 		case f.Name != was.Name:
 			c.Renamed = append(c.Renamed, was.Name)
-		case !samePath(f.Path, was.Path):
+		case PathKey(f.Path) != PathKey(was.Path):
 			c.Moved = append(c.Moved, f.Name)
 		}
 		if f.Type == 0 && f.Pages < was.Pages {
@@ -296,11 +314,11 @@ func CompareFiles(then, now []File) FileChanges {
 	return c
 }
 
-// samePath compares paths as the server's system does: Windows' ones, which have a
-// backslash or a drive, without regard to case.
-func samePath(a, b string) bool {
-	if strings.ContainsRune(a, '\\') || len(a) > 1 && a[1] == ':' {
-		return strings.EqualFold(a, b)
+// PathKey is a path of a server's as its system tells it from others: Windows' ones,
+// which have a backslash or a drive, without regard to case.
+func PathKey(path string) string {
+	if strings.ContainsRune(path, '\\') || len(path) > 1 && path[1] == ':' {
+		return strings.ToLower(path)
 	}
-	return a == b
+	return path
 }

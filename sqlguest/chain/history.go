@@ -32,7 +32,13 @@ func Histories(backups []Backup, family string) []History {
 	list := v.histories("")
 	for i := len(backups) - 1; i >= 0; i-- {
 		b := &backups[i]
-		if b.Family != family || len(b.Abandons) == 0 {
+		if b.Family != family {
+			continue
+		}
+		if b.By == ByItself {
+			list = append(list, view{family: family, backups: backups[:i+1], only: []string{b.Set}}.histories(b.Point)...)
+		}
+		if len(b.Abandons) == 0 {
 			continue
 		}
 		// What was abandoned restores among itself and with what was there before: the
@@ -112,6 +118,9 @@ func (v view) sort() sorted {
 			if _, known := gone[set]; !known {
 				gone[set] = i
 			}
+		}
+		if _, known := gone[b.Set]; !known && b.By == ByItself && !slices.Contains(v.only, b.Set) {
+			gone[b.Set] = i
 		}
 	}
 	for i, b := range v.backups {

@@ -12,6 +12,13 @@ func Continues(prev, next *Header) bool {
 // Empty tells whether a log has no records; a restore leaves it out.
 func (h *Header) Empty() bool { return h.Kind == Log && h.First == h.Last }
 
+// Rests tells whether the log says that a database which stands at redo on a fork held
+// nothing more when the log was begun: it ends there, and a restore needs it for no
+// record. So it covers the time until then.
+func (h *Header) Rests(redo lsn.LSN, fork string) bool {
+	return h.Kind == Log && !h.BulkLogged && h.Last == redo && (fork == h.Fork || fork == "")
+}
+
 // Takes is R3 and R6 for a database that stands at redo on a fork: the log begins at
 // or before it, ends behind it, and comes by that fork at that LSN. A log that spans a
 // fork may be met on either side of the fork point.

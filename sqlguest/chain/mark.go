@@ -9,7 +9,8 @@ import (
 )
 
 // MaxMarks is how many marks are kept of one log backup: an application that marks
-// every transaction must not make confirmations grow without end.
+// every transaction must not make confirmations grow without end, for every listing of
+// a database's backups reads all of them.
 const MaxMarks = 1000
 
 // Mark is a marked transaction (BEGIN TRANSACTION … WITH MARK) that a log backup
@@ -32,7 +33,9 @@ type Mark struct {
 // or its creation, whichever is later). Times are of one server's clock, and a mark
 // left out is found by its LSN still; a wrong one would be another moment. They are
 // compared as the clock showed them: msdb keeps no offsets.
-func (h *Header) Marks(found []Mark, since time.Time) (marks []Mark, warnings []string) {
+//
+// Marks from unlisted on, if that is not NULL, were too many to be kept.
+func (h *Header) Marks(found []Mark, since time.Time) (marks []Mark, unlisted lsn.LSN, warnings []string) {
 	stale := 0
 	for _, m := range found {
 		inside := h.Kind == Log && h.First.Compare(m.LSN) <= 0 && m.LSN.Less(h.Last)
@@ -50,10 +53,10 @@ func (h *Header) Marks(found []Mark, since time.Time) (marks []Mark, warnings []
 		warnings = append(warnings, "marks from before the last restore of the database were left out")
 	}
 	if len(marks) > MaxMarks {
-		marks = marks[:MaxMarks]
-		warnings = append(warnings, "the log has more marks than are kept: those after "+marks[MaxMarks-1].At.Format(time.RFC3339)+" were left out")
+		marks, unlisted = marks[:MaxMarks], marks[MaxMarks].LSN
+		warnings = append(warnings, "the log has more marks than are kept: those after "+marks[MaxMarks-1].At.Format(time.RFC3339)+" were left out, and are reached by time or LSN")
 	}
-	return marks, warnings
+	return marks, unlisted, warnings
 }
 
 // reading is what the clock showed at t.

@@ -22,7 +22,7 @@ func TestMarksOfAnotherForkAreLeftOut(t *testing.T) {
 		{Name: "after the restore", LSN: at(260), At: clock(31)},
 		{Name: "first", LSN: at(200), At: clock(5)},
 	}
-	marks, warnings := h.Marks(found, clock(30))
+	marks, _, warnings := h.Marks(found, clock(30))
 	var got []string
 	for _, m := range marks {
 		got = append(got, m.Name)
@@ -35,11 +35,11 @@ func TestMarksOfAnotherForkAreLeftOut(t *testing.T) {
 	}
 	// The same readings under an offset that msdb did not note mean the same.
 	summer := time.FixedZone("", 7200)
-	if again, _ := h.Marks(found, time.Date(2026, 3, 2, 8, 30, 0, 0, summer)); len(again) != 3 {
+	if again, _, _ := h.Marks(found, time.Date(2026, 3, 2, 8, 30, 0, 0, summer)); len(again) != 3 {
 		t.Errorf("with another offset: %d marks", len(again))
 	}
 	data := set(Full, "A", 100, 500).Header
-	if marks, _ := data.Marks(found, time.Time{}); len(marks) != 0 {
+	if marks, _, _ := data.Marks(found, time.Time{}); len(marks) != 0 {
 		t.Errorf("a full has marks: %v", marks)
 	}
 }
@@ -50,21 +50,21 @@ func TestMarksOfALogAreBounded(t *testing.T) {
 	for i := range MaxMarks + 5 {
 		found = append(found, Mark{Name: fmt.Sprint(i), LSN: at(uint32(100 + i)), At: clock(i % 60)})
 	}
-	marks, warnings := h.Marks(found[:MaxMarks], time.Time{})
-	if len(marks) != MaxMarks || len(warnings) != 0 {
-		t.Errorf("%d marks, warnings %q", len(marks), warnings)
+	marks, unlisted, warnings := h.Marks(found[:MaxMarks], time.Time{})
+	if len(marks) != MaxMarks || !unlisted.IsZero() || len(warnings) != 0 {
+		t.Errorf("%d marks, unlisted from %s, warnings %q", len(marks), unlisted, warnings)
 	}
-	marks, warnings = h.Marks(found, time.Time{})
-	if len(marks) != MaxMarks || len(warnings) != 1 || marks[MaxMarks-1].Name != fmt.Sprint(MaxMarks-1) {
+	marks, unlisted, warnings = h.Marks(found, time.Time{})
+	if len(marks) != MaxMarks || unlisted != found[MaxMarks].LSN || len(warnings) != 1 || marks[MaxMarks-1].Name != fmt.Sprint(MaxMarks-1) {
 		t.Errorf("%d marks, warnings %q", len(marks), warnings)
 	}
 }
 
 func TestMarksComeWithTheConfirmation(t *testing.T) {
 	h := set(Log, "L1", 100, 200).Header
-	word := Confirmation{State: Confirmed, By: ByRow, Header: &h, Marks: []Mark{{Name: "deploy", LSN: at(150), At: clock(3)}}, Reason: "msdb has its row", Warnings: []string{"w"}}
+	word := Confirmation{State: Confirmed, By: ByRow, Header: &h, Marks: []Mark{{Name: "deploy", LSN: at(150), At: clock(3)}}, Unlisted: at(160), Reason: "msdb has its row", Warnings: []string{"w"}}
 	b := Backup{Point: "p"}.With(word)
-	if len(b.Marks) != 1 || !reflect.DeepEqual(b.Why, []string{"msdb has its row", "w"}) {
+	if len(b.Marks) != 1 || b.Unlisted != at(160) || !reflect.DeepEqual(b.Why, []string{"msdb has its row", "w"}) {
 		t.Errorf("%+v", b)
 	}
 	word.State = Denied

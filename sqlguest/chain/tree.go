@@ -55,6 +55,9 @@ func Grow(backups []Backup) Tree {
 		for _, set := range b.Abandons {
 			abandoned[b.Family][set] = true
 		}
+		if b.By == ByItself {
+			abandoned[b.Family][b.Set] = true
+		}
 	}
 	var t Tree
 	for _, guid := range slices.Sorted(maps.Keys(families)) {

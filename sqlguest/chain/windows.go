@@ -98,11 +98,28 @@ func (h *History) Reach(rows []Row) Reach {
 		runs = append(runs, stretch{low, b})
 	}
 	r.elsewhere(h, at)
-	r.Windows = merge(runs)
+	r.Windows = merge(append(runs, h.rests(at)...))
 	r.bridged(h, rows)
 	newest := h.Newest()
 	r.Broken = newest != nil && !slices.ContainsFunc(at, func(b *Backup) bool { return b.Last == newest.Last })
 	return r
+}
+
+// rests are the stretches of time in which nothing was written behind one of the ends.
+func (h *History) rests(at []*Backup) (runs []stretch) {
+	ends := map[lsn.LSN]*Backup{}
+	for _, b := range at {
+		if _, known := ends[b.Last]; !known {
+			ends[b.Last] = b
+		}
+	}
+	for i := range h.Backups {
+		b := &h.Backups[i]
+		if end := ends[b.Last]; end != nil && end != b && b.Rests(end.Last, end.Fork) {
+			runs = append(runs, stretch{end, b})
+		}
+	}
+	return runs
 }
 
 // elsewhere finds logs that no restore needs, for something else ends where they end:
@@ -222,7 +239,7 @@ func merge(runs []stretch) []Window {
 		if further(last.to, s.to) {
 			last.to = s.to
 		}
-		if out[n].From.LSN.Less(last.to.Last) {
+		if to := last.to; out[n].From.LSN.Less(to.Last) || to.Kind == Log && reading(out[n].From.Time).Before(reading(to.Started)) {
 			out[n].To, out[n].Single = end(last.to), false
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
@@ -224,7 +225,7 @@ func (x *work) find(ctx context.Context) (*facts.Database, error) {
 
 func (x *work) owns(d *facts.Database) bool {
 	for _, f := range d.Files {
-		if !strings.HasPrefix(strings.ToLower(f.Path), strings.ToLower(x.root)) {
+		if !strings.HasPrefix(chain.PathKey(f.Path), chain.PathKey(x.root)) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
 )
@@ -44,11 +45,11 @@ func (x *work) layout(files []plan.Place) error {
 		return fmt.Errorf("%q is not a whole path at the server: %w", x.run.Dir, ErrDirectory)
 	}
 	x.root = join(x.run.Dir, x.run.Point, x.run.Request)
-	sets := map[string]string{} // by directory of origin, in lower case
+	sets := map[string]string{} // by directory of origin (chain.PathKey)
 	taken := map[string]bool{}
 	for _, f := range files {
 		dir, file := split(f.To)
-		key := strings.ToLower(dir)
+		key := chain.PathKey(dir)
 		if sets[key] == "" {
 			set := fileset(dir)
 			for n := 2; taken[strings.ToLower(set)]; n++ {

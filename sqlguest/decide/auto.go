@@ -18,6 +18,9 @@ func (s *state) auto() Decision {
 		if r := first(breaks(), s); r != nil {
 			d := s.decision(r)
 			d.Do, d.Then = s.bridge(r), nil
+			if r.id == RuleReplaced || r.id == RuleFork {
+				d.Exit = ExitDone // somebody restored, and all that is there since is in the full
+			}
 			return s.withLog(d)
 		}
 	}

@@ -30,19 +30,24 @@ func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Data
 	if why := differs(b, header); why != "" {
 		return deny(chain.ByHeader, "the stream's header is of something else: "+why)
 	}
-	if state, why := vouches(header, db); state != chain.Confirmed {
+	state, why := vouches(header, db)
+	if state != chain.Confirmed {
 		return chain.Confirmation{State: state, By: chain.ByServer, Reason: why}
 	}
 	c := chain.Confirmation{State: chain.Confirmed, By: chain.ByServer, Header: header,
 		Reason: "msdb has no row of it; the stream's header fits where SQL Server stands"}
-	if traceless(header) {
+	switch {
+	case traceless(header):
 		c.By, c.Reason = chain.ByHeader, "msdb has no row of it; the stream's header is whole"
+	case why != "":
+		c.By, c.Reason = chain.ByItself, "msdb has no row of it and its bytes are whole; "+why+". It restores to its end, and nothing later is built on it"
 	}
 	return c
 }
 
 // vouches tells by the server's state whether the backup was finished, and why if it was
-// not, or if that cannot be seen any more.
+// not, or if that cannot be seen any more. A log before which SQL Server stands was given
+// up, or the machine was set back behind it; its bytes are whole either way.
 func vouches(h *chain.Header, db *facts.Database) (chain.State, string) {
 	switch {
 	case traceless(h):
@@ -56,7 +61,7 @@ func vouches(h *chain.Header, db *facts.Database) (chain.State, string) {
 	case h.Kind == chain.Full:
 		return chain.Unconfirmed, "SQL Server has a later differential base"
 	case !db.LastLog.IsZero() && db.LastLog.Compare(h.First) <= 0:
-		return chain.Denied, fmt.Sprintf("the log was not truncated: SQL Server's next log begins at %s, not at its end %s", db.LastLog, h.Last)
+		return chain.Confirmed, fmt.Sprintf("SQL Server's next log begins at %s, not at its end %s: the log was not truncated, or the database was set back since", db.LastLog, h.Last)
 	}
 	return chain.Unconfirmed, fmt.Sprintf("SQL Server's next log begins at %s, behind its begin and not at its end %s: others came since", db.LastLog, h.Last)
 }

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"holdfast/sqlguest/chain"
-	"holdfast/sqlguest/facts"
 )
 
 // TestWhoseLogItWas: only a log that was taken from this database, on this fork, after
@@ -85,7 +84,7 @@ func TestReadOnlyNeedsALogBehindTheFull(t *testing.T) {
 		w := newWorld()
 		w.r.Want = Log
 		w.without("03")
-		w.db().ReadOnly, w.db().Changed = true, &facts.Changed{}
+		w.db().ReadOnly, w.db().LogEnd, w.ours[0].LogEnd = true, "end", "end"
 		w.ours[0].Last = at(last)
 		if d := w.decide(); d.Rule != want {
 			t.Errorf("full that ends at %d: by %s; want %s", last, d.Rule, want)

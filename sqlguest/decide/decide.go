@@ -85,11 +85,13 @@ type Request struct {
 	// automatic run takes a full and a differential; 0 is 7 and 1, negative never.
 	FullDays, DiffDays int
 	// MinFree is how many bytes each volume must have for a log backup; 0 is 1 GiB,
-	// negative no limit.
+	// negative no limit, not even by the size of a staged backup.
 	MinFree int64
 	// Relax are parity rules (M11.2, M11.3, M11.10, M11.12) that need not turn a
 	// differential into a full, since SQL Server's differential is right across them.
 	Relax []Rule
+	// Repository is the id of the one that the backup goes to; "" where it is not known.
+	Repository string
 	// SystemDrive is the guest's, such as "C:", for a warning.
 	SystemDrive string
 }
@@ -170,7 +172,7 @@ func Decide(r Request, f Facts, ours []chain.Backup) Decision {
 	default:
 		d = s.auto()
 	}
-	return s.finish(d)
+	return s.staged(s.finish(d))
 }
 
 // caused gives a decision the rule and the reason of what it follows.

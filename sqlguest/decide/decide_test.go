@@ -211,7 +211,7 @@ func TestSettle(t *testing.T) {
 		{name: "row of another kind", b: planned, row: &wrong, state: chain.Denied, by: chain.ByRow},
 		{name: "neither", b: planned, state: chain.Denied, by: chain.ByServer},
 		{name: "header, log finished", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog = at(400) }, state: chain.Confirmed, by: chain.ByServer},
-		{name: "header, log given up", b: planned, header: &done, state: chain.Denied, by: chain.ByServer},
+		{name: "header, log given up or undone", b: planned, header: &done, state: chain.Confirmed, by: chain.ByItself},
 		{name: "header, others came after", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog = at(500) }, state: chain.Unconfirmed, by: chain.ByServer},
 		{name: "header, fork left", b: planned, header: &done, set: func(d *facts.Database) { d.LastLog, d.Fork = at(400), fork2 }, state: chain.Unconfirmed, by: chain.ByServer},
 		{name: "unsound header", b: planned, header: &unsound, set: func(d *facts.Database) { d.LastLog = at(250) }, state: chain.Denied, by: chain.ByHeader},

@@ -141,8 +141,10 @@ func (s *state) setChanged() bool {
 	return s.r.SetHash != "" && s.full.SetHash != "" && s.r.SetHash != s.full.SetHash
 }
 
-// unchanged: SQL Server itself counts no changed extent since our full. Anything
-// less, such as read-only then and now, would not prove it.
+// unchanged: the log ends where it ended when we looked before our full, so that nothing
+// was written since; a full itself writes into every database but a read-only one.
+// Anything less, such as read-only then and now or a small number of changed pages, would
+// not prove it.
 func (s *state) unchanged() bool {
-	return s.db.Changed != nil && s.db.Changed.Modified == 0 && s.full != nil && s.db.Base == s.full.Set
+	return s.db.LogEnd != "" && s.full != nil && s.full.LogEnd == s.db.LogEnd && s.db.Base == s.full.Set
 }

@@ -31,12 +31,12 @@ type Fate struct {
 // Keep decides on the files that earlier runs have left of a database (SQL-16), the
 // oldest by LSN first. A log in a file is the only copy of what SQL Server has
 // truncated, so it is taken in wherever it belongs; a full only if it is SQL Server's
-// differential base and not here; what the repository has already, or what the
-// database itself still holds, is dropped. SQL Server must have finished it: msdb's row
-// says so, which must agree with the file's header, or the log that follows it, which
-// begins where it ends. That it did not finish it must be seen, too: the next log begins
-// no later than the file does, and nothing is running. Ours are all backups of the
-// database, in any state.
+// differential base and not here; what the repository has already is dropped. SQL Server
+// must have finished it: msdb's row says so, which must agree with the file's header, or
+// the log that follows it, which begins where it ends. A log before which SQL Server
+// stands is taken in by itself, unless something is running: SQL Server writes a file's
+// header last, so it came to the end of it, and the database may have been set back since.
+// Ours are all backups of the database, in any state.
 func Keep(files []KeptFile, ours []chain.Backup, db *facts.Database) []Fate {
 	var known []KeptFile
 	var fates []Fate
@@ -77,15 +77,21 @@ func (k *KeptFile) unread(ours []chain.Backup, db *facts.Database) Fate {
 	f := Fate{Device: k.Device}
 	switch {
 	case k.Row != nil:
-		f.Decision = kept(Skip, "msdb has its row, and nobody can read its header")
+		f.Decision = kept(Skip, "msdb has its row, and nobody can read its header: look whether the file is damaged, and delete it once a full backup has followed")
 	case k.Running:
 		f.Decision = kept(Skip, "nobody can read its header, and SQL Server may be writing it")
-	case !whole(ours, db):
-		f.Decision = kept(Skip, "nobody can read its header, and it is not seen that nothing of the log is missing")
+	case !whole(ours, db) && !neverLogged(ours, db):
+		f.Decision = kept(Skip, "nobody can read its header, and it is not seen that nothing of the log is missing: delete it once a full backup has followed")
 	default:
 		f.Drop, f.Decision = true, kept(Skip, "of a backup that was never finished: what SQL Server has truncated is here")
 	}
 	return f
+}
+
+// neverLogged tells whether no backup of ours can be of a log: a log of ours begins on a
+// data backup of ours, and all of them are of SIMPLE, as the database is now.
+func neverLogged(ours []chain.Backup, db *facts.Database) bool {
+	return db.Model == "SIMPLE" && len(ours) > 0 && !slices.ContainsFunc(ours, func(b chain.Backup) bool { return b.Model != "SIMPLE" })
 }
 
 // whole tells whether our logs follow each other up to where SQL Server's next one begins.
@@ -96,12 +102,21 @@ func whole(ours []chain.Backup, db *facts.Database) bool {
 		if b.Kind != chain.Log || !b.Usable() {
 			continue
 		}
-		if ParentOf(&b.Header, ours) == "" {
+		if ParentOf(&b.Header, ours) == "" && !inside(&b.Header, ours) {
 			return false
 		}
 		reaches = reaches || b.Last == db.LastLog && b.Fork == db.Fork
 	}
 	return reaches
+}
+
+// inside tells whether a data backup of ours holds all of a log itself, as of a database
+// into which nothing was written between the two: a restore has nothing to take from it.
+func inside(log *chain.Header, ours []chain.Backup) bool {
+	return slices.ContainsFunc(ours, func(b chain.Backup) bool {
+		return (b.Kind == chain.Full || b.Kind == chain.Diff) && b.Usable() && b.Family == log.Family && b.Fork == log.Fork &&
+			b.First.Compare(log.First) <= 0 && log.Last.Compare(b.Last) <= 0
+	})
 }
 
 // fate decides on one file that was read.
@@ -121,14 +136,17 @@ func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	}
 	planned := chain.Backup{Header: chain.Header{Kind: set.Kind, Family: stand.Family, CopyOnly: set.CopyOnly}}
 	f.Confirmation = Settle(planned, k.Row, set, stand)
-	if f.Confirmation.State != chain.Confirmed {
+	if f.Confirmation.State != chain.Confirmed || f.Confirmation.By == chain.ByItself && k.Running {
 		f.Decision = kept(Skip, f.Confirmation.Reason)
 		f.Drop = f.Confirmation.State == chain.Denied && f.Confirmation.By == chain.ByServer && !k.Running
 		return f
 	}
-	if set.Kind == chain.Log {
+	switch {
+	case f.Confirmation.By == chain.ByItself:
+		f.Decision = kept(DoLog, fmt.Sprintf("the log from %s to %s, which is in no other place if the database was set back since: its file was kept, and is taken in", set.First, set.Last))
+	case set.Kind == chain.Log:
 		f.Decision = kept(DoLog, fmt.Sprintf("the log from %s to %s, which SQL Server had truncated when an earlier run failed: its file was kept, and is taken in", set.First, set.Last))
-	} else {
+	default:
 		f.Decision = kept(DoFull, "the full that SQL Server's differentials refer to, from the file that an earlier run has left")
 	}
 	f.Take, f.Decision.First, f.Decision.CopyOnly = true, set.First, set.CopyOnly

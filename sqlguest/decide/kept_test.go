@@ -42,25 +42,26 @@ func TestSQL16Keep(t *testing.T) {
 		base  string
 		want  string // "take DEVICE", "drop …", "stay …" with the last two digits, in order
 	}{
-		"log with msdb's row":                {[]KeptFile{file(chain.Log, "11", 300, 400, true)}, 400, set1, "take 11"},
-		"log by its header and its place":    {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 400, set1, "take 11"},
-		"log that SQL Server gave up":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 300, set1, "drop 11"},
-		"log after which others came":        {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 500, set1, "stay 11"},
-		"logs vouch for those before them":   {[]KeptFile{file(chain.Log, "12", 400, 500, false), file(chain.Log, "11", 300, 400, false)}, 500, set1, "take 11, take 12"},
-		"log in a gap between others":        {[]KeptFile{file(chain.Log, "12", 400, 500, true), file(chain.Log, "11", 320, 400, false)}, 900, set1, "take 11, take 12"},
-		"the point is here":                  {[]KeptFile{known}, 300, set1, "drop 04"},
-		"log that is still being taken":      {[]KeptFile{running}, 300, set1, "stay 11"},
-		"row of another backup":              {[]KeptFile{swapped}, 400, set1, "stay 11"},
-		"nobody can read it":                 {[]KeptFile{unread}, 300, set1, "drop 77"},
-		"somebody may be writing it":         {[]KeptFile{writing}, 300, set1, "stay 77"},
-		"unread, and a log is missing":       {[]KeptFile{unread}, 400, set1, "stay 77"},
-		"unread, and msdb knows it":          {[]KeptFile{withRow}, 300, set1, "stay 77"},
-		"row of another family":              {[]KeptFile{other}, 400, set1, "stay 11"},
-		"full that is the base":              {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, "5E000000-0000-0000-0000-000000000013", "take 13"},
-		"full that is no base any more":      {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, set1, "drop 13"},
-		"differential":                       {[]KeptFile{file(chain.Diff, "14", 290, 310, true)}, 300, set1, "drop 14"},
-		"copy-only full":                     {[]KeptFile{copyOnly}, 300, "5E000000-0000-0000-0000-000000000012", "drop 12"},
-		"full without a row that is no base": {[]KeptFile{file(chain.Full, "13", 290, 310, false)}, 300, set1, "drop 13"},
+		"log with msdb's row":                 {[]KeptFile{file(chain.Log, "11", 300, 400, true)}, 400, set1, "take 11"},
+		"log by its header and its place":     {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 400, set1, "take 11"},
+		"whole, and the server stands before": {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 300, set1, "take 11"},
+		"whole, and set back further":         {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 200, set1, "take 11"},
+		"log after which others came":         {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 500, set1, "stay 11"},
+		"logs vouch for those before them":    {[]KeptFile{file(chain.Log, "12", 400, 500, false), file(chain.Log, "11", 300, 400, false)}, 500, set1, "take 11, take 12"},
+		"log in a gap between others":         {[]KeptFile{file(chain.Log, "12", 400, 500, true), file(chain.Log, "11", 320, 400, false)}, 900, set1, "take 11, take 12"},
+		"the point is here":                   {[]KeptFile{known}, 300, set1, "drop 04"},
+		"log that is still being taken":       {[]KeptFile{running}, 300, set1, "stay 11"},
+		"row of another backup":               {[]KeptFile{swapped}, 400, set1, "stay 11"},
+		"nobody can read it":                  {[]KeptFile{unread}, 300, set1, "drop 77"},
+		"somebody may be writing it":          {[]KeptFile{writing}, 300, set1, "stay 77"},
+		"unread, and a log is missing":        {[]KeptFile{unread}, 400, set1, "stay 77"},
+		"unread, and msdb knows it":           {[]KeptFile{withRow}, 300, set1, "stay 77"},
+		"row of another family":               {[]KeptFile{other}, 400, set1, "stay 11"},
+		"full that is the base":               {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, "5E000000-0000-0000-0000-000000000013", "take 13"},
+		"full that is no base any more":       {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, set1, "drop 13"},
+		"differential":                        {[]KeptFile{file(chain.Diff, "14", 290, 310, true)}, 300, set1, "drop 14"},
+		"copy-only full":                      {[]KeptFile{copyOnly}, 300, "5E000000-0000-0000-0000-000000000012", "drop 12"},
+		"full without a row that is no base":  {[]KeptFile{file(chain.Full, "13", 290, 310, false)}, 300, set1, "drop 13"},
 	} {
 		w := newWorld()
 		w.db().LastLog, w.db().Base = at(c.stand), c.base
@@ -107,6 +108,22 @@ func TestParentOfALog(t *testing.T) {
 		log := ours(chain.Log, "20", first, first+40, now)
 		if got := ParentOf(&log.Header, w.ours); got != want {
 			t.Errorf("parent of a log from %d is %q, want %q", first, got, want)
+		}
+	}
+}
+
+// TestUnreadFileBehindAnIdleFull: nothing was written between a full and the first log, so
+// that the log lies in the full. Nothing is missing; where it reaches beyond, it is.
+func TestUnreadFileBehindAnIdleFull(t *testing.T) {
+	for first, drop := range map[uint32]bool{100: true, 105: true, 99: false} {
+		w := newWorld()
+		w.without("03", "04")
+		log := &w.ours[1]
+		log.First, log.Last = at(first), at(110) // the full is 100 to 110
+		w.db().LastLog = at(110)
+		f := Keep([]KeptFile{{Device: "{DE000000-0000-0000-0000-000000000077}"}}, w.ours, w.db())
+		if len(f) != 1 || f[0].Drop != drop {
+			t.Errorf("log from %d: %+v", first, f)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func breaks() []row {
 		{id: RuleNoChain, do: DoFull, then: log, when: func(s *state) bool { return s.noChain() && !s.sealed() },
 			says: "{database} is in the {model} recovery model and has had no full since it came there (SQL Server error 4214)"},
 		{id: RuleLost, do: Refuse, then: full, exit: ExitLeftOut,
-			when: func(s *state) bool { r := s.foreignLog(); return s.gap() && r != nil && r.Name == chain.SetName },
+			when: func(s *state) bool { return s.gap() && s.lost(s.foreignLog()) },
 			says: "a log backup of ours after {ours} is not in this repository{culprit}: the log between {ours} and {server} is missing"},
 		{id: RuleForeignLog, do: Refuse, then: full, exit: ExitLeftOut, when: (*state).gap,
 			says: "somebody else's log backup came after ours{culprit}: the log between {ours} and {server} is missing here"},
@@ -142,7 +142,7 @@ func (s *state) told() bool {
 // hands out the same log again. The earlier one is no link and stays aside.
 func (s *state) overlaps() bool {
 	return slices.ContainsFunc(s.ours, func(b chain.Backup) bool {
-		return b.Kind == chain.Log && b.State != chain.Confirmed && !b.CopyOnly && b.First == s.db.LastLog
+		return b.Kind == chain.Log && (b.State != chain.Confirmed || b.By == chain.ByItself) && !b.CopyOnly && b.First == s.db.LastLog
 	})
 }
 
@@ -156,6 +156,35 @@ func (s *state) nothingNew() bool {
 func (s *state) narrow() *facts.Volume {
 	for i, v := range s.db.Volumes {
 		if v.Available < s.r.MinFree {
+			return &s.db.Volumes[i]
+		}
+	}
+	return nil
+}
+
+// staged refuses a backup that the volume of staging files has no room for, before SQL
+// Server begins to write it. The log that follows a differential goes on all the same.
+// Of a directory below the root of a Unix system nobody tells what is mounted there.
+func (s *state) staged(d Decision) Decision {
+	v, need := s.stagingVolume(), int64(0)
+	if e := s.db.Estimate; e != nil {
+		need = map[Action]int64{DoFull: e.Full, DoDiff: e.Diff, DoLog: e.Log}[d.Do]
+	}
+	if v == nil || v.Name == "/" || s.r.MinFree < 0 || need <= v.Available {
+		return d
+	}
+	why := "volume " + v.Name + ", where backups are staged, has " + size(v.Available) + " free, and the " + string(d.Do) + " backup of " + s.db.Name + " needs about " + size(need)
+	refused := Decision{Do: Refuse, Rule: RuleStaging, Exit: ExitRefused, Reason: why, Warnings: d.Warnings}
+	if d.Do == DoDiff && len(d.Then) > 0 {
+		refused.Then, refused.Exit = d.Then, ExitLeftOut
+	}
+	return refused
+}
+
+// stagingVolume is the volume of staging files, nil if there is none or nobody knows it.
+func (s *state) stagingVolume() *facts.Volume {
+	for i, v := range s.db.Volumes {
+		if v.Use == facts.UseStaging {
 			return &s.db.Volumes[i]
 		}
 	}
@@ -179,6 +208,17 @@ func (s *state) foreignLog() *chain.Row {
 		}
 	}
 	return nil
+}
+
+// lost tells whether a row is of a backup that was made for our repository. Others have
+// backups of ours, too, by the same name; sets whose description is gone count as ours.
+func (s *state) lost(r *chain.Row) bool {
+	return r != nil && r.Name == chain.SetName && !s.anothers(r)
+}
+
+// anothers tells whether a row is of a backup that was made for another repository.
+func (s *state) anothers(r *chain.Row) bool {
+	return r.Name == chain.SetName && r.Description != "" && s.r.Repository != "" && r.Description != chain.Owner(s.r.Repository)
 }
 
 // foreignFull is msdb's row of SQL Server's differential base, or nil.

@@ -47,9 +47,7 @@ func drawWorld(t *rapid.T) *world {
 	if yes("replica") {
 		secondary(w)
 	}
-	if rapid.Bool().Draw(t, "changed") {
-		db.Changed = &facts.Changed{Modified: int64(rapid.IntRange(0, 1).Draw(t, "modified"))}
-	}
+	db.LogEnd = pick("log end", "", "a", "b")
 	if yes("narrow") {
 		db.Volumes[0].Available = 0
 	}
@@ -83,6 +81,7 @@ func drawBackups(t *rapid.T) []chain.Backup {
 		last := rapid.Uint32Range(first, 6).Draw(t, "last")
 		b := ours(kind, fmt.Sprintf("%02d", i+1), first, last, now.AddDate(0, 0, -rapid.IntRange(-1, 8).Draw(t, "age")))
 		b.State = rapid.SampledFrom([]chain.State{chain.Confirmed, chain.Confirmed, chain.Confirmed, chain.Denied, chain.Unconfirmed}).Draw(t, "word")
+		b.LogEnd = rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "its log end")
 		b.CopyOnly = rapid.IntRange(0, 5).Draw(t, "copied") == 0
 		b.DatabaseBackup = lsn.LSN{}
 		if rapid.IntRange(0, 7).Draw(t, "forked") == 0 {

@@ -101,9 +101,9 @@ func (s *state) chainWord(name string) string {
 	case "restore":
 		return s.restoreWord()
 	case "culprit":
-		return who(s.foreignLog())
+		return s.who(s.foreignLog())
 	case "otherfull":
-		return who(s.foreignFull())
+		return s.who(s.foreignFull())
 	case "files":
 		return s.filesWord()
 	}
@@ -155,11 +155,14 @@ func describe(b *chain.Backup) string {
 }
 
 // who tells whose backup a row is of, as far as msdb knows.
-func who(r *chain.Row) string {
+func (s *state) who(r *chain.Row) string {
 	if r == nil {
 		return " (msdb does not say whose)"
 	}
 	var parts []string
+	if s.anothers(r) {
+		parts = append(parts, "of Holdfast, for another repository")
+	}
 	if r.Snapshot {
 		parts = append(parts, "through VSS")
 	}
@@ -187,8 +190,10 @@ func (s *state) revertWord() string {
 		return "its differential base is older than our newest full"
 	case s.revertedLog():
 		return fmt.Sprintf("its next log begins at %s, ours ended at %s", s.db.LastLog, s.lastLog.Last)
+	case s.revertedHistory():
+		return "msdb has lost our newest backup and kept older ones"
 	}
-	return "msdb has lost our newest backup and kept older ones"
+	return "msdb does not know our newest backup, and nothing else would show that it was made"
 }
 
 func (s *state) restoreWord() string {

@@ -23,6 +23,7 @@ const (
 	RuleClosed    Rule = "S-closed"    // does not say who it is
 	RuleFile      Rule = "S-file"      // a data file is offline
 	RuleCopyDiff  Rule = "S-copy-diff" // a copy-only differential does not exist
+	RuleCopyLog   Rule = "S-copy-log"  // a secondary gives no copy-only log
 	RuleResolve   Rule = "SQL-3"       // unconfirmed points of ours
 )
 

@@ -56,6 +56,9 @@ func look(r Request, f Facts, ours []chain.Backup) *state {
 			continue
 		}
 		s.ours = append(s.ours, b)
+		if b.By == chain.ByItself {
+			continue // what the database went on from is not seen
+		}
 		// Every replica of an availability group was restored once and has a GUID
 		// of its own for what is one database.
 		if b.Fork == s.db.Fork && (b.DatabaseGUID == s.db.GUID || s.db.Replica != "") {
@@ -164,7 +167,48 @@ func (s *state) otherGUID() bool {
 
 // reverted tells whether the database stands before backups that it has given us, on
 // the same fork: the machine or its disks were set back.
-func (s *state) reverted() bool { return s.revertedBase() || s.revertedLog() || s.revertedHistory() }
+func (s *state) reverted() bool {
+	return s.revertedBase() || s.revertedLog() || s.revertedHistory() || s.vanished() != nil
+}
+
+// vanished is our newest backup if nothing tells any more that it was made: neither a row
+// of msdb nor the database itself. Where a machine was set back that may be the only sign,
+// so it counts as one, even if msdb may have been emptied: a full is cheap, and a log of
+// another history on top of it restores to rubbish. Older ones were looked for when the
+// next backup was decided on. In an availability group the row may lie in another
+// replica's msdb.
+func (s *state) vanished() *chain.Backup {
+	for _, b := range slices.Backward(s.ours) {
+		switch {
+		case b.Rule == string(RuleKept) || b.Fork != s.db.Fork || b.DatabaseGUID != s.db.GUID:
+			continue // taken in from a file: it came later than it was made
+		case s.db.Replica != "" || s.visible(&b):
+			return nil
+		}
+		i := slices.IndexFunc(s.line.Backups, func(l chain.Backup) bool { return l.Point == b.Point })
+		if i < 0 {
+			return nil // abandoned already, or never confirmed
+		}
+		return &s.line.Backups[i]
+	}
+	return nil
+}
+
+// visible tells whether something says that the backup was made: its row, or the base or
+// the end of the log that it has left in the database, if that is not another's.
+func (s *state) visible(b *chain.Backup) bool {
+	switch {
+	case s.knows(b.Set):
+		return true
+	case traceless(&b.Header):
+		return false
+	case b.Kind == chain.Full:
+		return s.db.Base == b.Set
+	}
+	return b.Last != s.db.LastLog || !slices.ContainsFunc(s.h.Rows, func(r chain.Row) bool {
+		return r.Kind == chain.Log && !r.CopyOnly && r.Last == b.Last
+	})
+}
 
 // revertedBase: SQL Server's differential base is older than our newest full.
 func (s *state) revertedBase() bool {
@@ -224,8 +268,9 @@ func (s *state) abandoned() []string {
 		cut = s.lastKnown()
 	}
 	var sets []string
+	gone := s.vanished()
 	for _, b := range s.line.Backups {
-		if cut.Less(b.Last) {
+		if cut.Less(b.Last) || gone != nil && b.Point == gone.Point {
 			sets = append(sets, b.Set)
 		}
 	}

@@ -171,11 +171,12 @@ func besides() []kase {
 		{name: "X8 a checkpoint behind the first LSN is", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) {
 			w.ours[0].Checkpoint, w.ours[2].DatabaseBackup, w.db().BaseLSN = at(105), at(105), at(105)
 		}},
-		{name: "M24 unchanged", want: Diff, do: Skip, rule: "M24", set: func(w *world) { w.db().Changed = &facts.Changed{Total: 1000} }},
-		{name: "M24 changed", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.db().Changed = &facts.Changed{Modified: 8, Total: 1000} }},
+		{name: "M24 unchanged", want: Diff, do: Skip, rule: "M24", set: func(w *world) { w.db().LogEnd, w.ours[0].LogEnd = "end", "end" }},
+		{name: "M24 changed", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.db().LogEnd, w.ours[0].LogEnd = "end", "before" }},
+		{name: "M24 nobody knows", want: Diff, do: DoDiff, rule: RuleDiff, set: func(*world) {}},
 		{name: "M24 read-only proves nothing", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.db().ReadOnly, w.ours[0].ReadOnly = true, true }},
 		{name: "M24 unchanged since another's full", want: Diff, do: DoFull, rule: "M11.9", set: func(w *world) {
-			w.db().Changed, w.db().Base, w.db().BaseLSN = &facts.Changed{}, "OTHER", at(310)
+			w.db().LogEnd, w.ours[0].LogEnd, w.db().Base, w.db().BaseLSN = "end", "end", "OTHER", at(310)
 		}},
 	}
 }
@@ -244,19 +245,37 @@ func eligibility() []kase {
 		{name: "Q16 X7 staging volume", want: Log, do: Refuse, rule: "X7", exit: 16, says: `S:\`, set: func(w *world) {
 			w.db().Volumes = append(w.db().Volumes, facts.Volume{Name: `S:\`, Use: facts.UseStaging, Available: 5})
 		}},
+		{name: "X7 a full that does not fit", want: Full, do: Refuse, rule: "X7", exit: 16, says: `S:\, where backups are staged, has 4096 MiB free, and the full backup of sales needs about 5120 MiB`,
+			set: func(w *world) { w.staging(4<<30, facts.Estimate{Full: 5 << 30}) }},
+		{name: "X7 a full that fits just so", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) { w.staging(5<<30, facts.Estimate{Full: 5 << 30}) }},
+		{name: "X7 a differential has its own size", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.staging(4<<30, facts.Estimate{Full: 5 << 30, Diff: 1 << 30}) }},
+		{name: "X7 a log that does not fit", want: Log, do: Refuse, rule: "X7", exit: 16, says: "log backup of sales", set: func(w *world) { w.staging(4<<30, facts.Estimate{Log: 5 << 30}) }},
+		{name: "X7 what is mounted below the root is not known", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) {
+			w.staging(4<<30, facts.Estimate{Full: 5 << 30})
+			w.db().Volumes[2].Name = "/"
+		}},
+		{name: "X7 limit off", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) {
+			w.staging(4<<30, facts.Estimate{Full: 5 << 30})
+			w.r.MinFree = -1
+		}},
+		{name: "X7 nobody knows how much is needed", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) { w.staging(4<<30, facts.Estimate{}) }},
 		{name: "Q16 exactly one GiB is enough", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) { w.db().Volumes[0].Available = 1 << 30 }},
 		{name: "Q16 limit off", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) { w.r.MinFree, w.db().Volumes[0].Available = -1, 0 }},
 		{name: "Q16 fulls go on", want: Full, do: DoFull, rule: RuleFull, warn: "Q16", set: func(w *world) { w.db().Volumes[0].Available = 0 }},
 		{name: "Q17 encrypted", want: Full, do: DoFull, rule: RuleFull, warn: "Q17", set: func(w *world) {
 			w.db().Encryption = &facts.Encryption{State: 3, Protector: "CERTIFICATE", Thumbprint: "AB12", Name: "tde"}
 		}},
+		{name: "Q17 encryption off, its key still there", want: Full, do: DoFull, rule: RuleFull, warn: "Q17", set: func(w *world) {
+			w.db().Encryption = &facts.Encryption{State: 1, Protector: "CERTIFICATE", Thumbprint: "AB12", Name: "tde"}
+		}},
+		{name: "S-copy-log of a secondary", want: Log, do: Refuse, rule: RuleCopyLog, exit: 1, says: "3059", set: func(w *world) { secondary(w); w.r.CopyOnly = true }},
 		{name: "Q9 system drive is only a warning", want: Full, do: DoFull, rule: RuleFull, warn: "Q9", set: func(w *world) { w.r.SystemDrive = "d:" }},
 		{name: "BULK_LOGGED", want: Log, do: DoLog, rule: RuleLog, warn: "R9", set: func(w *world) { w.db().Model = "BULK_LOGGED" }},
 		{name: "read-only full", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) { w.db().ReadOnly = true }},
-		{name: "read-only and unchanged log", want: Log, do: Skip, rule: RuleReadOnly, set: func(w *world) { w.db().ReadOnly, w.db().Changed = true, &facts.Changed{} }},
+		{name: "read-only and unchanged log", want: Log, do: Skip, rule: RuleReadOnly, set: func(w *world) { w.db().ReadOnly, w.db().LogEnd, w.ours[0].LogEnd = true, "end", "end" }},
 		{name: "read-only and nothing proven", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) { w.db().ReadOnly = true }},
 		{name: "read-only and a log before the full is missing", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
-			w.db().ReadOnly, w.db().Changed = true, &facts.Changed{}
+			w.db().ReadOnly, w.db().LogEnd, w.ours[0].LogEnd = true, "end", "end"
 			w.ours[0].First, w.ours[0].Last, w.ours[0].Checkpoint = at(290), at(310), at(290)
 			w.db().BaseLSN, w.ours[2].DatabaseBackup = at(290), at(290)
 		}},
@@ -302,6 +321,8 @@ func chainBreaks() []kase {
 		{name: "Q20 a full says so too", want: Full, do: DoFull, rule: RuleFull, warn: "Q20", set: q20},
 		{name: "Q20 a differential is not concerned", want: Diff, do: DoDiff, rule: RuleDiff, set: q20},
 		{name: "lost by us", want: Log, do: Refuse, rule: RuleLost, then: Full, exit: 3, set: func(w *world) { q20(w); w.f.History.Rows[4].Name = chain.SetName }},
+		{name: "lost by us, and its description says so", want: Log, do: Refuse, rule: RuleLost, then: Full, exit: 3, set: func(w *world) { q20(w); w.r.Repository = "abc"; w.made("abc") }},
+		{name: "Q20 taken for another repository of ours", want: Log, do: Refuse, rule: "Q20", then: Full, exit: 3, says: "for another repository", set: func(w *world) { q20(w); w.r.Repository = "abc"; w.made("def") }},
 		{name: "Q20 the gap is behind a newer full of ours", want: Log, do: DoLog, rule: RuleBridged, exit: 3, says: `by DOM\nightly`, set: bridged},
 		{name: "Q20 and that full was taken for it", want: Log, do: DoLog, rule: RuleBridged, says: "05", set: func(w *world) { bridged(w); w.ours[4].Rule = "Q20" }},
 	}
@@ -341,10 +362,25 @@ func leftHistories() []kase {
 		}},
 		{name: "msdb purged from its beginning", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) { w.f.History.Rows = w.f.History.Rows[2:] }},
 		{name: "msdb purged of everything", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) { w.f.History.Rows = nil }},
-		{name: "msdb's row failed, header confirmed", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
-			b := ours(chain.Diff, "05", 310, 320, now)
-			b.By = chain.ByHeader
-			w.ours = append(w.ours, b)
+		{name: "msdb does not know our newest differential", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, set: vanished},
+		{name: "nor did it when the backup after it was made", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
+			vanished(w)
+			log := ours(chain.Log, "06", 300, 400, now)
+			w.ours, w.f.History.Rows = append(w.ours, log), append(w.f.History.Rows, msdbRow(log))
+			w.db().LastLog = at(400)
+		}},
+		{name: "msdb has been emptied since our newest differential", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, set: func(w *world) {
+			vanished(w)
+			w.f.History.Rows = nil
+		}},
+		{name: "our newest differential has a row elsewhere", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
+			vanished(w)
+			w.db().Replica = "REPLICA"
+		}},
+		{name: "our only backup is copy-only and msdb does not know it", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, set: func(w *world) {
+			b := ours(chain.Full, "05", 310, 320, now)
+			b.CopyOnly = true
+			w.ours, w.f.History.Rows = []chain.Backup{b}, nil
 		}},
 		{name: "log taken on another replica", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
 			secondary(w)
@@ -390,7 +426,7 @@ func autos() []kase {
 		{name: "never seen", do: DoFull, rule: "M12", then: Log, set: (*world).empty},
 		{name: "never seen, SIMPLE", do: DoFull, rule: "M11.1", set: func(w *world) { w.empty(); simple(w) }},
 		{name: "SIMPLE", do: DoDiff, rule: RuleAutoDiff, set: simple},
-		{name: "SIMPLE and unchanged", do: Skip, rule: "M24", set: func(w *world) { simple(w); w.db().Changed = &facts.Changed{} }},
+		{name: "SIMPLE and unchanged", do: Skip, rule: "M24", set: func(w *world) { simple(w); w.db().LogEnd, w.ours[0].LogEnd = "end", "end" }},
 		{name: "SIMPLE and shrunk", do: DoFull, rule: "M11.10", set: func(w *world) { simple(w); w.db().Files[0].Pages = 1 }},
 		{name: "full of seven days", do: DoFull, rule: RuleAutoFull, then: Log, says: "7 days old", set: age(0, 7)},
 		{name: "full of six days", do: DoLog, rule: RuleAutoLog, set: age(0, 6)},
@@ -402,10 +438,11 @@ func autos() []kase {
 		{name: "differential of yesterday, SIMPLE", do: DoDiff, rule: RuleAutoDiff, set: func(w *world) { age(2, 1)(w); simple(w) }},
 		{name: "differential due, file added", do: DoFull, rule: "M11.2", then: Log, set: func(w *world) { age(2, 1)(w); w.db().Files[1].Drop = at(1) }},
 		{name: "log due, file added: no full for that", do: DoLog, rule: RuleAutoLog, set: func(w *world) { w.db().Files[1].Drop = at(1) }},
-		{name: "differential due, unchanged: the log", do: DoLog, rule: RuleAutoLog, set: func(w *world) { age(2, 1)(w); w.db().Changed = &facts.Changed{} }},
+		{name: "differential due, unchanged: the log", do: DoLog, rule: RuleAutoLog, set: func(w *world) { age(2, 1)(w); w.db().LogEnd, w.ours[0].LogEnd = "end", "end" }},
 		{name: "foreign log", do: DoFull, rule: "Q20", then: Log, exit: 3, set: func(w *world) { w.db().LastLog = at(400) }},
 		{name: "foreign log, bridged by a differential", do: DoDiff, rule: "Q20", then: Log, exit: 3, set: func(w *world) { w.db().LastLog, w.r.Bridge = at(400), Diff }},
-		{name: "replaced", do: DoFull, rule: "Q21", then: Log, exit: 3, set: func(w *world) { w.db().GUID = "DB2" }},
+		{name: "another fork, likewise", do: DoFull, rule: RuleFork, then: Log, set: func(w *world) { w.db().Fork = fork2 }},
+		{name: "replaced: nothing was asked for that failed, and nothing is missing", do: DoFull, rule: "Q21", then: Log, set: func(w *world) { w.db().GUID = "DB2" }},
 		{name: "single-user, log due", do: Skip, rule: "X1", exit: 3, set: func(w *world) { w.db().Access = "SINGLE_USER" }},
 		{name: "single-user, alone, log due", do: Refuse, rule: "X1", exit: 1, set: func(w *world) { w.db().Access, w.r.Alone = "SINGLE_USER", true }},
 		{name: "single-user, full due", do: DoFull, rule: RuleAutoFull, exit: 3, warn: "X1", set: func(w *world) { age(0, 9)(w); w.db().Access = "SINGLE_USER" }},
@@ -443,4 +480,12 @@ func TestDayIsTheServersCalendarDay(t *testing.T) {
 	if d := w.decide(); d.Do != DoLog {
 		t.Errorf("before midnight: %s by %s; want a log", d.Do, d.Rule)
 	}
+}
+
+// vanished adds a differential of ours that msdb has no row of: the machine was set back
+// behind it, or msdb's row failed (SQL Server error 3009).
+func vanished(w *world) {
+	b := ours(chain.Diff, "05", 310, 320, now)
+	b.By = chain.ByHeader
+	w.ours = append(w.ours, b)
 }

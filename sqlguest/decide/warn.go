@@ -20,7 +20,11 @@ func (s *state) warnings(d Decision) []Warning {
 	n := len(s.unconfirmed())
 	warn(n > 0, RuleResolve, "SQL Server's word on %s of %s could not be had: nothing is built on them", count(n, "earlier backup"), name)
 	if e := s.db.Encryption; e != nil {
-		warn(true, RuleTDE, "%s is encrypted: it restores only where %s %s with thumbprint %s is present", name, strings.ToLower(e.Protector), e.Name, e.Thumbprint)
+		is := "is encrypted"
+		if e.State == 1 {
+			is = "was encrypted and still has its key"
+		}
+		warn(true, RuleTDE, "%s %s: it restores only where %s %s with thumbprint %s is present", name, is, strings.ToLower(e.Protector), e.Name, e.Thumbprint)
 	}
 	if r := s.running("BACKUP"); r != nil {
 		warn(true, RuleRestore, "another backup of %s is running (session %d): SQL Server may let ours wait for it", name, r.Session)

@@ -105,6 +105,12 @@ func (w *world) foreign(kind chain.Kind, first, last uint32, device string) *cha
 
 func (w *world) db() *facts.Database { return &w.f.Database }
 
+// staging adds a volume of staging files, and what backups will need there.
+func (w *world) staging(free int64, e facts.Estimate) {
+	w.db().Volumes = append(w.db().Volumes, facts.Volume{Name: `S:\`, Use: facts.UseStaging, Available: free})
+	w.db().Estimate = &e
+}
+
 // empty is a database that the repository has never seen, without any backup.
 func (w *world) empty() {
 	w.ours, w.f.History.Rows = nil, nil
@@ -142,3 +148,9 @@ func (w *world) saw(rows ...facts.Restore) {
 }
 
 func (w *world) decide() Decision { return Decide(w.r, w.f, w.ours) }
+
+// made makes the newest row one of a backup of Holdfast's for that repository.
+func (w *world) made(repository string) {
+	r := &w.f.History.Rows[len(w.f.History.Rows)-1]
+	r.Name, r.Description = chain.SetName, chain.Owner(repository)
+}

@@ -86,10 +86,20 @@ func (s *Server) unstage(ctx context.Context, st server.Statement, streams []io.
 	if err != nil {
 		return nil, err
 	}
+	s.sweep(ctx, local)
+	prefix, err := s.lentTo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.Hold(context.WithoutCancel(ctx), lentLock(prefix, st.Name))
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	defer func() { _ = release() }() // the lock goes with its session in any case
 	var theirs, ours []string
 	for _, name := range vdi.Names(st.Name, len(streams)) {
-		theirs = append(theirs, join(remote, name+suffix))
-		ours = append(ours, filepath.Join(local, name+suffix))
+		theirs = append(theirs, join(remote, prefix+name+suffix))
+		ours = append(ours, filepath.Join(local, prefix+name+suffix))
 	}
 	made := make([]bool, len(ours))
 	outcome, err := s.feed(ctx, place(st.Text, clause(theirs)), st.Args, ours, made, streams)
@@ -121,7 +131,7 @@ func (s *Server) feed(ctx context.Context, text string, args []server.Arg, paths
 
 // write makes a file of a stream, and tells whether there is one by its doing.
 func write(ctx context.Context, path string, made *bool, from io.Reader) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("create staging file: %w", err)
 	}

@@ -79,7 +79,7 @@ func check(st server.Statement) error {
 
 func (s *Server) openSet(st server.Statement) (vdi.Set, error) {
 	if !s.opt.IsHere() {
-		return nil, fmt.Errorf("%w: %w", server.ErrNoVDI, errElsewhere)
+		return nil, fmt.Errorf("%w: %w", server.ErrNoVDI, ErrElsewhere)
 	}
 	open := s.opt.OpenSet
 	if open == nil {

@@ -28,6 +28,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 
 	mssql "github.com/microsoft/go-mssqldb"
 	"github.com/microsoft/go-mssqldb/msdsn"
@@ -66,6 +67,7 @@ type Server struct {
 	db        *sql.DB
 	log       *slog.Logger
 	others    []string // addresses, see OpenFirst
+	held      sync.Map // of *held, by the lock's name
 }
 
 var _ server.Server = (*Server)(nil)
@@ -136,15 +138,15 @@ func (o Options) config() (msdsn.Config, error) {
 	return config, nil
 }
 
-// IsHere tells whether the server is on this machine: only then it and this process
-// can share virtual devices.
+// IsHere tells whether the server is on this machine, by its name, or by an address of
+// its own: only then it and this process can share virtual devices.
 func (o Options) IsHere() bool {
 	host, _ := o.split()
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	if ip := net.ParseIP(host); ip != nil {
-		return ip.IsLoopback()
+		return ip.IsLoopback() || isOwn(ip)
 	}
 	name, err := os.Hostname()
 	return strings.EqualFold(host, "localhost") || err == nil && strings.EqualFold(host, name)
@@ -167,12 +169,12 @@ func (s *Server) Host(context.Context) (*server.Host, error) {
 	return h, nil
 }
 
-// errElsewhere: the server is on another machine.
-var errElsewhere = errors.New("SQL Server is on another machine")
+// ErrElsewhere: the server is on another machine than this program.
+var ErrElsewhere = errors.New("SQL Server is on another machine")
 
 func (s *Server) canVDI() error {
 	if !s.opt.IsHere() {
-		return fmt.Errorf("%w: %w", server.ErrNoVDI, errElsewhere)
+		return fmt.Errorf("%w: %w", server.ErrNoVDI, ErrElsewhere)
 	}
 	if s.opt.OpenSet != nil {
 		return nil

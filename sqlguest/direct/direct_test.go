@@ -148,7 +148,11 @@ func TestLockIsOneRunsAtATime(t *testing.T) {
 	if _, err := s.Hold(t.Context(), "holdfast d"); !errors.Is(err, server.ErrHeld) {
 		t.Fatalf("second hold: %v", err)
 	}
+	must(t, s.Held(t.Context(), "holdfast d"))
 	must(t, release())
+	if err := s.Held(t.Context(), "holdfast d"); !errors.Is(err, server.ErrLockLost) {
+		t.Errorf("lock that was released: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err = s.Hold(ctx, "holdfast d")
 	must(t, err)
@@ -162,7 +166,10 @@ func TestLockIsOneRunsAtATime(t *testing.T) {
 	must(t, err)
 	must(t, l.StopService())
 	must(t, l.StartService())
-	if err := release(); !errors.Is(err, direct.ErrLockLost) {
+	if err := s.Held(t.Context(), "holdfast d"); !errors.Is(err, server.ErrLockLost) {
+		t.Errorf("lock of a server that was restarted: %v", err)
+	}
+	if err := release(); !errors.Is(err, server.ErrLockLost) {
 		t.Errorf("release of a lost lock: %v", err)
 	}
 }

@@ -70,6 +70,7 @@ func (s *Server) stage(ctx context.Context, st server.Statement) (*staged, error
 	if err != nil {
 		return nil, err
 	}
+	s.sweep(ctx, filepath.Dir(b.streams[0].path))
 	ctx, b.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(b.ended)

@@ -1,13 +1,11 @@
 package direct_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"reflect"
 	"sync"
 	"testing"
@@ -68,6 +66,12 @@ func TestSQL16GaveUp(t *testing.T) {
 	}{
 		"refused":                  {said(911, 3013), true},
 		"device failed":            {said(3202, 3013), true},
+		"killed":                   {said(596), false},
+		"killed, and severe":       {said(596, 0), false},
+		"deadlock":                 {said(1205), false},
+		"connection lost":          {said(64), false},
+		"nobody knows what":        {said(0), false},
+		"killed, but given up":     {said(3204, 3013, 596), true},
 		"made, history not":        {said(3009, 3013), false},
 		"made, and something else": {said(3014, 802), false},
 		"cut after a word":         {errors.Join(said(3043), io.ErrUnexpectedEOF), false},
@@ -170,20 +174,5 @@ func TestSQL16ServerGoesOnBehindACutConnection(t *testing.T) {
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
 		t.Errorf("%d files are left of a truncated log: %v", len(files), err)
-	}
-}
-
-// TestRestoreLeavesForeignFiles: a file that was there under the name is not the
-// restore's to delete.
-func TestRestoreLeavesForeignFiles(t *testing.T) {
-	l, s := laboratory(t)
-	st := statement("RESTORE DATABASE [e] FROM %s", server.Disk)
-	path := filepath.Join(backupDirectory(t, l, s), st.Name+".bak")
-	must(t, os.WriteFile(path, []byte("the only copy"), 0o600))
-	if _, err := s.Restore(t.Context(), st, []io.Reader{bytes.NewReader([]byte("x"))}); !errors.Is(err, os.ErrExist) {
-		t.Errorf("restore: %v", err)
-	}
-	if data, err := os.ReadFile(path); err != nil || string(data) != "the only copy" {
-		t.Errorf("%q, %v", data, err)
 	}
 }

@@ -147,9 +147,10 @@ type unbegun struct{ error }
 func (u *unbegun) Unwrap() error { return u.error }
 
 // GaveUp tells whether the error of a BACKUP proves that SQL Server did not make it: it
-// said so, to the statement's end, and nothing that it says of a backup that was made; or
-// it never heard of the statement. Everything else is doubt: a cut connection, above all,
-// beyond which SQL Server may go on.
+// said so (3013), to the statement's end, and nothing that it says of a backup that was
+// made; or it never heard of the statement. Everything else is doubt: a cut connection,
+// above all, beyond which SQL Server may go on, and whatever ends a session (KILL's 596) or
+// a batch (1205) without a word about the backup.
 func GaveUp(err error) bool {
 	var u *unbegun
 	if errors.As(err, &u) {
@@ -159,5 +160,5 @@ func GaveUp(err error) bool {
 	if _, mixed := err.(interface{ Unwrap() []error }); mixed || !errors.As(err, &said) { //nolint:errorlint // of this very error
 		return false
 	}
-	return !said.Has(noHistory) && !said.Has(processed)
+	return said.Has(terminating) && !said.Has(noHistory) && !said.Has(processed)
 }

@@ -10,10 +10,6 @@ import (
 	"holdfast/sqlguest/server"
 )
 
-// ErrLockLost: the session that held the lock has ended before it was released, so
-// that somebody else may have had it.
-var ErrLockLost = errors.New("the lock was lost while it was held")
-
 // lockText tells sp_getapplock's result: 0 and 1 are granted, -1 is held by another
 // session.
 const lockText = `DECLARE @result int;
@@ -35,12 +31,30 @@ func (s *Server) Hold(ctx context.Context, name string) (func() error, error) {
 		_ = h.drop()
 		return nil, fmt.Errorf("hold lock %s: %w", name, err)
 	}
-	stop := context.AfterFunc(ctx, func() { h.once.Do(func() { h.err = h.drop() }) })
+	s.held.Store(name, h)
+	end := func(how func() error) {
+		h.once.Do(func() { s.held.CompareAndDelete(name, h); h.err = how() })
+	}
+	stop := context.AfterFunc(ctx, func() { end(h.drop) })
 	return func() error {
 		stop()
-		h.once.Do(func() { h.err = h.release() })
+		end(h.release)
 		return h.err
 	}, nil
+}
+
+// Held asks the session of the lock of that name. The lock is the session's and nothing
+// but its release takes it away before the session ends, so that it is held as long as
+// the session answers. A connection is never made anew behind its back.
+func (s *Server) Held(ctx context.Context, name string) error {
+	h, ok := s.held.Load(name)
+	if !ok {
+		return fmt.Errorf("lock %s: %w", name, server.ErrLockLost)
+	}
+	if _, err := ask(ctx, h.(*held).conn, "SELECT @@SPID AS session", nil); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("lock %s: %w: %w", name, server.ErrLockLost, err)
+	}
+	return ctx.Err()
 }
 
 // held is a lock that is held.
@@ -78,7 +92,7 @@ func (h *held) release() error {
 	if dropped := h.drop(); err == nil {
 		return dropped
 	}
-	return fmt.Errorf("release lock %s: %w: %w", h.name, ErrLockLost, err)
+	return fmt.Errorf("release lock %s: %w: %w", h.name, server.ErrLockLost, err)
 }
 
 // drop ends the session, and the lock with it.

@@ -3,8 +3,11 @@ package direct
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+
+	"holdfast/sqlguest/server"
 )
 
 // Addresses takes apart what may name several SQL Servers of one machine: addresses
@@ -39,10 +42,19 @@ func addressesOf(names []string) []string {
 	return list
 }
 
+// ErrNone: nothing answers as the default SQL Server, and none is installed on this
+// machine.
+var ErrNone = errors.New("no SQL Server is installed on this machine")
+
 // OpenFirst opens the first of the addresses' servers that lets us in; Server.Others
-// are all the others, those too that did not. The error is that of the first.
+// are all the others, those too that did not. The error is that of the first, behind
+// ErrNone where no address was told; ErrElsewhere, before anybody is asked, where one is of
+// another machine.
 func OpenFirst(ctx context.Context, o Options) (*Server, error) {
 	addresses, err := Addresses(o.Address)
+	if err == nil {
+		err = beside(addresses)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -60,5 +72,9 @@ func OpenFirst(ctx context.Context, o Options) (*Server, error) {
 			break
 		}
 	}
-	return nil, errors.Join(all...)
+	err = errors.Join(all...)
+	if said := (*server.Error)(nil); len(strings.Fields(o.Address)) == 0 && ctx.Err() == nil && !errors.As(err, &said) && bare() {
+		err = fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	return nil, err
 }

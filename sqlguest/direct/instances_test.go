@@ -3,6 +3,7 @@ package direct_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -40,6 +41,34 @@ func TestFirstServerThatLetsUsIn(t *testing.T) {
 	cancel()
 	if _, err := direct.OpenFirst(ended, direct.Options{Address: dead + " " + elsewhere}); err == nil || strings.Contains(err.Error(), elsewhere) {
 		t.Errorf("after the end of its context: %v", err)
+	}
+}
+
+// TestServerOfAnotherMachineIsNobodysNeighbour: whoever serves a machine opens what is on
+// it, by its names and addresses, and asks nobody else; an address of the machine's own is
+// on it, one that nobody has here is not.
+func TestServerOfAnotherMachineIsNobodysNeighbour(t *testing.T) {
+	own, err := net.InterfaceAddrs()
+	must(t, err)
+	name, err := os.Hostname()
+	must(t, err)
+	here := []string{"localhost", `localhost\A`, ".", "127.0.0.1:1433", "[::1]:1433", name, name + `\A`}
+	for _, a := range own {
+		if ip, is := a.(*net.IPNet); is {
+			here = append(here, net.JoinHostPort(ip.IP.String(), "1433"))
+		}
+	}
+	for _, address := range here {
+		if !(direct.Options{Address: address}).IsHere() {
+			t.Errorf("%s is here", address)
+		}
+	}
+	l, _ := laboratory(t)
+	for _, address := range []string{"192.0.2.1:1433", "db02", `db02\A`, "db02.example.org:1433", l.Address() + " 192.0.2.1:1433"} {
+		_, err := direct.OpenFirst(t.Context(), direct.Options{Address: address, User: "sa", Password: password})
+		if !errors.Is(err, direct.ErrElsewhere) || strings.Contains(err.Error(), l.Address()) {
+			t.Errorf("%s: %v", address, err)
+		}
 	}
 }
 

@@ -31,3 +31,9 @@ func installed() ([]string, error) {
 	}
 	return names, nil
 }
+
+// bare tells whether it is certain that no SQL Server is installed here.
+func bare() bool {
+	names, err := installed()
+	return err == nil && len(names) == 0
+}

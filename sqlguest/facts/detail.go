@@ -3,7 +3,9 @@ package facts
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"holdfast/sqlguest/server"
@@ -55,10 +57,31 @@ func AskVolumes(ctx context.Context, s server.Server, database string) ([]Volume
 }
 
 // AskStaging asks for the volume that staging files go to, as far as SQL Server can tell
-// of volumes: those that hold database files. "" is the default backup directory; nil,
-// without an error, is a volume that it does not know.
+// of volumes: those that hold database files, and from SQL Server 2017 on every drive. ""
+// is the default backup directory; nil, without an error, is a volume that it does not know.
 func AskStaging(ctx context.Context, s server.Server, staging string) (*Volume, error) {
-	rows, err := s.Query(ctx, stagingText)
+	v, err := deepest(ctx, s, staging, stagingText, func(t *table) Volume {
+		return Volume{Name: t.text("volume_mount_point"), Use: UseStaging, Available: t.number("available_bytes"),
+			Total: t.number("total_bytes"), System: t.text("file_system_type")}
+	})
+	if err != nil {
+		return nil, err
+	}
+	drive, err := deepest(ctx, s, staging, drivesText, func(t *table) Volume {
+		return Volume{Name: t.text("fixed_drive_path"), Use: UseStaging, Available: t.number("free_space_in_bytes")}
+	})
+	switch {
+	case err != nil && !unknown(err):
+		return nil, err
+	case drive != nil && (v == nil || len(v.Name) < len(drive.Name)):
+		return drive, nil
+	}
+	return v, nil
+}
+
+// deepest is the volume with the longest mount point above the staging directory.
+func deepest(ctx context.Context, s server.Server, staging, text string, read func(*table) Volume) (*Volume, error) {
+	rows, err := s.Query(ctx, text)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the volume of staging files: %w", err)
 	}
@@ -69,8 +92,7 @@ func AskStaging(ctx context.Context, s server.Server, staging string) (*Volume, 
 		if path == "" {
 			path = t.text("path")
 		}
-		v := Volume{Name: t.text("volume_mount_point"), Use: UseStaging, Available: t.number("available_bytes"),
-			Total: t.number("total_bytes"), System: t.text("file_system_type")}
+		v := read(t)
 		if isBelow(path, v.Name) && (best == nil || len(best.Name) < len(v.Name)) {
 			best = &v
 		}
@@ -141,31 +163,70 @@ func AskEncryption(ctx context.Context, s server.Server, database string) (*Encr
 	return e, nil
 }
 
-// Changed is how many pages lie in extents that changed since the differential base.
-type Changed struct {
-	Modified int64 `json:"modified"`
-	Total    int64 `json:"total"`
+// Log is what SQL Server says of a database's log.
+type Log struct {
+	// End is where it ends, as SQL Server writes it: it moves with every record, and is
+	// equal to an earlier one if nothing was logged in between.
+	End string
+	// Since is how many bytes, rounded up, the next log backup has to read.
+	Since int64
 }
 
-// AskChanged asks for it; nil, without an error, where the server cannot tell:
-// before SQL Server 2016 SP2, or if nothing is counted.
-func AskChanged(ctx context.Context, s server.Server, database string) (*Changed, error) {
-	rows, err := s.Query(ctx, fmt.Sprintf(changedText, Quote(database)))
+// AskLog asks for it; the zero Log, without an error, where the server cannot tell:
+// before SQL Server 2016 SP2.
+func AskLog(ctx context.Context, s server.Server, database string) (l Log, err error) {
+	rows, err := s.Query(ctx, logText, server.Arg{Name: "db", Value: database})
 	if err != nil {
 		if unknown(err) {
-			return nil, nil
+			return Log{}, nil
 		}
-		return nil, fmt.Errorf("ask for the changes of %s: %w", database, err)
+		return Log{}, fmt.Errorf("ask for the log of %s: %w", database, err)
 	}
 	t := newTable(rows)
-	var c *Changed
 	err = t.each(func() {
-		if modified := t.maybe("modified"); modified != nil {
-			c = &Changed{Modified: *modified, Total: t.number("total")}
+		l.End = t.text("log_end_lsn")
+		if t.value("log_since_last_log_backup_mb") != nil {
+			l.Since = int64(math.Ceil(t.real("log_since_last_log_backup_mb") * (1 << 20)))
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask for the changes of %s: %w", database, err)
+		return Log{}, fmt.Errorf("ask for the log of %s: %w", database, err)
 	}
-	return c, nil
+	return l, nil
+}
+
+// Estimate is how many bytes backups of a database will have, without compression: pages
+// in extents that are in use, and log. 0 is not known.
+type Estimate struct {
+	Full int64 `json:"full"`
+	Diff int64 `json:"diff"`
+	Log  int64 `json:"log"`
+}
+
+// AskEstimate asks for it. The number of changed pages is good for a size and for nothing
+// else: it never is 0, because a full writes to the extents of the file's header and of
+// the boot page itself, and what a user changes in these does not move it.
+func AskEstimate(ctx context.Context, s server.Server, database string) (e Estimate, err error) {
+	const pageBytes = 8192
+	log, err := AskLog(ctx, s, database)
+	if err != nil {
+		return e, err
+	}
+	e.Log = log.Since
+	for text, to := range map[string]*int64{allocatedText: &e.Full, modifiedText: &e.Diff} {
+		rows, err := s.Query(ctx, fmt.Sprintf(text, Quote(database)))
+		if err != nil {
+			// Also where the database lets nobody in now: a secondary that is not read
+			// (976), somebody else's single-user mode (924).
+			if said := (*server.Error)(nil); errors.As(err, &said) {
+				continue
+			}
+			return Estimate{}, fmt.Errorf("ask how large backups of %s become: %w", database, err)
+		}
+		t := newTable(rows)
+		if err := t.each(func() { *to = t.number("pages") * pageBytes }); err != nil {
+			return Estimate{}, fmt.Errorf("ask how large backups of %s become: %w", database, err)
+		}
+	}
+	return e, nil
 }

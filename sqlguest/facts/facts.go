@@ -48,8 +48,8 @@ func (i *Instance) Major() int {
 	return n
 }
 
-// Database is one database as sys.databases and its neighbours describe it. Volumes,
-// Group, Encryption and Changed are asked for one by one and nil until then.
+// Database is one database as sys.databases and its neighbours describe it. LogEnd,
+// Volumes, Group, Encryption and Estimate are asked for one by one and empty until then.
 type Database struct {
 	ID           int       `json:"id"`
 	Name         string    `json:"name"`
@@ -73,6 +73,7 @@ type Database struct {
 	FirstFork string  `json:"first_fork"` // and of the next log's beginning
 	ForkPoint lsn.LSN `json:"fork_point"`
 	LastLog   lsn.LSN `json:"last_log"` // where the next log backup begins; NULL: none is possible
+	LogEnd    string  `json:"log_end"`  // see Log.End; "" unknown
 
 	Base    string  `json:"base"` // set GUID of the full that a differential would refer to
 	BaseLSN lsn.LSN `json:"base_lsn"`
@@ -82,7 +83,8 @@ type Database struct {
 	Volumes    []Volume    `json:"volumes,omitempty"`
 	Group      *Group      `json:"group,omitempty"`
 	Encryption *Encryption `json:"encryption,omitempty"`
-	Changed    *Changed    `json:"changed,omitempty"`
+	// Estimate is what staging files will need; asked for where backups are staged.
+	Estimate *Estimate `json:"estimate,omitempty"`
 }
 
 // System tells whether this is one of SQL Server's own databases.
@@ -122,6 +124,24 @@ func (d *Database) MultiBase() bool {
 		base, first = f.Base, false
 	}
 	return false
+}
+
+// AskZone asks for the server's time zone by its name in Windows; "" where SQL Server
+// does not say it: before 2022, or where it has no such function.
+func AskZone(ctx context.Context, s server.Server, at *Instance) (string, error) {
+	if at.Major() < zoneSince {
+		return "", nil
+	}
+	rows, err := s.Query(ctx, zoneText)
+	if said := (*server.Error)(nil); errors.As(err, &said) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask for the time zone: %w", err)
+	}
+	t, name := newTable(rows), ""
+	err = t.each(func() { name = t.text("zone") })
+	return name, err
 }
 
 // AskInstance asks for the server itself.

@@ -160,7 +160,7 @@ func msdbRow(pairs ...any) *server.Rows {
 		"first_lsn", "45000000010000001", "last_lsn", "45000000020000001", "checkpoint_lsn", "45000000010000001", "database_backup_lsn", "0",
 		"fork_point_lsn", nil, "differential_base_guid", nil, "base_lsn", nil, "first_recovery_fork_guid", guid, "last_recovery_fork_guid", guid,
 		"family_guid", guid, "database_guid", guid, "backup_start_date", "2026-10-25T02:30:00", "backup_finish_date", "2026-10-25T02:30:01", "time_zone", int64(8),
-		"backup_size", "8192", "user_name", "sa", "machine_name", "SQL01", "server_name", "SQL01", "software_major_version", int64(16),
+		"backup_size", "8192", "user_name", "sa", "machine_name", "SQL01", "server_name", "SQL01", "description", "holdfast abc", "software_major_version", int64(16),
 		"software_minor_version", int64(0), "software_build_version", int64(4165), "recovery_model", "FULL", "device_type", int64(7), "physical_device_name", "{D}")
 	for i := 0; i < len(pairs); i += 2 {
 		for j, c := range r.Columns {
@@ -269,13 +269,15 @@ func TestDetails(t *testing.T) {
 	volumes := (&both{&server.Rows{Columns: []string{"type", "volume_mount_point", "available_bytes", "total_bytes", "file_system_type"}}}).
 		add(int64(0), `D:\`, int64(5), int64(9), "NTFS").add(int64(0), `D:\`, int64(5), int64(9), "NTFS").add(int64(1), `D:\`, int64(5), int64(9), "NTFS")
 	s := &script{t: t, answers: map[string]any{
-		"dm_os_volume_stats":    volumes.Rows,
-		"dm_exec_requests":      rows("session_id", int64(57), "command", "RESTORE DATABASE", "db", nil, "percent_complete", 12.5),
-		"restorehistory":        rows("restore_history_id", int64(7), "backup_set_uuid", guid, "restore_date", "2026-11-17T10:00:00.003", "destination_database_name", "sales", "restore_type", "D", "replace", true, "recovery", true, "stop_at", nil, "user_name", "sa"),
-		"logmarkhistory":        rows("mark_name", "m", "description", nil, "user_name", "sa", "lsn", "45000000010000001", "mark_time", "2026-11-17T10:00:00.003"),
-		"preferred_replica":     rows("preferred", true, "role", "Secondary"),
-		"encryption_keys":       rows("encryption_state", int64(3), "encryptor_type", "CERTIFICATE", "encryptor_thumbprint", []byte{0xAB, 0x01}, "name", "tde"),
-		"dm_db_file_space_usag": rows("modified", int64(8), "total", "100"),
+		"dm_os_volume_stats": volumes.Rows,
+		"dm_exec_requests":   rows("session_id", int64(57), "command", "RESTORE DATABASE", "db", nil, "percent_complete", 12.5),
+		"restorehistory":     rows("restore_history_id", int64(7), "backup_set_uuid", guid, "restore_date", "2026-11-17T10:00:00.003", "destination_database_name", "sales", "restore_type", "D", "replace", true, "recovery", true, "stop_at", nil, "user_name", "sa"),
+		"logmarkhistory":     rows("mark_name", "m", "description", nil, "user_name", "sa", "lsn", "45000000010000001", "mark_time", "2026-11-17T10:00:00.003"),
+		"preferred_replica":  rows("preferred", true, "role", "Secondary"),
+		"encryption_keys":    rows("encryption_state", int64(3), "encryptor_type", "CERTIFICATE", "encryptor_thumbprint", []byte{0xAB, 0x01}, "name", "tde"),
+		"modified_extent":    rows("pages", int64(8)),
+		"allocated_extent":   rows("pages", "100"),
+		"dm_db_log_stats":    rows("log_end_lsn", "0000002d:00000190:0001", "log_since_last_log_backup_mb", 1.5),
 	}}
 	v, err := AskVolumes(ctx, s, "it's")
 	if err != nil || len(v) != 2 || v[0].Use != UseData || v[1].Use != UseLog || v[0].Available != 5 || s.args["db"] != "it's" {
@@ -319,21 +321,37 @@ func TestDetails(t *testing.T) {
 	if err != nil || e.Thumbprint != "AB01" || e.Name != "tde" {
 		t.Errorf("encryption %+v, %v", e, err)
 	}
-	if c, err := AskChanged(ctx, s, "sales"); err != nil || c.Modified != 8 || c.Total != 100 {
-		t.Errorf("changed %+v, %v", c, err)
+	if l, err := AskLog(ctx, s, "sales"); err != nil || l != (Log{End: "0000002d:00000190:0001", Since: 1<<20 + 1<<19}) {
+		t.Errorf("log %+v, %v", l, err)
+	}
+	if e, err := AskEstimate(ctx, s, "sales"); err != nil || e != (Estimate{Full: 100 * 8192, Diff: 8 * 8192, Log: 1<<20 + 1<<19}) {
+		t.Errorf("estimate %+v, %v", e, err)
 	}
 }
 
-func TestUnknownChangesAreUnknown(t *testing.T) {
+// TestOldServersKnowLess: what a server cannot tell is not known, and what it refuses to
+// tell is an error.
+func TestOldServersKnowLess(t *testing.T) {
 	ctx := context.Background()
-	old := &server.Error{All: []server.Message{{Number: 207, Severity: 16, Text: "Invalid column name 'modified_extent_page_count'."}}}
-	for _, answer := range []any{fmt.Errorf("query: %w", old), rows("modified", nil, "total", nil)} {
-		if c, err := AskChanged(ctx, &script{t: t, answers: map[string]any{"space_usage": answer}}, "x"); c != nil || err != nil {
-			t.Errorf("%v: %+v, %v; want nothing known", answer, c, err)
+	old := fmt.Errorf("query: %w", &server.Error{All: []server.Message{{Number: 208, Severity: 16, Text: "Invalid object name 'sys.dm_db_log_stats'."}}})
+	none := rows("log_end_lsn", nil, "log_since_last_log_backup_mb", nil)
+	for _, answer := range []any{old, none} {
+		if l, err := AskLog(ctx, &script{t: t, answers: map[string]any{"log_stats": answer}}, "x"); l != (Log{}) || err != nil {
+			t.Errorf("%v: %+v, %v; want nothing known", answer, l, err)
 		}
 	}
+	column := &server.Error{All: []server.Message{{Number: 207, Severity: 16, Text: "Invalid column name 'modified_extent_page_count'."}}}
+	s := &script{t: t, answers: map[string]any{"log_stats": old, "modified": column, "allocated": rows("pages", int64(10))}}
+	if e, err := AskEstimate(ctx, s, "x"); e != (Estimate{Full: 10 * 8192}) || err != nil {
+		t.Errorf("estimate %+v, %v", e, err)
+	}
+	closed := &server.Error{All: []server.Message{{Number: 976, Severity: 14, Text: "not currently accessible for queries"}}}
+	s = &script{t: t, answers: map[string]any{"log_stats": none, "extent_page": closed}}
+	if e, err := AskEstimate(ctx, s, "x"); e != (Estimate{}) || err != nil {
+		t.Errorf("a secondary that is not read: %+v, %v", e, err)
+	}
 	denied := &server.Error{All: []server.Message{{Number: 300, Severity: 14, Text: "no permission"}}}
-	if _, err := AskChanged(ctx, &script{t: t, answers: map[string]any{"space_usage": denied}}, "x"); !errors.As(err, new(*server.Error)) {
+	if _, err := AskLog(ctx, &script{t: t, answers: map[string]any{"log_stats": denied}}, "x"); !errors.As(err, new(*server.Error)) {
 		t.Errorf("a refusal became %v", err)
 	}
 	// Asked, the server would fail to read "" as a GUID (error 8169).
@@ -370,7 +388,11 @@ func TestEveryQuestionReportsItsFailure(t *testing.T) {
 		add(err)
 		_, err = AskEncryption(ctx, s, "")
 		add(err)
-		_, err = AskChanged(ctx, s, "")
+		_, err = AskLog(ctx, s, "")
+		add(err)
+		_, err = AskEstimate(ctx, s, "")
+		add(err)
+		_, err = AskStaging(ctx, s, "/")
 		add(err)
 		for i, err := range errs {
 			if !errors.Is(err, down) && !errors.Is(err, ErrColumn) {

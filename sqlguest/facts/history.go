@@ -102,7 +102,7 @@ func (t *table) msdb(fallback *time.Location) chain.Row {
 			Bytes: t.number("backup_size"), ServerVersion: t.version("software_major_version", "software_minor_version", "software_build_version"),
 			ServerName: t.text("server_name"), Model: t.text("recovery_model"),
 		},
-		ID: t.number("backup_set_id"), Name: t.text("name"), User: t.text("user_name"), Machine: t.text("machine_name"),
+		ID: t.number("backup_set_id"), Name: t.text("name"), Description: t.text("description"), User: t.text("user_name"), Machine: t.text("machine_name"),
 		Device: t.text("physical_device_name"), DeviceType: int(t.number("device_type")),
 	}
 }
@@ -174,6 +174,21 @@ func AskFile(ctx context.Context, s server.Server, at *Instance, path string) (*
 		return nil, fmt.Errorf("read header of %s: %w", path, ErrNoRow)
 	}
 	return &sets[0], nil
+}
+
+// AskFilesOf asks for the files of the database that a file of the server's is a backup of,
+// as they were then.
+func AskFilesOf(ctx context.Context, s server.Server, path string) ([]chain.File, error) {
+	rows, err := s.Query(ctx, "RESTORE FILELISTONLY FROM DISK = "+Literal(path))
+	if err != nil {
+		return nil, fmt.Errorf("list files of %s: %w", path, err)
+	}
+	list, err := ReadFileList(rows)
+	files := make([]chain.File, len(list))
+	for i, f := range list {
+		files[i] = f.File
+	}
+	return files, err
 }
 
 // VerifyFile has SQL Server read a file of its own to the end; checksums tells whether

@@ -131,6 +131,21 @@ func (t *table) number(name string) int64 {
 	}
 }
 
+// real reads a number with a fraction; NULL is 0.
+func (t *table) real(name string) float64 {
+	switch v := t.value(name).(type) {
+	case nil:
+		return 0
+	case float64:
+		return v
+	case int64:
+		return float64(v)
+	default:
+		t.fail(name, v, nil)
+		return 0
+	}
+}
+
 // maybe reads a whole number that may be NULL.
 func (t *table) maybe(name string) *int64 {
 	if t.value(name) == nil {

@@ -19,7 +19,8 @@ func TestX7StagingVolumeIsTheDeepest(t *testing.T) {
 		"": `D:\mount\`, `D:\mountain`: `D:\`, `c:\x`: `C:\`, `E:\`: "", `\\nas\share`: "",
 		"/var/opt/backup": "/var/opt", "/var/optional": "/", "/var/opt": "/var/opt",
 	} {
-		s := &script{t: t, answers: map[string]any{"dm_os_volume_stats": volumes}}
+		old := &server.Error{All: []server.Message{{Number: 208, Severity: 16}}}
+		s := &script{t: t, answers: map[string]any{"dm_os_volume_stats": volumes, "fixed_drives": old}}
 		v, err := AskStaging(t.Context(), s, staging)
 		name := ""
 		if v != nil {
@@ -27,6 +28,20 @@ func TestX7StagingVolumeIsTheDeepest(t *testing.T) {
 		}
 		if err != nil || name != want || v != nil && v.Use != UseStaging {
 			t.Errorf("staging %q is on %q, want %q (%v)", staging, name, want, err)
+		}
+	}
+}
+
+// TestX7StagingOnADriveWithoutDatabases: SQL Server 2017 and later tell of every drive.
+func TestX7StagingOnADriveWithoutDatabases(t *testing.T) {
+	s := &script{t: t, answers: map[string]any{
+		"dm_os_volume_stats": &server.Rows{Columns: []string{"volume_mount_point", "available_bytes", "total_bytes", "file_system_type", "path"}},
+		"fixed_drives":       rows("fixed_drive_path", `E:\`, "free_space_in_bytes", int64(7), "path", `C:\Backup`),
+	}}
+	for staging, want := range map[string]*Volume{`e:\stage`: {Name: `E:\`, Use: UseStaging, Available: 7}, "": nil} {
+		v, err := AskStaging(t.Context(), s, staging)
+		if err != nil || (v == nil) != (want == nil) || v != nil && *v != *want {
+			t.Errorf("staging %q: %+v, %v", staging, v, err)
 		}
 	}
 }

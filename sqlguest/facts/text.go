@@ -2,6 +2,9 @@ package facts
 
 import "strings"
 
+// zoneSince is the major version that tells its time zone.
+const zoneSince = 16
+
 // The questions. Names and numbers travel as parameters; where a database must
 // stand in the text itself it is quoted. Nothing is asked that SQL Server 2012
 // lacks, and whatever may be absent for an offline database is a LEFT JOIN, so that
@@ -17,6 +20,9 @@ const (
  CONVERT(int,SERVERPROPERTY('IsHadrEnabled')) AS hadr,
  IS_SRVROLEMEMBER('sysadmin') AS sysadmin, SYSDATETIMEOFFSET() AS local_now,
  (SELECT sqlserver_start_time FROM sys.dm_os_sys_info) AS started`
+
+	// zoneText is understood since SQL Server 2022.
+	zoneText = `SET NOCOUNT ON; SELECT CURRENT_TIMEZONE_ID() AS zone`
 
 	databasesText = `SET NOCOUNT ON; SELECT d.database_id, d.name, d.state_desc, d.user_access_desc, d.recovery_model_desc,
  d.is_read_only, d.is_in_standby, d.is_auto_close_on, d.is_encrypted, d.create_date, d.source_database_id,
@@ -35,7 +41,7 @@ ORDER BY d.database_id`
 FROM sys.master_files ORDER BY database_id, file_id`
 
 	// rowText is completed by one of the conditions below.
-	rowText = `SET NOCOUNT ON; SELECT s.backup_set_id, s.backup_set_uuid, s.type, s.name, s.database_name,
+	rowText = `SET NOCOUNT ON; SELECT s.backup_set_id, s.backup_set_uuid, s.type, s.name, s.description, s.database_name,
  s.is_copy_only, s.is_snapshot, s.begins_log_chain, s.has_bulk_logged_data, s.is_force_offline, s.is_damaged,
  s.has_backup_checksums, s.has_incomplete_metadata,
  CONVERT(varchar(26),s.first_lsn) AS first_lsn, CONVERT(varchar(26),s.last_lsn) AS last_lsn,
@@ -94,9 +100,18 @@ FROM sys.master_files f CROSS APPLY sys.dm_os_volume_stats(f.database_id,f.file_
 FROM sys.dm_database_encryption_keys k LEFT JOIN master.sys.certificates c ON c.thumbprint=k.encryptor_thumbprint
 WHERE k.database_id=DB_ID(@db)`
 
-	// The column came with SQL Server 2016 SP2; an older server answers 207.
-	changedText = `SET NOCOUNT ON; SELECT SUM(modified_extent_page_count) AS modified, SUM(total_page_count) AS total
-FROM %s.sys.dm_db_file_space_usage`
+	// The function came with SQL Server 2016 SP2; an older server answers 208.
+	logText = `SET NOCOUNT ON; SELECT log_end_lsn, log_since_last_log_backup_mb FROM sys.dm_db_log_stats(DB_ID(@db))`
+
+	// The two are apart, for the second column came with SQL Server 2016 SP2; an older
+	// server answers 207. They are asked for staging files only: a large database counts
+	// for a while.
+	allocatedText = `SET NOCOUNT ON; SELECT SUM(allocated_extent_page_count) AS pages FROM %s.sys.dm_db_file_space_usage`
+	modifiedText  = `SET NOCOUNT ON; SELECT SUM(modified_extent_page_count) AS pages FROM %s.sys.dm_db_file_space_usage`
+
+	// The view came with SQL Server 2017; an older server answers 208.
+	drivesText = `SET NOCOUNT ON; SELECT fixed_drive_path, free_space_in_bytes,
+ CAST(SERVERPROPERTY('InstanceDefaultBackupPath') AS nvarchar(4000)) AS path FROM sys.dm_os_enumerate_fixed_drives`
 )
 
 // Quote writes an identifier as T-SQL's QUOTENAME does: in brackets, a closing

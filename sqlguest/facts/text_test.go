@@ -11,9 +11,9 @@ import (
 // that was not written for them.
 func TestQuestionsAreTransactSQL(t *testing.T) {
 	for name, text := range map[string]string{
-		"instance": instanceText, "databases": databasesText, "files": filesText, "history": rowText + historyWhere, "device": rowText + deviceWhere,
+		"instance": instanceText, "zone": zoneText, "databases": databasesText, "files": filesText, "history": rowText + historyWhere, "device": rowText + deviceWhere,
 		"restores": restoresText, "marks": marksText, "running": runningText, "volumes": volumesText, "staging": stagingText, "group": groupText, "encryption": encryptionText,
-		"changed": fmt.Sprintf(changedText, Quote("it's, ünï]")),
+		"log": logText, "named": namedText, "drives": drivesText, "allocated": fmt.Sprintf(allocatedText, Quote("it's, ünï]")), "modified": fmt.Sprintf(modifiedText, Quote("it's, ünï]")),
 	} {
 		statements, err := tsql.Parse(text)
 		if err != nil || len(statements) != 2 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type faults struct {
 	offset time.Duration
 	zone   *time.Location
 	device func(ctx context.Context, name string, written int64) error
+	free   map[string]int64 // by mount point, of volumes that have been filled
 }
 
 // clock is a time with the jump and the zone that were asked for.
@@ -54,11 +56,38 @@ func (l *Lab) BreakDevice(before func(ctx context.Context, name string, written 
 	l.faults.device = before
 }
 
+// FillVolume leaves a volume, by its mount point, so many bytes: it says so, and a backup
+// file on it that has taken that many gets no more (3202, 112).
+func (l *Lab) FillVolume(mount string, free int64) {
+	l.faults.mu.Lock()
+	defer l.faults.mu.Unlock()
+	if l.faults.free == nil {
+		l.faults.free = map[string]int64{}
+	}
+	l.faults.free[mount] = free
+}
+
+// volume says how much room a path's volume has.
+func (l *Lab) volume(path string) (mount string, available, total int64, system string) {
+	mount, available, total, system = l.opt.Volume(path)
+	l.faults.mu.Lock()
+	defer l.faults.mu.Unlock()
+	if free, filled := l.faults.free[mount]; filled {
+		available = free
+	}
+	return mount, available, total, system
+}
+
 // before is asked before each write to a backup device.
-func (f *faults) before(ctx context.Context, name string, written int64) error {
-	f.mu.Lock()
-	device := f.device
-	f.mu.Unlock()
+func (l *Lab) before(ctx context.Context, name string, written int64) error {
+	mount, _, _, _ := l.opt.Volume(name)
+	l.faults.mu.Lock()
+	device := l.faults.device
+	free, filled := l.faults.free[mount]
+	l.faults.mu.Unlock()
+	if filled && written >= free && strings.ContainsAny(name, `/\`) { // a virtual device is on no volume
+		return backups.ErrFull
+	}
 	if device == nil {
 		return nil
 	}

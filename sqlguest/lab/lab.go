@@ -41,8 +41,9 @@ type Login = session.Login
 type Options struct {
 	// Name is MACHINE or MACHINE\INSTANCE.
 	Name string
-	// Version is the product version, "16.0.1000.6" if empty; Edition its name.
-	Version, Edition string
+	// Version is the product version, "16.0.1000.6" if empty; Edition its name. Collation is
+	// as in backups.Options.
+	Version, Edition, Collation string
 	// Address to listen on; "127.0.0.1:0" if empty. A Deaf instance listens nowhere: its
 	// clients are in this process (Near).
 	Address string
@@ -67,6 +68,8 @@ type Options struct {
 	Encryption tds.Encryption
 	// Sample creates the databases sales, stock and "it's, ünï" with tables and rows.
 	Sample bool
+	// Clustered: the instance is a failover cluster's.
+	Clustered bool
 	// Volume says how much room a path's volume has; nil is 100 GiB of 200 on C:\, NTFS.
 	Volume func(path string) (mount string, available, total int64, system string)
 	Log    *slog.Logger
@@ -122,7 +125,7 @@ func Start(opt Options) (*Lab, error) {
 	}
 	l := &Lab{opt: opt, certificate: certificate, address: opt.Address}
 	l.sessions = session.New(session.Options{Server: l.server, Now: l.now, Started: l.since, Edition: opt.Edition, Logins: opt.Logins,
-		Media: l.media, Volume: opt.Volume, Seed: opt.Seed, Log: opt.Log})
+		Media: l.media, Volume: l.volume, Seed: opt.Seed, Log: opt.Log})
 	if err := l.open(); err != nil {
 		return nil, err
 	}
@@ -134,8 +137,8 @@ func Start(opt Options) (*Lab, error) {
 
 // open starts the databases over the instance's files.
 func (l *Lab) open() error {
-	srv, err := backups.New(backups.Options{Name: l.opt.Name, Version: l.opt.Version, FS: l.opt.FS, Data: l.opt.DataDirectory, Log: l.opt.LogDirectory,
-		Backup: l.opt.BackupDirectory, Now: l.now, Seed: l.opt.Seed, Sessions: l.sessions.In})
+	srv, err := backups.New(backups.Options{Name: l.opt.Name, Version: l.opt.Version, Collation: l.opt.Collation, FS: l.opt.FS, Data: l.opt.DataDirectory, Log: l.opt.LogDirectory,
+		Backup: l.opt.BackupDirectory, Now: l.now, Seed: l.opt.Seed, Clustered: l.opt.Clustered, Sessions: l.sessions.In})
 	if srv == nil {
 		return fmt.Errorf("start instance: %w", err)
 	}
@@ -287,7 +290,7 @@ func (l *Lab) media() media.Options {
 	l.mu.Lock()
 	fs := l.opt.FS
 	l.mu.Unlock()
-	return media.Options{FS: fs, Path: l.opt.Path, Directory: l.opt.BackupDirectory, Devices: l.opt.Devices, Before: l.faults.before}
+	return media.Options{FS: fs, Path: l.opt.Path, Directory: l.opt.BackupDirectory, Devices: l.opt.Devices, Before: l.before}
 }
 
 // Near lets a client of this process in, without a wire; Close ends it.

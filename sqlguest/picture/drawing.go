@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/lsn"
 )
 
 // Sizes of the drawing, in its own units.
@@ -21,9 +22,27 @@ const (
 type lane struct {
 	name  string
 	fork  string
-	left  string // fork that it left
+	left  string  // fork that it left, at the LSN at
+	at    lsn.LSN //
 	gone  bool
 	nodes []chain.Node
+}
+
+// leaves is when a lane parted from the one above it: in the middle of the log that has
+// the LSN at which it left, or behind the last backup that both have had.
+func (l *lane) leaves(above *lane) (when time.Time) {
+	before := time.Time{}
+	for i := range above.nodes {
+		n := &above.nodes[i]
+		if l.gone && n.Made > l.nodes[0].Made {
+			break
+		}
+		if !l.gone && n.Kind == chain.Log && l.at.Less(n.Last) && !before.IsZero() {
+			return before.Add(n.At().Sub(before) / 2)
+		}
+		before = n.At()
+	}
+	return before
 }
 
 // lanes are one for each fork, and one more for what a revert has left behind on it.
@@ -32,7 +51,7 @@ func (c *Chart) lanes() []lane {
 	for _, b := range c.blocks() {
 		on, gone := lane{name: "fork " + short(b.Fork), fork: b.Fork}, lane{name: "fork " + short(b.Fork) + ", left behind by a revert", fork: b.Fork, gone: true}
 		if b.depth > 0 {
-			on.left = b.Parent
+			on.left, on.at = b.Parent, b.At
 		}
 		if b.now {
 			on.name += ", the database is on it"
@@ -65,19 +84,17 @@ func (p *page) drawing(i int, c *Chart) {
 	p.text("title", fmt.Sprintf("id=\"t%d\"", i), "Timeline of "+c.Source)
 	p.text("desc", fmt.Sprintf("id=\"d%d\"", i), fmt.Sprintf("%s to %s; %s. The tables below say the same in words.", stamp(from), stamp(to), plural(c.count(), "backup")))
 	d.axis(high)
-	row := map[string]int{}
-	for k, l := range lanes {
-		if !l.gone {
-			row[l.fork] = k
-		}
+	for k := range lanes {
+		d.parting(lanes, k)
 	}
 	for k := range lanes {
-		d.lane(&lanes[k], k, row)
+		d.lane(&lanes[k], k)
 	}
-	p.addf("</svg>\n")
-	p.text("figcaption", "", "Squares are fulls (hollow: copy-only), diamonds differentials, strokes logs, crosses what cannot be used. Green: any moment can be restored; a green dot: the end of one backup; hatched red: a gap; hatched yellow: the end of a bulk-logged log only.")
-	p.addf("</figure>\n")
+	p.addf("</svg>\n</figure>\n")
 }
+
+// legend says once what the drawings mean.
+const legend = "Squares are fulls (hollow: copy-only), diamonds differentials, strokes logs, crosses what cannot be used. Green: any moment can be restored; a green dot: the end of one backup; hatched red: a gap; hatched yellow: the end of a bulk-logged log only. A dashed line shows where a fork left another one."
 
 type drawing struct {
 	*page
@@ -132,26 +149,48 @@ func (d *drawing) axis(high int) {
 	}
 }
 
-// lane draws one: its name, where it left another, what is reachable, the backups.
-func (d *drawing) lane(l *lane, k int, row map[string]int) {
-	y := float64(k*laneHigh + 36)
+// middle is where the line of a lane runs.
+func middle(k int) float64 { return float64(k*laneHigh + 36) }
+
+// parting draws from where a lane left another one to its first backup.
+func (d *drawing) parting(lanes []lane, k int) {
+	l := &lanes[k]
+	above := slices.IndexFunc(lanes[:k], func(a lane) bool { return !a.gone && (a.fork == l.left || l.gone && a.fork == l.fork) })
+	if above < 0 || len(l.nodes) == 0 || len(lanes[above].nodes) == 0 {
+		return
+	}
+	left := l.leaves(&lanes[above])
+	if left.IsZero() {
+		left = l.nodes[0].Started
+	}
+	d.addf("<path class=\"leave\" d=\"M%.1f %.0fV%.0fH%.1f\"/>\n", d.x(left), middle(above), middle(k), d.x(l.nodes[0].At()))
+}
+
+// closest is how near to each other strokes are drawn: of thousands of logs the green
+// behind them would not be seen.
+const closest = 6
+
+// lane draws one: its name, what is reachable, the backups.
+func (d *drawing) lane(l *lane, k int) {
+	y := middle(k)
 	d.addf("<text x=\"%d\" y=\"%.0f\">%s</text>\n", edge, y-20, escaped(l.name))
 	if len(l.nodes) == 0 {
 		return
 	}
-	begin, end := d.x(l.nodes[0].Started), d.x(l.nodes[len(l.nodes)-1].At())
-	if above, known := row[l.left]; known && above < k {
-		d.addf("<path class=\"leave\" d=\"M%.1f %dV%.1f\"/>\n", begin, above*laneHigh+36, y)
-	}
-	d.addf("<path class=\"lane\" d=\"M%.1f %.1fH%.1f\"/>\n", begin, y, end)
+	d.addf("<path class=\"lane\" d=\"M%.1f %.1fH%.1f\"/>\n", d.x(l.nodes[0].Started), y, d.x(l.nodes[len(l.nodes)-1].At()))
 	d.reach(l, y)
 	var strokes strings.Builder
-	logs := 0
+	logs, last := 0, -closest*1.0
 	for i := range l.nodes {
-		if n := &l.nodes[i]; plain(n) {
-			fmt.Fprintf(&strokes, "M%.1f %.1fv14", d.x(n.At()), y-7)
-			logs++
+		n := &l.nodes[i]
+		if !plain(n) {
+			continue
 		}
+		if x := d.x(n.At()); x-last >= closest {
+			last = x
+			fmt.Fprintf(&strokes, "M%.1f %.1fv14", x, y-7)
+		}
+		logs++
 	}
 	if logs > 0 {
 		d.addf("<path class=\"log\" d=\"%s\"><title>%s</title></path>\n", strokes.String(), escaped(plural(logs, "log backup")+" of "+l.name))
@@ -214,6 +253,9 @@ func (d *drawing) parts(line *chain.Line, l *lane, s chain.Span) (list []chain.S
 		on[p] = true
 	}
 	var before time.Time
+	if l.gone { // the history went on there from what the other lane has
+		before = d.shared(line, l)
+	}
 	for i := range l.nodes {
 		n := &l.nodes[i]
 		if !on[n.Point] {
@@ -235,6 +277,19 @@ func (d *drawing) parts(line *chain.Line, l *lane, s chain.Span) (list []chain.S
 		list = append(list, chain.Span{From: from, To: to})
 	}
 	return list
+}
+
+// shared is when the last backup of a history was begun before those of a lane that a
+// revert has left behind.
+func (d *drawing) shared(line *chain.Line, l *lane) (at time.Time) {
+	for _, b := range d.chart.blocks() {
+		for _, n := range nodes(b.Limb) {
+			if slices.Contains(line.Points, n.Point) && n.Made < l.nodes[0].Made && at.Before(n.Started) {
+				at = n.Started
+			}
+		}
+	}
+	return at
 }
 
 func (d *drawing) box(class string, from, to time.Time, y float64, title string) {

@@ -18,6 +18,8 @@ func Page(to io.Writer, charts []Chart, now time.Time, size func(bytes int64) st
 	p.text("p", "class=\"when\"", "From the repository alone, "+stamp(now)+". Times are those of the servers' clocks.")
 	if len(charts) == 0 {
 		p.text("p", "", "The repository holds no database.")
+	} else {
+		p.text("p", "class=\"about\"", legend)
 	}
 	for i := range charts {
 		p.chart(i, &charts[i])
@@ -40,15 +42,15 @@ const pageHead = `<!DOCTYPE html>
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 0.25rem; overflow-wrap: anywhere; } h3 { font-size: 1rem; margin: 1rem 0 0.25rem; }
-.when, .about, figcaption, caption { color: var(--soft); text-align: left; }
+.when, .about, caption { color: var(--soft); text-align: left; }
 .broken { color: var(--bad); font-weight: 600; }
 figure { margin: 0.75rem 0; overflow-x: auto; } svg { min-width: 40rem; width: 100%; height: auto; display: block; }
-svg text { fill: var(--soft); font-size: 12px; } svg .axis { stroke: var(--line); } svg .lane { stroke: var(--soft); }
+svg text { fill: var(--soft); font-size: 12px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; } svg .axis { stroke: var(--line); } svg .lane { stroke: var(--soft); }
 svg .good { fill: var(--good); } svg .one { fill: var(--good); stroke: var(--paper); } svg .gap { fill: url(#bad); stroke: var(--bad); } svg .bulk { fill: url(#some); stroke: var(--bulk); }
-svg .full { fill: var(--full); } svg .diff { fill: var(--diff); } svg .copy { fill: none; stroke: var(--full); stroke-width: 2; } svg .log { stroke: var(--log); fill: none; } svg .unusable { stroke: var(--bad); stroke-width: 2.5; fill: none; } svg .leave { stroke: var(--soft); fill: none; stroke-dasharray: 3 3; }
+svg .full { fill: var(--full); } svg .diff { fill: var(--diff); } svg .copy { fill: none; stroke: var(--full); stroke-width: 2; } svg .log { stroke: var(--log); stroke-width: 1.5; fill: none; } svg .unusable { stroke: var(--bad); stroke-width: 2.5; fill: none; } svg .leave { stroke: var(--soft); fill: none; stroke-dasharray: 3 3; }
 #bad path { stroke: var(--bad); } #some path { stroke: var(--bulk); }
 table { border-collapse: collapse; width: 100%; font-size: 0.87rem; } th, td { text-align: left; vertical-align: top; padding: 0.2rem 0.6rem 0.2rem 0; border-bottom: 1px solid var(--line); }
-td.number, th.number { text-align: right; } td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; } tr.bad td { color: var(--bad); } code { font-size: 0.95em; }
+td.number, th.number { text-align: right; } td, th { white-space: nowrap; } td { font-variant-numeric: tabular-nums; } td:last-child, caption { white-space: normal; overflow-wrap: anywhere; } td:last-child { min-width: 12rem; } tr.bad td { color: var(--bad); } code { font-size: 0.95em; }
 .scroll { overflow-x: auto; }
 </style>
 </head>
@@ -180,7 +182,7 @@ func (p *page) backup(r *row) {
 	}
 	words := escaped(strings.Join(remarks, "; "))
 	if len(r.nodes) == 0 {
-		p.cells(class, "td", escaped(r.word), "", "", "", "", words)
+		p.addf("<tr%s><td>%s</td><td colspan=\"5\">%s</td></tr>\n", class, escaped(r.word), words)
 		return
 	}
 	point, at, rule := code(short(r.first().Point)), when(r.first().At()), escaped(r.first().Rule)

@@ -1,23 +1,20 @@
 package plan
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/plan/paths"
 )
-
-// longestPath is what a restore takes without trouble on Windows, in characters.
-const longestPath = 256
 
 // placing says where files go; each is placed by the first step that brings it.
 type placing struct {
 	o     *Options
 	name  string            // the database's
 	known map[string]int    // by identity, the place in files; -1 for what is there already
-	taken map[string]string // path in lower case → logical name
+	taken map[string]string // chain.PathKey → logical name
 	files []Place
 	err   error
 }
@@ -27,7 +24,7 @@ func newPlacing(o *Options, name string) *placing {
 	if o.Standing != nil {
 		for _, f := range o.Standing.Files {
 			p.known[identity(f)] = -1
-			p.taken[strings.ToLower(f.Path)] = f.Name
+			p.taken[chain.PathKey(f.Path)] = f.Name
 		}
 	}
 	return p
@@ -54,7 +51,7 @@ func (p *placing) moves(b *chain.Backup) []Move {
 		}
 		p.known[identity(f)] = len(p.files)
 		to := p.place(f)
-		folded := strings.ToLower(to)
+		folded := chain.PathKey(to)
 		if other, is := p.taken[folded]; is && p.err == nil && other != f.Name {
 			p.err = fmt.Errorf("place file %s: %w: file %s goes to %s already", f.Name, ErrTarget, other, to)
 		}
@@ -76,7 +73,7 @@ func (p *placing) place(f chain.File) string {
 			return to
 		}
 	}
-	dir, base, separator := split(f.Path)
+	dir, base, separator := paths.Split(f.Path)
 	target := p.o.DataDir
 	if f.Type == 1 {
 		target = p.o.LogDir
@@ -100,44 +97,10 @@ func (p *placing) place(f chain.File) string {
 	return p.free(f, dir+separator, stem, extension)
 }
 
-// split takes a path apart by its own separators, whatever this machine's are.
-func split(path string) (dir, base, separator string) {
-	cut := strings.LastIndexAny(path, `\/`)
-	if cut < 0 {
-		return "", path, `\`
-	}
-	return path[:cut], path[cut+1:], path[cut : cut+1]
-}
-
-// StandbyFile is a path for the undo file of a database, in a directory of the server's.
-func StandbyFile(dir, database string) string {
-	separator := `\`
-	if strings.Contains(dir, "/") {
-		separator = "/"
-	}
-	dir = strings.TrimRight(dir, `\/`) + separator
-	const extension = "_undo.tuf"
-	return dir + fit(fileName(database), longestPath-len([]rune(dir+extension))) + extension
-}
-
-// fileName is a database's name as every system takes it for a file's.
-func fileName(database string) string {
-	name := strings.TrimRight(strings.Map(func(r rune) rune {
-		if r < ' ' || strings.ContainsRune(`<>:"/\|?*`, r) {
-			return '_'
-		}
-		return r
-	}, database), ". ")
-	if reserved(name) {
-		name = "_" + name
-	}
-	return name
-}
-
 // stem is a file's name in the new database: NAME, NAME_log, and with their id behind
 // it for others.
 func (p *placing) stem(f chain.File) string {
-	name := fileName(p.name)
+	name := paths.FileName(p.name)
 	switch {
 	case f.ID == 1:
 		return name
@@ -145,16 +108,6 @@ func (p *placing) stem(f chain.File) string {
 		return name + "_log"
 	}
 	return fmt.Sprintf("%s_%d", name, f.ID)
-}
-
-// reserved tells whether Windows takes a file of that name for a device, whatever its
-// extension.
-func reserved(name string) bool {
-	first, _, _ := strings.Cut(strings.ToUpper(name), ".")
-	if slices.Contains([]string{"", "CON", "PRN", "AUX", "NUL"}, first) {
-		return true
-	}
-	return len(first) == 4 && (strings.HasPrefix(first, "COM") || strings.HasPrefix(first, "LPT")) && first[3] >= '1' && first[3] <= '9'
 }
 
 // free is the first of a file's possible paths that no other file has. A name that
@@ -168,20 +121,10 @@ func (p *placing) free(f chain.File, dir, stem, extension string) string {
 		case n > 1:
 			end = fmt.Sprintf("_%d_%d%s", f.ID, n, extension)
 		}
-		path := dir + fit(stem, longestPath-len([]rune(dir+end))) + end
-		folded := strings.ToLower(path)
+		path := dir + paths.Fit(stem, paths.Longest-len([]rune(dir+end))) + end
+		folded := chain.PathKey(path)
 		if _, taken := p.taken[folded]; !taken && !p.o.Taken[folded] {
 			return path
 		}
 	}
-}
-
-// fit makes a name that long at most, in characters.
-func fit(name string, most int) string {
-	runes := []rune(name)
-	if len(runes) <= most {
-		return name
-	}
-	mark := fmt.Sprintf("~%x", sha256.Sum256([]byte(name)))[:7]
-	return string(runes[:max(most-len(mark), 1)]) + mark
 }

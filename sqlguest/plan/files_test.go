@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/plan/paths"
 )
 
 // placed are where the files of one full go.
@@ -54,19 +55,19 @@ func TestQ27FilesGetNamesOfTheirOwn(t *testing.T) {
 		}
 	}
 	dir := `D:\` + strings.Repeat("d", 150) + `\`
-	paths := placed(t, Options{As: long, DataDir: dir, LogDir: dir}, data, log, same)
-	for i, p := range paths {
-		if n := utf8.RuneCountInString(p); n > longestPath {
+	cut := placed(t, Options{As: long, DataDir: dir, LogDir: dir}, data, log, same)
+	for i, p := range cut {
+		if n := utf8.RuneCountInString(p); n > paths.Longest {
 			t.Errorf("%s has %d characters", p, n)
 		}
-		for _, q := range paths[:i] {
+		for _, q := range cut[:i] {
 			if strings.EqualFold(p, q) {
 				t.Errorf("%s twice", p)
 			}
 		}
 	}
 	other := placed(t, Options{As: long + "b", DataDir: dir, LogDir: dir}, data)
-	if other[0] == paths[0] {
+	if other[0] == cut[0] {
 		t.Errorf("two databases have %s", other[0])
 	}
 }
@@ -98,20 +99,4 @@ func TestTailThatIsToBeTakenLeadsOn(t *testing.T) {
 	if _, err := Make(clockAt(59, 0, 0), []chain.Backup{a, tail}, Options{Tail: true}); err == nil || !strings.Contains(err.Error(), "nearest before: what the database holds now") {
 		t.Error(err)
 	}
-}
-
-// FuzzFileName: every database's name makes a name that Windows and Linux take.
-func FuzzFileName(f *testing.F) {
-	for _, name := range []string{"sales", "", "NUL", "a/b", "com1.x", "...", "x\x00y", "\xff", strings.Repeat("long", 80)} {
-		f.Add(name)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		got := fileName(name)
-		if got == "" || strings.ContainsAny(got, "<>:\"/\\|?*\x00\n") || reserved(got) || strings.HasSuffix(got, ".") || strings.HasSuffix(got, " ") {
-			t.Errorf("%q makes %q", name, got)
-		}
-		if path := StandbyFile(`C:\Data\`, name); utf8.RuneCountInString(path) > longestPath || !strings.HasPrefix(path, `C:\Data\`) {
-			t.Errorf("%q makes %q", name, path)
-		}
-	})
 }

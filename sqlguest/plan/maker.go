@@ -2,12 +2,14 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan/clock"
 )
 
 // maker makes plans of one database.
@@ -15,7 +17,7 @@ type maker struct {
 	o         *Options
 	backups   []chain.Backup
 	histories []chain.History
-	clock     clock
+	clock     clock.Clock
 	family    string
 	reached   map[*chain.History]*chain.Reach
 }
@@ -30,7 +32,7 @@ func (m *maker) reach(h *chain.History) *chain.Reach {
 }
 
 func newMaker(backups []chain.Backup, o *Options) *maker {
-	m := &maker{o: o, backups: backups, clock: newClock(backups, o.Zone), reached: map[*chain.History]*chain.Reach{}}
+	m := &maker{o: o, backups: backups, clock: clock.New(backups, o.Zone), reached: map[*chain.History]*chain.Reach{}}
 	for _, b := range backups {
 		if b.State == chain.Confirmed && b.Family != "" {
 			m.family = b.Family
@@ -72,11 +74,45 @@ func (m *maker) plan(t Target) (Plan, error) {
 	return m.latest(t)
 }
 
+// shortestFork is how much of a fork's GUID is asked for, as of every id.
+const shortestFork = 4
+
+// nameFork completes Options.Fork.
+func (m *maker) nameFork(t Target) error {
+	text := strings.ToUpper(strings.Trim(m.o.Fork, "{}"))
+	if text == "" || len(m.histories) == 0 {
+		return nil
+	}
+	var found []string
+	for i := range m.histories {
+		switch fork := m.histories[i].Fork; {
+		case fork == text:
+			found = []string{fork}
+			m.o.Fork = fork
+			return nil
+		case len(text) >= shortestFork && strings.HasPrefix(fork, text) && !slices.Contains(found, fork):
+			found = append(found, fork)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return &Unreachable{Target: t.String(), Why: fmt.Sprintf("no backup is on fork %s, or more of its name is needed (%d characters at least)", m.o.Fork, shortestFork)}
+	case 1:
+		m.o.Fork = found[0]
+		return nil
+	}
+	a := &Ambiguous{Target: t.String(), Why: fmt.Sprintf("several forks begin with %s", m.o.Fork)}
+	for _, fork := range found {
+		a.Readings = append(a.Readings, Reading{Fork: fork})
+	}
+	return a
+}
+
 // chosen are the histories that may be meant: all, or those of Options.Fork.
 func (m *maker) chosen() []*chain.History {
 	var list []*chain.History
 	for i := range m.histories {
-		if h := &m.histories[i]; m.o.Fork == "" || strings.EqualFold(h.Fork, m.o.Fork) {
+		if h := &m.histories[i]; m.o.Fork == "" || h.Fork == m.o.Fork {
 			list = append(list, h)
 		}
 	}
@@ -178,49 +214,23 @@ type occurrence struct {
 }
 
 func (m *maker) toMark(t Target) (Plan, error) {
-	found := m.marks(t)
-	if len(found) == 0 {
-		return Plan{}, &Unreachable{Target: t.String(), Why: "no log backup is known to hold that mark"}
+	f, err := m.markOf(t)
+	if err != nil {
+		return Plan{}, err
 	}
-	if t.After.IsZero() && len(found) > 1 {
-		a := &Ambiguous{Target: t.String(), Why: "several transactions have that mark"}
-		for _, f := range found {
-			a.Readings = append(a.Readings, Reading{Time: f.At, LSN: f.LSN, Fork: f.history.Fork})
-		}
-		return Plan{}, a
+	exact := Stop{Mark: "lsn:" + f.LSN.String(), Before: t.Before}
+	if isLSN(f.Name) {
+		p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, exact))
+		p.At = f.At
+		return p, err
 	}
-	f := found[0]
-	p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: tick(wall(f.At))}))
+	p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: clock.Tick(clock.Wall(f.At))}))
 	if err == nil && !m.meets(p, f) {
 		// Another transaction with this name comes first by the clause: the LSN is exact.
-		p, err = m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: "lsn:" + f.LSN.String(), Before: t.Before}))
+		p, err = m.along(f.history, t, throughLSN(f.LSN, t.Before, exact))
 	}
 	p.At = f.At
 	return p, err
-}
-
-// marks are the occurrences of a mark, one for each transaction, of the history that
-// the database is on if it has any; by LSN.
-func (m *maker) marks(t Target) []occurrence {
-	after, _, _ := m.clock.read(t.After, t.Bare)
-	for _, h := range m.chosen() {
-		var list []occurrence
-		for i := range h.Backups {
-			b := &h.Backups[i]
-			for _, k := range m.o.Marks[b.Point] {
-				known := slices.ContainsFunc(list, func(o occurrence) bool { return o.LSN == k.LSN })
-				late := !t.After.IsZero() && wall(k.At).Before(after)
-				if b.Kind == chain.Log && strings.EqualFold(k.Name, t.Mark) && !known && !late {
-					list = append(list, occurrence{k, b.Point, h})
-				}
-			}
-		}
-		slices.SortFunc(list, func(a, b occurrence) int { return a.LSN.Compare(b.LSN) })
-		if len(list) > 0 {
-			return list
-		}
-	}
-	return nil
 }
 
 // meets tells whether the clause of a plan stops at that occurrence: none of the same
@@ -235,7 +245,7 @@ func (m *maker) meets(p Plan, f occurrence) bool {
 	}
 	for _, marks := range m.o.Marks {
 		for _, k := range marks {
-			if strings.EqualFold(k.Name, f.Name) && k.LSN.Less(f.LSN) && !k.LSN.Less(from) && !wall(k.At).Before(p.Stop.After) {
+			if strings.EqualFold(k.Name, f.Name) && k.LSN.Less(f.LSN) && !k.LSN.Less(from) && !clock.Wall(k.At).Before(p.Stop.After) {
 				return false
 			}
 		}
@@ -244,46 +254,55 @@ func (m *maker) meets(p Plan, f occurrence) bool {
 }
 
 func (m *maker) toTime(t Target) (Plan, error) {
-	reading, instant, several := m.clock.read(t.At, t.Bare)
-	if several != nil {
-		return Plan{}, &Ambiguous{Target: t.String(), Readings: several,
-			Why: "the server's clock was changed about then, and a stop clause cannot tell its hours apart; choose an LSN, a mark or a point"}
+	at := m.clock.Read(t.At, t.Bare)
+	if at.Several != nil {
+		return Plan{}, &Ambiguous{Target: t.String(), Readings: readings(at.Several),
+			Why: whyTwice + "; it may be"}
+	}
+	begun := func(b *chain.Backup) bool { return !clock.Wall(b.Started).Before(at.Reading) }
+	to := func(h *chain.History) goal { return atTime(h, at.Reading) }
+	if at.Hour != nil {
+		begun = func(b *chain.Backup) bool { return !b.Started.Before(at.Instant) }
+		to = func(h *chain.History) goal { return inHour(h, at) }
 	}
 	list, jumped := m.chosen(), false
 	if m.o.Fork == "" {
-		list, jumped = m.lived(reading)
+		list, jumped = m.lived(begun)
 	}
 	if len(list) == 0 {
 		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
 	}
 	if jumped {
 		u := &Unreachable{Target: t.String(), Why: "the database was restored or set back about then, and no backup tells what it held between the last backup before that and the first one after it"}
-		u.Before, u.After = m.around(reading)
+		u.Before, u.After = m.around(at.Reading)
 		return Plan{}, u
 	}
 	var p Plan
 	var first error
 	for _, h := range list {
 		var err error
-		if p, err = m.along(h, t, atTime(h, reading)); err == nil {
+		if p, err = m.along(h, t, to(h)); err == nil {
 			first = nil
 			break
 		}
 		first = cmp.Or(first, err)
 	}
-	p.At = instant
-	if m.clock.guess {
+	p.At = at.Instant
+	if m.clock.Guess {
 		p.Warnings = append(p.Warnings, "a backup does not say its offset from UTC; the server's present one was assumed")
+	}
+	if at.Skipped {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the server's clock never showed %s: it was set forward over it, at %s", at.Reading.Format("15:04:05"), at.Instant.Format(time.RFC3339)))
 	}
 	return p, first
 }
 
-// lived are the histories that a reading of the server's clock belongs to: those of
-// the first backup that was begun at or after it, for all of them are one until then.
+// lived are the histories that a moment belongs to: those of the first backup that was
+// begun at or after it, by the server's clock, for all of them are one until then.
 // If there is none, it is the newest. Jumped tells that the database changed over from
 // another history between that backup and the one before it, so that nobody knows
 // which it was on.
-func (m *maker) lived(reading time.Time) (list []*chain.History, jumped bool) {
+func (m *maker) lived(begun func(b *chain.Backup) bool) (list []*chain.History, jumped bool) {
 	var previous *chain.Backup
 	reverted := false // seen since then, if only by a backup that SQL Server gave up
 	for i := range m.backups {
@@ -292,7 +311,7 @@ func (m *maker) lived(reading time.Time) (list []*chain.History, jumped bool) {
 		if b.State != chain.Confirmed || b.Family != m.family || b.Fork == "" {
 			continue
 		}
-		if !wall(b.Started).Before(reading) {
+		if begun(b) {
 			return m.holding(b), previous != nil && (previous.Fork != b.Fork || reverted)
 		}
 		previous, reverted = b, false
@@ -325,8 +344,8 @@ func (m *maker) around(reading time.Time) (before, after *chain.Moment) {
 		}
 		moment := &chain.Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()}
 		switch {
-		case !wall(moment.Time).After(reading):
-			before = moment
+		case !clock.Wall(moment.Time).After(reading):
+			before = ending(b)
 		case after == nil:
 			after = moment
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/plan/clock"
 )
 
 // along plans the way to a goal on a history.
@@ -14,18 +15,26 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	switch at := m.o.Standing; {
 	case at == nil:
 		w, ok = s.find()
-	case g.lsn.IsZero() || at.Redo.Compare(g.lsn) <= 0:
+	case m.strays(h):
+		return Plan{}, &Unreachable{Target: t.String(), Why: whyStrays, anew: true}
+	case m.passed(h, g):
+		return Plan{}, &Unreachable{Target: t.String(), Why: whyPassed, anew: true}
+	default:
 		w, ok = s.on(spot{at.Redo, at.Fork})
 	}
 	if ok {
 		return m.steps(h, t, g, w)
 	}
-	u := &Unreachable{Target: t.String(), Why: "no full, differential and logs lead there"}
+	u := &Unreachable{Target: t.String(), Why: "no full, differential and logs lead there", anew: m.o.Standing != nil}
 	switch {
 	case s.bulk:
 		u.Why = "it lies in a bulk-logged log backup, which restores to its end only"
 	case m.o.Standing != nil:
 		u.Why = "no logs lead there from where the database stands"
+	case !g.instant.IsZero() && m.begun(h, g):
+		u.Why = whyTwice + "; choose an LSN, a mark or a point"
+	case !g.stop.IsZero() && !slices.ContainsFunc(h.Backups, func(b chain.Backup) bool { return b.Kind == chain.Log }):
+		u.Why = "there are no log backups of it, so that only the ends of its fulls and differentials can be restored"
 	case g.lsn.IsZero() && !m.begun(h, g):
 		u.Why = "it lies after the last log backup"
 	}
@@ -35,10 +44,37 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	return Plan{}, u
 }
 
+// whyPassed: SQL Server takes no stop behind which it has gone already (error 4335).
+const whyPassed = "the database that is to be gone on with stands behind it already"
+
+// passed tells whether a database that is gone on with may hold what was written after
+// the goal: it stands behind a backup that was begun later, or at the end of one that is
+// not surely over by then. Of an LSN the LSN tells; what was begun where the log had
+// ended already adds nothing.
+func (m *maker) passed(h *chain.History, g goal) bool {
+	redo := m.o.Standing.Redo
+	if !g.lsn.IsZero() {
+		return g.lsn.Less(redo)
+	}
+	here, over := false, false
+	for i := range h.Backups {
+		switch b := &h.Backups[i]; {
+		case b.Last.Less(redo) && g.behind(b.Started):
+			return true
+		case b.Set != "" && b.Set == m.o.Standing.Set && redo.Less(b.Last): // it was stopped in it
+			stop := m.o.Standing.Stop
+			return g.instant.IsZero() && g.behind(stop) || slices.ContainsFunc(m.o.Marks[b.Point], func(k Mark) bool { return k.LSN.Less(redo) && g.behind(k.At) })
+		case b.Last == redo:
+			here, over = true, over || !g.behind(b.SurelyAfter())
+		}
+	}
+	return here && !over
+}
+
 // begun tells whether any backup of the history was begun at or after the goal.
 func (m *maker) begun(h *chain.History, g goal) bool {
 	for i := range h.Backups {
-		if !wall(h.Backups[i].Started).Before(g.time) {
+		if b := &h.Backups[i]; g.behind(b.Started) || clock.Wall(b.Started).Equal(g.time) {
 			return true
 		}
 	}
@@ -56,12 +92,12 @@ func (m *maker) neighbours(h *chain.History, g goal) (before, after *chain.Momen
 		moment := &chain.Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()}
 		behind := g.lsn.Less(b.Last)
 		if g.lsn.IsZero() {
-			behind = wall(moment.Time).After(g.time)
+			behind = g.behind(moment.Time)
 			m.inside(h, b, g, &before)
 		}
 		switch {
 		case !behind && (before == nil || before.LSN.Less(b.Last)):
-			before = moment
+			before = ending(b)
 		case behind && (after == nil || b.Last.Less(after.LSN)):
 			after = moment
 		}
@@ -69,20 +105,31 @@ func (m *maker) neighbours(h *chain.History, g goal) (before, after *chain.Momen
 	return before, after
 }
 
+// ending is the end of a backup as the nearest moment before another one. A log's time is
+// the last one that --at takes there, as in chain; a data backup's is when it ended, by
+// SQL Server's whole seconds.
+func ending(b *chain.Backup) *chain.Moment {
+	m := &chain.Moment{Point: b.Point, LSN: b.Last, Time: b.Finished}
+	if b.Kind == chain.Log {
+		m.Time = b.Started
+	}
+	return m
+}
+
 // inside offers the last moment that a log surely covers, where its end lies behind
 // the goal already and its start before it.
 func (m *maker) inside(h *chain.History, b *chain.Backup, g goal, before **chain.Moment) {
-	start := wall(b.Started)
-	if b.Kind != chain.Log || !start.Before(g.time) || !wall(b.SurelyAfter()).After(g.time) {
+	start := clock.Wall(b.Started)
+	if b.Kind != chain.Log || !start.Before(g.time) || !clock.Wall(b.SurelyAfter()).After(g.time) {
 		return
 	}
-	if _, _, several := m.clock.read(b.Started, false); several != nil {
+	if s := m.clock.Read(b.Started, false); s.Several != nil || s.Hour != nil {
 		return
 	}
-	if list, jumped := m.lived(start); m.o.Fork == "" && (jumped || !slices.Contains(list, h)) {
+	if list, jumped := m.lived(func(b *chain.Backup) bool { return !clock.Wall(b.Started).Before(start) }); m.o.Fork == "" && (jumped || !slices.Contains(list, h)) {
 		return
 	}
-	if _, ok := newSearch(h, atTime(h, start)).find(); ok && (*before == nil || (*before).LSN.Less(b.Last)) {
+	if _, ok := newSearch(h, atTime(h, start)).find(); ok && (*before == nil || (*before).LSN.Less(b.Last) || b.Empty()) {
 		*before = &chain.Moment{Time: b.Started, LSN: b.First}
 	}
 }

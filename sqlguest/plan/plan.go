@@ -14,7 +14,7 @@
 //     and its finish. A data backup serves a time only from the second after its
 //     finish on; a log covers a time only if it was begun at or after it.
 //   - The stop clause compares the server's local clock, record by record. In the hour
-//     that is repeated when clocks are set back, no clause can name a moment.
+//     that is repeated when clocks are set back, it names no moment by itself (inHour).
 //
 // What cannot be reached exactly is refused with its two neighbours (Unreachable).
 package plan
@@ -68,7 +68,7 @@ type Options struct {
 	// DataDir and LogDir, or As, make one; without these a file goes where it was.
 	Moves           map[string]string
 	DataDir, LogDir string
-	// Taken are paths that other files have, in lower case: names that are made for
+	// Taken are paths that other files have (chain.PathKey): names that are made for
 	// files avoid them.
 	Taken   map[string]bool
 	Replace bool // WITH REPLACE on the full
@@ -77,10 +77,11 @@ type Options struct {
 	// latest moment must be made anew when that backup is a point.
 	Tail bool
 	// Fork asks for a moment on the history that ends on this fork, where a target
-	// could mean several.
+	// could mean several: its GUID, or the first characters that tell it, 4 at least.
 	Fork string
-	// Zone is the source server's time zone, if it is known; else offsets come from
-	// the backups around the target, and what they leave open is refused.
+	// Zone is the source server's time zone, where somebody knows it better than the
+	// backups (chain.Backup.Zone). Where those know none either, offsets come from the
+	// backups around the target, and what they leave open is refused.
 	Zone *time.Location
 	// Marks are the marks of log backups, by point; nil means those that came with
 	// the backups' confirmations.
@@ -98,6 +99,12 @@ const TailPoint = "tail"
 type Standing struct {
 	Redo lsn.LSN
 	Fork string
+	// Set is the backup set that was restored into it last, by msdb's restorehistory; "" if
+	// that does not say.
+	Set string
+	// Stop is the time of the stop clause with which that was restored, by the server's
+	// clock; zero if there was none.
+	Stop time.Time
 	// Files are those that it has: no log need place them.
 	Files []chain.File
 }
@@ -195,6 +202,27 @@ func (p Plan) Readable() Plan {
 	return p
 }
 
+// Reached is the moment of a database that the plan has brought to redo on a fork: the
+// time asked for, a mark's, or the first second that surely lies behind the end of the
+// backup that it ended with. SQL Server tells no time of an LSN within a log: zero.
+func (p *Plan) Reached(backups []chain.Backup, redo lsn.LSN, fork string) time.Time {
+	if !p.At.IsZero() {
+		return p.At
+	}
+	var at time.Time
+	for i := range backups {
+		b := &backups[i]
+		if b.State != chain.Confirmed || b.Last != redo || redo.IsZero() || b.Fork != fork && fork != "" {
+			continue
+		}
+		taken := slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Point == b.Point })
+		if taken || at.IsZero() {
+			at = b.SurelyAfter()
+		}
+	}
+	return at
+}
+
 // Leads tells whether a database can be brought to the end of the tail of its log by
 // those backups: of a copy that was never backed up it cannot.
 func Leads(backups []chain.Backup, tail chain.Backup) bool {
@@ -209,6 +237,9 @@ func Make(t Target, backups []chain.Backup, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	m := newMaker(backups, &o)
+	if err := m.nameFork(t); err != nil {
+		return Plan{}, err
+	}
 	p, err := m.plan(t)
 	miss, ok := err.(*Unreachable)
 	if !ok || o.Nearest == Refuse {

@@ -13,6 +13,7 @@ import (
 	"holdfast/sqlguest/lab/storage"
 	"holdfast/sqlguest/lab/value"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan/clock"
 )
 
 // TestPlansRestoreWhatWasThere lets databases live at random, plans to random
@@ -122,10 +123,10 @@ func (w *world) neighbours(target time.Time, u *Unreachable) {
 	if err != nil || p.Instead == nil {
 		w.t.Fatalf("%s: the neighbour of %v: %v\n%s", target, u, err, w.show(p))
 	}
-	if u.Before != nil && wall(u.Before.Time).After(target) || u.After != nil && !wall(u.After.Time).After(target) {
+	if u.Before != nil && clock.Wall(u.Before.Time).After(target) || u.After != nil && !clock.Wall(u.After.Time).After(target) {
 		w.t.Fatalf("%s: the neighbours are on the wrong sides: %v", target, u)
 	}
-	want, _ := w.heldAt(wall(p.Instead.Time))
+	want, _ := w.heldAt(clock.Wall(p.Instead.Time))
 	if p.Instead.Point != "" {
 		want = w.point(p.Instead.Point).rows
 	}

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan/clock"
 )
 
 // verdict is what a log is to a goal.
@@ -29,7 +30,17 @@ type goal struct {
 	stop Stop
 	// lsn is where the goal lies, if that is known; time else.
 	lsn  lsn.LSN
-	time time.Time
+	time time.Time // by the server's clock
+	// instant is the time where its reading was shown twice.
+	instant time.Time
+}
+
+// behind tells whether a time of a backup lies behind a goal by time.
+func (g *goal) behind(t time.Time) bool {
+	if !g.instant.IsZero() {
+		return t.After(g.instant)
+	}
+	return clock.Wall(t).After(g.time)
 }
 
 // endOf is the state at the end of a backup.
@@ -70,29 +81,43 @@ func throughLSN(target lsn.LSN, before bool, stop Stop) goal {
 // atTime is the state before the first record, in the order of the log, that was
 // written after a reading of the server's clock.
 func atTime(h *chain.History, reading time.Time) goal {
-	reading = tick(reading)
+	reading = clock.Tick(reading)
 	// Once the clock had passed the reading it was too late, even if it was set back
 	// afterwards.
 	passed := math.MaxInt
 	for i := range h.Backups {
-		if b := &h.Backups[i]; wall(b.Started).After(reading) {
+		if b := &h.Backups[i]; clock.Wall(b.Started).After(reading) {
 			passed = min(passed, h.Made[b.Point])
 		}
 	}
-	surelyBefore := func(b *chain.Backup) bool { return !wall(b.SurelyAfter()).After(reading) }
+	surelyBefore := func(b *chain.Backup) bool { return !clock.Wall(b.SurelyAfter()).After(reading) }
 	return goal{
 		data: func(d *chain.Backup) bool { return surelyBefore(d) && h.Made[d.Point] < passed },
 		log: func(l *chain.Backup) verdict {
 			switch {
 			case l.BulkLogged && !surelyBefore(l): // R9
 				return unfit
-			case !wall(l.Started).Before(reading):
+			case !clock.Wall(l.Started).Before(reading):
 				return last
 			}
 			return whole
 		},
-		done: func(lsn.LSN, string) bool { return false },
+		done: idle(h, reading),
 		stop: Stop{At: reading}, time: reading,
+	}
+}
+
+// idle finds where nothing was written until a reading of the clock: a log that was begun
+// at it or later ends there. Empty ones do where a database rests.
+func idle(h *chain.History, reading time.Time) func(redo lsn.LSN, fork string) bool {
+	ends := map[lsn.LSN][]*chain.Backup{}
+	for i := range h.Backups {
+		if b := &h.Backups[i]; b.Kind == chain.Log && !clock.Wall(b.Started).Before(reading) {
+			ends[b.Last] = append(ends[b.Last], b)
+		}
+	}
+	return func(redo lsn.LSN, fork string) bool {
+		return slices.ContainsFunc(ends[redo], func(b *chain.Backup) bool { return b.Rests(redo, fork) })
 	}
 }
 

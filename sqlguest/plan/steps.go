@@ -7,6 +7,7 @@ import (
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan/paths"
 )
 
 // steps writes a way down as statements.
@@ -28,7 +29,7 @@ func (m *maker) steps(h *chain.History, t Target, g goal, w way) (Plan, error) {
 	}
 	for _, b := range w {
 		s := m.step(&p, b, files, redo.redo)
-		s.May = b.Kind == chain.Log && !g.stop.IsZero() && (g.log(b) == last || !g.time.IsZero() && wall(b.SurelyAfter()).After(g.time))
+		s.May = b.Kind == chain.Log && !g.stop.IsZero() && (g.log(b) == last || !g.time.IsZero() && g.behind(b.SurelyAfter()))
 		redo = spot{s.After, s.Fork}
 		p.Bytes += s.Bytes
 		p.Again = p.Again || b.Point == TailPoint
@@ -46,8 +47,8 @@ func (m *maker) doubts(p *Plan, b *chain.Backup, s *Step) {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("the database was restored while log %s was written: for a time between the moment to which it was set back and that restore, this gives what it was set back to", b.Point))
 	}
 	for _, v := range s.Moves {
-		if len([]rune(v.To)) > longestPath {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("the path of file %s has more than %d characters: %s", v.File, longestPath, v.To))
+		if len([]rune(v.To)) > paths.Longest {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("the path of file %s has more than %d characters: %s", v.File, paths.Longest, v.To))
 		}
 	}
 }

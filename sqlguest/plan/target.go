@@ -113,6 +113,7 @@ type Unreachable struct {
 	Why    string        `json:"why"`
 	Before *chain.Moment `json:"before,omitempty"`
 	After  *chain.Moment `json:"after,omitempty"`
+	anew   bool          // from where the database stands; one that begins anew may come there
 }
 
 // Error names the target, the reason and both neighbours.
@@ -127,6 +128,8 @@ func (u *Unreachable) Unwrap() error { return ErrUnreachable }
 // Hint says how a neighbour is restored.
 func (u *Unreachable) Hint() string {
 	switch {
+	case u.anew:
+		return "--replace instead of --continue begins anew, with the full; holdfast chain shows what can be restored"
 	case u.Before != nil && u.After != nil:
 		return "--nearest restores the moment before, --nearest=after the one behind"
 	case u.Before != nil:
@@ -135,6 +138,23 @@ func (u *Unreachable) Hint() string {
 		return "--nearest=after restores the moment behind"
 	}
 	return "holdfast chain shows what can be restored"
+}
+
+// Fields are both neighbours for scripts: nearest_before and nearest_after in RFC 3339
+// with the server's offset, each with _lsn and _point where it is the end of a point.
+// What there is not is left out.
+func (u *Unreachable) Fields() map[string]any {
+	f := map[string]any{"target": u.Target}
+	for side, m := range map[string]*chain.Moment{"nearest_before": u.Before, "nearest_after": u.After} {
+		if m == nil {
+			continue
+		}
+		f[side] = m.Time.Format(time.RFC3339)
+		if m.Point != "" && m.Point != TailPoint {
+			f[side+"_lsn"], f[side+"_point"] = m.LSN, m.Point
+		}
+	}
+	return f
 }
 
 func describe(m *chain.Moment) string {
@@ -173,7 +193,15 @@ func (a *Ambiguous) Hint() string {
 			return "--fork chooses the history"
 		}
 	}
+	if r := a.Readings; len(r) == 2 && r[0].LSN.IsZero() && r[0].Fork == "" && !r[0].Time.Equal(r[1].Time) {
+		return "say which with an offset, as in --at " + r[0].Time.Format(time.RFC3339) + "; an LSN (--lsn) or a point (--point) means one moment alone"
+	}
 	return "an LSN (--lsn) or a point (--point) means one moment alone; --fork chooses the history, --after the mark"
+}
+
+// Fields are the readings for scripts.
+func (a *Ambiguous) Fields() map[string]any {
+	return map[string]any{"target": a.Target, "readings": a.Readings}
 }
 
 // Error names all readings.

@@ -292,7 +292,9 @@ func guid(g value.GUID) string {
 
 // describe reads the header as msdb's row is read.
 func (w *world) describe(k *kept, h stream.Header) chain.Backup {
-	local := func(t time.Time) time.Time { return at(t, time.Duration(h.TimeZone)*15*time.Minute) }
+	local := func(t time.Time) time.Time {
+		return t.Add(-time.Duration(h.TimeZone) * 15 * time.Minute).In(time.FixedZone("", h.TimeZone*15*60))
+	}
 	b := chain.Backup{Header: chain.Header{
 		Set: guid(h.BackupSetGUID), Kind: map[uint8]chain.Kind{1: chain.Full, 2: chain.Log, 5: chain.Diff}[h.BackupType],
 		Database: h.DatabaseName, Family: guid(h.FamilyGUID), DatabaseGUID: guid(h.BindingID),

@@ -24,6 +24,7 @@ import (
 const (
 	beforeTime = 4322
 	beforeMark = 4329
+	tooEarly   = 4335
 	inUse      = 3101
 )
 
@@ -46,12 +47,15 @@ type execution struct {
 func (x *work) carry(ctx context.Context) (*Result, error) {
 	e := &execution{work: x, began: x.run.clock(), backups: x.run.Backups}
 	e.result = &Result{Database: x.plan.Database, Server: x.at.Name, State: x.plan.End, Points: []string{}, Steps: []Done{}, Warnings: []string{}}
+	if x.standing != nil {
+		e.result.LSN, e.result.Fork = x.standing.Redo, x.standing.Fork
+	}
 	if err := e.do(ctx); err != nil {
 		return nil, e.settle(ctx, err)
 	}
 	e.reopen(ctx)
 	e.reapply(ctx)
-	e.result.Plan = e.plan.Readable()
+	e.result.Plan, e.result.Moment = e.plan.Readable(), e.plan.Reached(e.backups, e.result.LSN, e.result.Fork)
 	e.result.Warnings = append(e.result.Warnings, e.plan.Warnings...)
 	for _, f := range e.findings {
 		e.result.Warnings = append(e.result.Warnings, f.Text)
@@ -248,22 +252,7 @@ func (e *execution) restore(ctx context.Context, s plan.Step) error {
 	e.result.Bytes += n
 	e.result.LSN, e.result.Fork = redo.Redo, redo.RedoFork
 	e.result.Steps = append(e.result.Steps, Done{Do: s.Do, Point: s.Point, Bytes: n, Redo: redo.Redo, Stopped: e.stopped && s.Do == plan.DoLog, Seconds: e.run.clock().Sub(began).Seconds()})
-	e.moment(s)
 	return nil
-}
-
-// moment says what time the database is at.
-func (e *execution) moment(s plan.Step) {
-	b := find(e.run.Backups, s.Point)
-	if e.tailed != nil && s.Point == e.tailed.Point {
-		b = e.tailed
-	}
-	switch {
-	case !e.plan.At.IsZero() && s.May:
-		e.result.Moment = e.plan.At
-	case b != nil && !e.stopped:
-		e.result.Moment = b.Finished
-	}
 }
 
 // feed gives SQL Server a step's streams.
@@ -399,6 +388,11 @@ func (e *execution) settle(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	left := &Left{Database: e.plan.Database, Err: cause}
+	var said *server.Error
+	left.Refused = e.run.Continue && len(e.result.Points) == 0 && errors.As(cause, &said) && said.Has(tooEarly)
+	if bad := (*unread)(nil); errors.As(cause, &bad) {
+		left.Advice = bad.Hint()
+	}
 	if !e.touched && !e.kicked && !e.tail {
 		return cause
 	}

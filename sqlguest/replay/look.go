@@ -36,10 +36,10 @@ FROM msdb.dbo.backupset s CROSS APPLY (SELECT TOP 1 physical_device_name FROM ms
  WHERE media_set_id=s.media_set_id ORDER BY family_sequence_number) x
 WHERE s.database_name=@db AND s.type='L' AND s.is_force_offline=1 AND s.last_lsn=CONVERT(numeric(25,0),@redo) ORDER BY s.backup_set_id DESC`
 
-	lastRestoredText = `SET NOCOUNT ON; SELECT TOP 1 s.family_guid FROM msdb.dbo.restorehistory r JOIN msdb.dbo.backupset s ON s.backup_set_id=r.backup_set_id
+	lastRestoredText = `SET NOCOUNT ON; SELECT TOP 1 s.family_guid, s.backup_set_uuid, r.stop_at FROM msdb.dbo.restorehistory r JOIN msdb.dbo.backupset s ON s.backup_set_id=r.backup_set_id
 WHERE r.destination_database_name=@db AND (r.restore_type IS NULL OR r.restore_type<>'V') ORDER BY r.restore_history_id DESC`
 
-	certificatesText = `SET NOCOUNT ON; SELECT CONVERT(varchar(100),thumbprint,2) AS thumbprint FROM master.sys.certificates`
+	certificatesText = `SET NOCOUNT ON; SELECT CONVERT(varchar(100),thumbprint,2) AS thumbprint FROM master.sys.certificates UNION ALL SELECT CONVERT(varchar(100),thumbprint,2) FROM master.sys.asymmetric_keys`
 )
 
 // work is one restore under way: what was seen, and what is planned.
@@ -57,6 +57,7 @@ type work struct {
 	left      []string        // sets of ours that it left without a fork
 	seen      *chain.LastRestore
 	sessions  []check.Session // in old
+	before    restored        // what was restored into old last
 	closedBy  string          // the device of the tail that has closed old, if no point of ours holds it
 	places    map[string]check.Path
 	keys      map[string]bool // thumbprints of certificates in master
@@ -111,10 +112,10 @@ func number(row []any, i int) int64 {
 
 // find looks for the database that the plan is for.
 func (x *work) find(ctx context.Context, name string) error {
-	x.old, x.oldID, x.orphan, x.sessions, x.left, x.closedBy = nil, "", false, nil, nil, ""
-	i := named(x.databases, name)
-	if i < 0 {
-		return nil
+	x.old, x.oldID, x.orphan, x.sessions, x.left, x.closedBy, x.before = nil, "", false, nil, nil, "", restored{}
+	i, err := facts.Named(ctx, x.run.Server, x.databases, name)
+	if err != nil || i < 0 {
+		return err
 	}
 	x.old = &x.databases[i]
 	ids, err := sqlguest.Identities(cmp.Or(x.run.Place, sqlguest.PlaceOf(x.at)), x.databases, func(id string) ([]chain.Backup, error) {
@@ -135,6 +136,9 @@ func (x *work) find(ctx context.Context, name string) error {
 	if err := x.askClosed(ctx); err != nil {
 		return err
 	}
+	if x.before, err = x.lastRestored(ctx); err != nil {
+		return err
+	}
 	rows, err := x.run.Server.Query(ctx, sessionsText, server.Arg{Name: "db", Value: x.old.Name})
 	if err != nil {
 		return fmt.Errorf("ask who uses %s: %w", x.old.Name, err)
@@ -145,20 +149,10 @@ func (x *work) find(ctx context.Context, name string) error {
 	return nil
 }
 
-// named finds a database: the one that is written so, else one that differs in case
-// alone, which most servers take for the same; -1 if there is none.
-func named(all []facts.Database, name string) int {
-	i := slices.IndexFunc(all, func(d facts.Database) bool { return d.Name == name })
-	if i < 0 {
-		i = slices.IndexFunc(all, func(d facts.Database) bool { return strings.EqualFold(d.Name, name) })
-	}
-	return i
-}
-
 // ask tells what is at a path of the server's; unknown is false where it cannot be
 // told. Every path is asked for once.
 func (x *work) ask(ctx context.Context, path string) (p check.Path, known bool, err error) {
-	key := strings.ToLower(path)
+	key := chain.PathKey(path)
 	if p, known = x.places[key]; known {
 		return p, true, nil
 	}
@@ -197,10 +191,11 @@ func (x *work) now(ctx context.Context) (*facts.Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i := named(all, x.plan.Database); i >= 0 {
-		return &all[i], nil
+	i, err := facts.Named(ctx, x.run.Server, all, x.plan.Database)
+	if err != nil || i < 0 {
+		return nil, err
 	}
-	return nil, nil
+	return &all[i], nil
 }
 
 // spot is where a restoring database's next log must begin: that of its first file,

@@ -161,8 +161,8 @@ func TestTailThatLeadsNowhereIsNotTaken(t *testing.T) {
 	}
 }
 
-// TestEndStatesAndContinue: NORECOVERY and STANDBY, and onward from each.
-func TestEndStatesAndContinue(t *testing.T) {
+// TestM21EndStatesAndContinue: NORECOVERY and STANDBY, and onward from each.
+func TestM21EndStatesAndContinue(t *testing.T) {
 	w := newWorld(t)
 	s := w.live()
 	other := start(t, lab.Options{Name: "OTHER", Now: w.clock})
@@ -193,8 +193,8 @@ func TestEndStatesAndContinue(t *testing.T) {
 	}
 }
 
-// TestKickUsersThrowsThemOutAndLetsThemIn again when it is done, and when it failed.
-func TestKickUsersThrowsThemOutAndLetsThemIn(t *testing.T) {
+// TestM19KickUsersThrowsThemOutAndLetsThemIn again when it is done, and when it failed.
+func TestM19KickUsersThrowsThemOutAndLetsThemIn(t *testing.T) {
 	w := newWorld(t)
 	w.live()
 	w.use("sales")

@@ -12,6 +12,7 @@ import (
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/plan/paths"
 	"holdfast/sqlguest/replay/check"
 )
 
@@ -53,7 +54,7 @@ func (r *Run) prepare(ctx context.Context) (*work, error) {
 	if err := x.make(ctx, o, backups); err != nil {
 		return nil, err
 	}
-	if !strings.EqualFold(x.plan.Database, name) { // renamed within the chain
+	if x.plan.Database != name { // renamed within the chain
 		x.called = x.plan.Database
 		if err := x.find(ctx, x.called); err != nil {
 			return nil, err
@@ -87,7 +88,7 @@ func (x *work) options() (plan.Options, []chain.Backup) {
 	o := r.Options
 	x.madePlan = madePlan{}
 	for _, b := range r.Backups {
-		if b.State == chain.Unconfirmed {
+		if b.State == chain.Unconfirmed && b.Kind != "" { // of the others it was told that they cannot be read
 			x.noted = append(x.noted, check.Finding{Rule: "SQL-3", Text: fmt.Sprintf("point %s, a %s backup of %s, is not used: SQL Server has not confirmed it", b.Point, b.Kind, b.Started.Format(time.RFC3339)),
 				Remedy: "the next backup of the database asks SQL Server for it"})
 		}
@@ -101,7 +102,7 @@ func (x *work) options() (plan.Options, []chain.Backup) {
 		if x.old != nil {
 			name = x.old.Name
 		}
-		o.UndoFile = plan.StandbyFile(x.data, cmp.Or(name, x.called))
+		o.UndoFile = paths.Standby(x.data, cmp.Or(name, x.called))
 	}
 	if x.old == nil {
 		o.Replace, o.Kick = false, false // nothing is there: nothing may be overwritten
@@ -146,9 +147,10 @@ func (x *work) canKick() bool {
 	return !x.old.System() && x.old.State == "ONLINE"
 }
 
-// hasTail tells whether the database has a log whose end no backup holds.
+// hasTail tells whether the database has a log whose end no backup holds. Of master (1)
+// there are no log backups; model and msdb have their tails as others do.
 func (x *work) hasTail() bool {
-	return x.old.State == "ONLINE" && !x.old.Standby && x.old.Model != "SIMPLE" && !x.old.System() && !x.old.LastLog.IsZero()
+	return x.old.State == "ONLINE" && !x.old.Standby && x.old.Model != "SIMPLE" && x.old.ID != 1 && !x.old.LastLog.IsZero()
 }
 
 // expected is the tail as it will be.
@@ -171,7 +173,7 @@ func (x *work) stand() *plan.Standing {
 	case f.Redo.IsZero():
 		return nil
 	}
-	return &plan.Standing{Redo: f.Redo, Fork: f.RedoFork, Files: x.old.Prints()}
+	return &plan.Standing{Redo: f.Redo, Fork: f.RedoFork, Set: x.before.set, Stop: x.before.stop, Files: x.old.Prints()}
 }
 
 // make plans, with names for files that nobody has.
@@ -224,7 +226,10 @@ func (x *work) reach(o *plan.Options, backups []chain.Backup) (plan.Plan, error)
 	if r.isLatest() {
 		return p, &lostTail{miss}
 	}
-	return plan.Make(r.Target, r.Backups, *o)
+	if without, other := plan.Make(r.Target, r.Backups, *o); other == nil {
+		return without, nil
+	}
+	return p, err // who leaves the tail out says that nothing was backed up since
 }
 
 // isLatest tells whether the latest moment is asked for.
@@ -247,12 +252,12 @@ func (x *work) avoid(ctx context.Context, o plan.Options, f plan.Place) bool {
 	if o.DataDir == "" || x.named(f.File) {
 		return false
 	}
-	key := strings.ToLower(f.To)
+	key := chain.PathKey(f.To)
 	if o.Taken[key] {
 		return false
 	}
 	owner := check.Owner(x.databases, f.To)
-	if x.old != nil && strings.EqualFold(owner, x.old.Name) {
+	if x.old != nil && owner == x.old.Name {
 		return false // it is replaced
 	}
 	if owner == "" {

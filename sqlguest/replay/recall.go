@@ -3,13 +3,13 @@ package replay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay/check"
@@ -20,40 +20,37 @@ import (
 // server is the one that the backups are of: a restore to the latest moment must not
 // leave out what a file or an unconfirmed point holds. With look nothing is written.
 func (r *Run) recall(ctx context.Context, look bool) error {
+	if err := check.Name(r.Options.As); err != nil {
+		return err
+	}
 	if r.Keep == nil || r.Identity == "" {
 		return nil
 	}
-	x, err := r.look(ctx)
-	if err != nil || x.elsewhere() {
-		return err
-	}
-	d, err := x.home(ctx)
-	if err != nil {
-		return err
-	}
-	f := sqlguest.FamilyFacts(x.at, d, r.family())
-	if !look {
-		release, err := r.Server.Hold(context.WithoutCancel(ctx), sqlguest.LockName(&f.Database))
-		switch {
-		case errors.Is(err, server.ErrHeld):
-			look = true // a backup of it is under way, and does the same
-		case err != nil:
-			return fmt.Errorf("restore %s: %w", d.Name, err)
-		default:
-			defer release() //nolint:errcheck // the lock goes with its session in any case
-		}
-	}
-	run := &sqlguest.Run{Server: r.Server, Keep: r.Keep, Label: r.Label, Place: cmp.Or(r.Place, sqlguest.PlaceOf(x.at)), Guest: r.Guest,
+	run := &sqlguest.Run{Server: r.Server, Keep: r.Keep, Label: r.Label, Place: r.Place, Guest: r.Guest,
 		Transport: r.transport(), Staging: r.Staging, Local: r.Local, Device: r.device}
-	var guids []string
-	for _, other := range x.databases {
-		guids = append(guids, other.GUID)
-	}
-	out, err := run.Recall(ctx, r.Identity, f, guids, look)
+	name := ""
+	out, err := run.Recall(ctx, r.Identity, func(ctx context.Context) (*decide.Facts, []string, error) {
+		x, err := r.look(ctx)
+		if err != nil || x.elsewhere() {
+			return nil, nil, err
+		}
+		d, err := x.home(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		var guids []string
+		for _, other := range x.databases {
+			guids = append(guids, other.GUID)
+		}
+		name, run.Place = d.Name, cmp.Or(r.Place, sqlguest.PlaceOf(x.at))
+		return sqlguest.FamilyFacts(x.at, d, r.family()), guids, nil
+	}, look)
 	if err != nil {
-		return fmt.Errorf("restore %s: look for what earlier runs have left: %w", d.Name, err)
+		return fmt.Errorf("restore %s: look for what earlier runs have left: %w", name, err)
 	}
-	r.recalled = out
+	if r.recalled = out; out == nil {
+		return nil
+	}
 	settled := map[string]chain.Backup{}
 	for _, b := range out.Backups {
 		settled[b.Point] = b
@@ -98,10 +95,11 @@ func (x *work) home(ctx context.Context) (facts.Database, error) {
 	for i := range x.run.Backups {
 		name = x.run.Backups[i].Database
 	}
-	if i := named(x.databases, name); i >= 0 && x.databases[i].State != "ONLINE" {
+	i, err := facts.Named(ctx, x.run.Server, x.databases, name)
+	if err == nil && i >= 0 && x.databases[i].State != "ONLINE" {
 		return x.databases[i], nil
 	}
-	return facts.Database{Name: name}, nil
+	return facts.Database{Name: name}, err
 }
 
 // noteLeft says what lies in files alone. It is in the way of the latest moment, and
@@ -178,7 +176,12 @@ func (r *Run) isUnsettled(p *plan.Plan, backups []chain.Backup) error {
 		if b.State != chain.Unconfirmed {
 			continue
 		}
-		u := &unsettled{&plan.Unreachable{Target: p.Target, Why: fmt.Sprintf("SQL Server has not confirmed the newest backup, point %s, and could not be asked", b.Point)}}
+		u := &unsettled{&plan.Unreachable{Target: p.Target, Why: fmt.Sprintf("SQL Server has not confirmed the newest backup, point %s, and could not be asked", b.Point)},
+			"restore to the server that it is of, which can be asked; or --nearest restores what is confirmed"}
+		if b.Kind == "" {
+			u.Why = fmt.Sprintf("point %s may be the newest backup, and cannot be read", b.Point)
+			u.mend = "holdfast scrub --heal may mend it; or --nearest restores what can be read"
+		}
 		for _, s := range p.Steps {
 			if at := find(backups, s.Point); at != nil {
 				u.Before = &chain.Moment{Point: at.Point, LSN: at.Last, Time: at.SurelyAfter()}
@@ -190,16 +193,18 @@ func (r *Run) isUnsettled(p *plan.Plan, backups []chain.Backup) error {
 }
 
 // unsettled: whether there is a later moment is not known.
-type unsettled struct{ *plan.Unreachable }
+type unsettled struct {
+	*plan.Unreachable
+	mend string
+}
 
 // Unwrap gives the *plan.Unreachable.
 func (u *unsettled) Unwrap() error { return u.Unreachable }
 
 // Hint says how what is confirmed is restored.
 func (u *unsettled) Hint() string {
-	hint := "restore to the server that it is of, which can be asked; or --nearest restores what is confirmed"
-	if u.Before != nil {
-		hint += ", as does --point " + u.Before.Point
+	if u.Before == nil {
+		return u.mend
 	}
-	return hint
+	return u.mend + ", as does --point " + u.Before.Point
 }

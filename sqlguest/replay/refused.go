@@ -3,7 +3,9 @@ package replay
 import (
 	"context"
 	"strings"
+	"time"
 
+	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay/check"
 	"holdfast/sqlguest/server"
 )
@@ -36,11 +38,27 @@ func (x *work) whose(ctx context.Context) (string, error) {
 	if spot(x.old).Redo.IsZero() {
 		return "", nil
 	}
+	last, err := x.lastRestored(ctx)
+	return last.family, err
+}
+
+// restored is what msdb says of the newest restore into a database: the family and the
+// set that were restored, "" if it does not know, and the stop clause's time as the
+// server's clock reads, zero if it had none.
+type restored struct {
+	family, set string
+	stop        time.Time
+}
+
+// lastRestored asks msdb for it.
+func (x *work) lastRestored(ctx context.Context) (restored, error) {
 	rows, err := x.run.Server.Query(ctx, lastRestoredText, server.Arg{Name: "db", Value: x.old.Name})
 	if err != nil || len(rows.Values) == 0 {
-		return "", err
+		return restored{}, err
 	}
-	return strings.ToUpper(text(rows.Values[0], 0)), nil
+	v := rows.Values[0]
+	stop, _, _ := plan.ParseTime(text(v, 2)) // zero if there was none
+	return restored{strings.ToUpper(text(v, 0)), strings.ToUpper(text(v, 1)), stop}, nil
 }
 
 // family is what the database that exists says itself.
@@ -53,7 +71,7 @@ func (x *work) family() string {
 
 // check asks for what the plan touches, and holds both against each other.
 func (x *work) check(ctx context.Context) error {
-	if x.last != nil && x.last.Protector != "" {
+	if len(check.Protectors(&x.plan, x.run.Backups)) > 0 {
 		if err := x.askKeys(ctx); err != nil {
 			return err
 		}
@@ -78,7 +96,7 @@ func (x *work) check(ctx context.Context) error {
 	}
 	found, rooms := check.All(check.Facts{
 		At: x.at, Databases: x.databases, Old: x.old, Sessions: x.sessions, Volumes: x.volumes, Paths: x.places, Keys: x.keys,
-		Plan: &x.plan, Last: x.last, Full: x.full, Wish: wish, Continue: x.run.Continue, NoTail: x.run.NoTail,
+		Plan: &x.plan, Backups: x.run.Backups, Last: x.last, Full: x.full, Wish: wish, Continue: x.run.Continue, NoTail: x.run.NoTail,
 		Tail: x.tail, HasTail: x.old != nil && x.hasTail(), Orphan: x.orphan, Elsewhere: x.elsewhere(), Family: family, Overwrites: x.wish.Replace,
 	})
 	x.findings, x.rooms = append(append([]check.Finding{}, x.noted...), found...), rooms

@@ -31,6 +31,7 @@ import (
 	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay/check"
+	"holdfast/sqlguest/replay/left"
 	"holdfast/sqlguest/server"
 )
 
@@ -44,7 +45,7 @@ var (
 	ErrMissed = errors.New("the target was not met in the last log")
 	// ErrLeft: the database is neither what it was nor what it was to be. The error is
 	// a *Left.
-	ErrLeft = errors.New("the restore is not finished")
+	ErrLeft = left.ErrLeft
 )
 
 // Streams gives back what points hold.
@@ -102,8 +103,8 @@ type Result struct {
 	// LSN is where redo stopped, on Fork: the first record that is not in.
 	LSN  lsn.LSN `json:"lsn"`
 	Fork string  `json:"fork"`
-	// Moment is the time asked for, or when the last backup that is wholly in ended;
-	// by the source server's clock.
+	// Moment is what plan.Plan.Reached says of that: nothing later is in. By the source
+	// server's clock; zero for an LSN within a log.
 	Moment   time.Time `json:"moment,omitzero"`
 	Steps    []Done    `json:"steps"`
 	Bytes    int64     `json:"bytes"`
@@ -209,36 +210,4 @@ func (x *work) hold(ctx context.Context) (release func(), err error) {
 }
 
 // Left is a database that a restore did not finish.
-type Left struct {
-	Database string
-	State    string  // as SQL Server calls it; "" if it could not be asked
-	Redo     lsn.LSN // where it stands; NULL: it cannot be gone on with
-	Err      error
-}
-
-// Error says where the database is and what happened.
-func (l *Left) Error() string {
-	where := "in a state that nobody could ask for"
-	switch {
-	case l.State != "" && !l.Redo.IsZero():
-		where = fmt.Sprintf("%s at LSN %s", l.State, l.Redo)
-	case l.State != "":
-		where = l.State
-	}
-	return fmt.Sprintf("restore %s: %v: the database is left %s: %v", l.Database, ErrLeft, where, l.Err)
-}
-
-// Unwrap gives ErrLeft and the cause.
-func (l *Left) Unwrap() []error { return []error{ErrLeft, l.Err} }
-
-// Hint says what leads on, and what back.
-func (l *Left) Hint() string {
-	name := quote(l.Database)
-	if bad := (*unread)(nil); errors.As(l.Err, &bad) {
-		return bad.Hint()
-	}
-	if l.Redo.IsZero() {
-		return fmt.Sprintf("the same command with --replace, and without --continue, begins it anew; DROP DATABASE %s removes what is there", name)
-	}
-	return fmt.Sprintf("the same command with --continue instead of --replace goes on from there; RESTORE DATABASE %s WITH RECOVERY opens it as it is, DROP DATABASE %[1]s removes it", name)
-}
+type Left = left.Left

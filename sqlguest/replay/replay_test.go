@@ -244,8 +244,8 @@ func (w *world) live() (s story) {
 	return s
 }
 
-// TestEveryKindOfTargetOnAServerThatHasSeenNothing: it has nothing but the repository.
-func TestEveryKindOfTargetOnAServerThatHasSeenNothing(t *testing.T) {
+// TestM16EveryKindOfTargetOnAServerThatHasSeenNothing: it has nothing but the repository.
+func TestM16EveryKindOfTargetOnAServerThatHasSeenNothing(t *testing.T) {
 	w := newWorld(t)
 	s := w.live()
 	other := start(t, lab.Options{Name: "OTHER", Now: w.clock})

@@ -38,6 +38,10 @@ type Server interface {
 	// (sp_getapplock, exclusive, no waiting) until release is called or ctx ends.
 	// ErrHeld if somebody has it.
 	Hold(ctx context.Context, name string) (release func() error, err error)
+	// Held asks the session that holds the lock of that name whether it still does. A
+	// session can die while everything else goes on: ErrLockLost then, and when nobody
+	// holds the lock through this Server.
+	Held(ctx context.Context, name string) error
 	// Host says what the machine is and what Backup and Restore can use.
 	Host(ctx context.Context) (*Host, error)
 	Close() error
@@ -45,6 +49,10 @@ type Server interface {
 
 // ErrHeld: another run holds the lock.
 var ErrHeld = errors.New("lock is held by another run")
+
+// ErrLockLost: the session that held the lock has ended before it was released, so
+// that somebody else may have had it.
+var ErrLockLost = errors.New("the lock was lost while it was held")
 
 // Statement is a BACKUP or RESTORE.
 type Statement struct {

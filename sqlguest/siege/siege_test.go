@@ -121,8 +121,8 @@ func (w *world) audit() error {
 		if b.State == chain.Unconfirmed {
 			return fmt.Errorf("%s %s is unconfirmed after a clean run", b.Kind, b.Point)
 		}
-		if b.Kind != chain.Log || b.State != chain.Confirmed {
-			continue
+		if b.Kind != chain.Log || b.State != chain.Confirmed || b.By == chain.ByItself {
+			continue // given up: the next one has its log once more
 		}
 		if last != nil && b.First != last.Last {
 			return fmt.Errorf("a gap in the committed logs: one ends at %s, the next begins at %s", last.Last, b.First)
@@ -137,6 +137,9 @@ func (w *world) audit() error {
 	}
 	return nil
 }
+
+// enough schedules let every fault strike at every phase.
+const enough = 200
 
 // TestLogIsTruncatedOnlyIfItsBytesAreCommitted: whatever is taken away at whatever
 // phase, in random schedules: at once afterwards SQL Server's log begins where it did,
@@ -157,6 +160,9 @@ func TestLogIsTruncatedOnlyIfItsBytesAreCommitted(t *testing.T) {
 	for _, fault := range faults {
 		for _, phase := range phases {
 			t.Logf("%-20s %-40s %d", fault, phase, struck[fault+phase])
+			if count >= enough && struck[fault+phase] == 0 {
+				t.Errorf("%s, %s: never in %d schedules", fault, phase, count)
+			}
 		}
 	}
 }
@@ -187,8 +193,11 @@ func (w *world) attack(want decide.Want, fault, phase string) {
 	}
 	w.judge(where, fault, phase, did, err)
 	w.write(1)
+	// Of a differential that was given up after its commit no row of msdb tells, as if the
+	// machine had been set back behind it: a full may follow.
+	unseen := want == decide.Diff && phase == beforeWord
 	for _, s := range w.clean(decide.Log) {
-		if s.Decision.Exit != decide.ExitDone {
+		if s.Decision.Exit != decide.ExitDone && !(unseen && s.Decision.Rule == decide.RuleReverted) {
 			w.t.Fatalf("%s: the run after it: %s (%s)", where, s.Decision.Reason, s.Decision.Rule)
 		}
 	}

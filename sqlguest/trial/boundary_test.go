@@ -106,7 +106,7 @@ type boundary struct {
 	refuse string
 	before string // of a refusal: the neighbours, a point's name or a time
 	after  string
-	zone   *time.Location // of the source server, if whoever restores knows it
+	nobody bool // knows the source server's zone: the points keep offsets alone
 }
 
 func (s *scripted) check(cases []boundary) {
@@ -114,7 +114,13 @@ func (s *scripted) check(cases []boundary) {
 	for n, c := range cases {
 		s.t.Run(c.name, func(t *testing.T) {
 			as := fmt.Sprintf("restored %d", n)
-			done, err := s.restoring(hub.sql, hub.repo, hub.ours, c.target, plan.Options{As: as, Zone: c.zone}).Do(s.ctx)
+			ours := slices.Clone(hub.ours)
+			for i := range ours {
+				if c.nobody {
+					ours[i].Zone = ""
+				}
+			}
+			done, err := s.restoring(hub.sql, hub.repo, ours, c.target, plan.Options{As: as}).Do(s.ctx)
 			if c.refuse != "" {
 				s.refused(t, c, err)
 				return
@@ -260,17 +266,18 @@ func TestTheHourThatIsShownTwice(t *testing.T) {
 	const twice = "clock was changed about then"
 	s.check([]boundary{
 		{name: "before the hour", target: bare(1, 30), want: "at 1:30"},
-		{name: "the minute before the hour", target: bare(1, 59), want: "at 1:30", zone: berlin},
-		{name: "the minute before the hour, in a zone that nobody knows", target: bare(1, 59), refuse: twice},
-		{name: "the hour's beginning", target: bare(2, 0), refuse: twice, zone: berlin},
-		{name: "in the hour", target: bare(2, 30), refuse: twice, zone: berlin},
-		{name: "in the hour, in a zone that nobody knows", target: bare(2, 30), refuse: twice},
-		{name: "the hour's last minute", target: bare(2, 59), refuse: twice, zone: berlin},
-		{name: "in the hour, by an instant before the change", target: plan.Target{At: at(0, 30)}, refuse: twice, zone: berlin},
-		{name: "in the hour, by an instant behind the change", target: plan.Target{At: at(1, 30)}, refuse: twice, zone: berlin},
-		{name: "behind the hour", target: bare(3, 0), want: "at 1:30 at 2:30 at 2:30 again", zone: berlin},
-		{name: "behind the hour, in a zone that nobody knows", target: bare(3, 0), refuse: twice},
-		{name: "behind the hour, at a commit", target: bare(3, 30), want: "at 1:30 at 2:30 at 2:30 again at 3:30", zone: berlin},
+		{name: "the minute before the hour", target: bare(1, 59), want: "at 1:30"},
+		{name: "the minute before the hour, in a zone that nobody knows", target: bare(1, 59), nobody: true, refuse: twice},
+		{name: "the hour's beginning", target: bare(2, 0), refuse: twice},
+		{name: "in the hour", target: bare(2, 30), refuse: twice},
+		{name: "in the hour, in a zone that nobody knows", target: bare(2, 30), nobody: true, refuse: twice},
+		{name: "the hour's last minute", target: bare(2, 59), refuse: twice},
+		{name: "in the hour, by an instant before the change", target: plan.Target{At: at(0, 30)}, want: "at 1:30 at 2:30"},
+		{name: "in the hour, by an instant before the change, in a zone that nobody knows", target: plan.Target{At: at(0, 30)}, nobody: true, want: "at 1:30 at 2:30"},
+		{name: "in the hour, by an instant behind the change", target: plan.Target{At: at(1, 30)}, refuse: twice, before: "end of log 2", after: "end of log 3"},
+		{name: "behind the hour", target: bare(3, 0), want: "at 1:30 at 2:30 at 2:30 again"},
+		{name: "behind the hour, in a zone that nobody knows", target: bare(3, 0), nobody: true, refuse: twice},
+		{name: "behind the hour, at a commit", target: bare(3, 30), want: "at 1:30 at 2:30 at 2:30 again at 3:30"},
 		{name: "in the hour, by LSN before the change", target: plan.Target{LSN: s.commits["at 2:30"].at}, want: "at 1:30 at 2:30"},
 		{name: "in the hour, by LSN behind the change", target: plan.Target{LSN: s.commits["at 2:30 again"].at}, want: "at 1:30 at 2:30 at 2:30 again"},
 		{name: "in the hour, at a mark before the change", target: plan.Target{Mark: "summer"}, want: "at 1:30 at 2:30"},
@@ -278,6 +285,32 @@ func TestTheHourThatIsShownTwice(t *testing.T) {
 		{name: "in the hour, a point before the change", target: plan.Target{Point: s.points["log 2"]}, want: "at 1:30 at 2:30"},
 		{name: "in the hour, a point behind the change", target: plan.Target{Point: s.points["log 3"]}, want: "at 1:30 at 2:30 at 2:30 again"},
 	})
+}
+
+// TestTimesOfTheHourByTheirOffsets: the first time can be restored if a log ends before
+// the change. The second cannot: SQL Server has come beyond its reading (4335).
+func TestTimesOfTheHourByTheirOffsets(t *testing.T) {
+	at := func(hour, minute int) time.Time {
+		return time.Date(2026, 10, 25, hour, minute, 0, 0, time.UTC).In(berlin)
+	}
+	s := newScript(t, at(-1, 0))
+	s.backup(at(-1, 10), "full", decide.Full)
+	s.commit(at(0, 20), "2:20", "", false)
+	s.commit(at(0, 38), "2:38", "", false)
+	s.backup(at(0, 40), "log 1", decide.Log)
+	s.commit(at(0, 50), "2:50", "", false)
+	s.backup(at(1, 5), "log 2", decide.Log)
+	s.commit(at(1, 20), "2:20 again", "", false)
+	s.commit(at(1, 30), "2:30 again", "", false)
+	s.backup(at(1, 40), "log 3", decide.Log)
+	instant := func(hour, minute int) plan.Target { return plan.Target{At: at(hour, minute).UTC()} }
+	for _, nobody := range []bool{false, true} {
+		s.check([]boundary{
+			{name: "the first time", target: instant(0, 30), want: "2:20", nobody: nobody},
+			{name: "the second time", target: instant(1, 25), refuse: "clock was changed about then", before: "end of log 2", after: "end of log 3", nobody: nobody},
+			{name: "in the log that has both", target: instant(0, 45), refuse: "clock was changed about then", before: "end of log 1", after: "end of log 2", nobody: nobody},
+		})
+	}
 }
 
 // TestTheHourThatIsNeverShown: clocks go from 2 on to 3; a time between is what was
@@ -299,9 +332,10 @@ func TestTheHourThatIsNeverShown(t *testing.T) {
 	s.check([]boundary{
 		{name: "before the change", target: bare(1, 50), want: "at 1:30 at 1:50"},
 		{name: "an hour that never was", target: bare(2, 30), want: "at 1:30 at 1:50"},
+		{name: "an hour that never was, in a zone that nobody knows", target: bare(2, 30), nobody: true, want: "at 1:30 at 1:50"},
 		{name: "behind the change", target: bare(3, 10), want: "at 1:30 at 1:50 at 3:10"},
-		{name: "an instant behind the change", target: plan.Target{At: at(1, 10)}, want: "at 1:30 at 1:50 at 3:10", zone: berlin},
-		{name: "an instant between backups of two offsets, in a zone that nobody knows", target: plan.Target{At: at(1, 10)}, refuse: "clock was changed about then"},
+		{name: "an instant behind the change", target: plan.Target{At: at(1, 10)}, want: "at 1:30 at 1:50 at 3:10"},
+		{name: "an instant between backups of two offsets, in a zone that nobody knows", target: plan.Target{At: at(1, 10)}, nobody: true, refuse: "clock was changed about then"},
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/lab/backups"
 	"holdfast/sqlguest/lab/storage"
@@ -110,7 +111,7 @@ func (w *world) revert() {
 	w.must(w.lab.Revert(w.snap))
 	w.rows, w.name = w.snapOf, w.snapName
 	w.leaves(w.snapPath, w.snapEnd)
-	lost := &lostWorld{w.rows, slices.Clone(w.taken[w.snapAt:])}
+	lost := &lostWorld{w.rows, w.snapEnd, slices.Clone(w.taken[w.snapAt:])}
 	for i := w.snapLife; i < len(w.life); i++ {
 		w.life[i].lost = lost
 	}
@@ -134,6 +135,9 @@ func (w *world) back() {
 	here := w.here()
 	if len(here) == 0 {
 		return
+	}
+	if !slices.ContainsFunc(here, func(k *kept) bool { return k.Database == w.name }) {
+		w.uncopied() // it was renamed, and no backup knows that name
 	}
 	t := plan.Target{Point: here[w.r.IntN(len(here))].Point}
 	want := []rows{w.point(t.Point).rows}
@@ -180,6 +184,14 @@ func (w *world) back() {
 	w.tick()
 }
 
+// uncopied drops the copy beside the database: of two of one family, when one was
+// restored over and renamed, nobody could tell which is ours (SQL-5).
+func (w *world) uncopied() {
+	if _, err := w.lab.Server().Database("copy"); err == nil {
+		w.exec("DROP DATABASE [copy]")
+	}
+}
+
 // copied restores a copy beside the database: two of one family, from then on, until
 // the copy is dropped.
 func (w *world) copied() {
@@ -212,6 +224,13 @@ func (w *world) forget() {
 		return
 	}
 	k := here[w.r.IntN(len(here))]
+	if w.r.IntN(2) == 0 { // what most stands on
+		for _, o := range here {
+			if o.Kind == chain.Full {
+				k = o
+			}
+		}
+	}
 	if slices.ContainsFunc(here, func(o *kept) bool { return slices.Contains(k.Abandons, o.Set) || slices.Contains(o.Abandons, k.Set) }) {
 		return // what tells of a revert stays as long as what it is told of; see package retain
 	}
@@ -224,6 +243,9 @@ func (w *world) forget() {
 		w.fatalf("point %s was forgotten and is still there", k.Point)
 	}
 	w.count["op: forget a point"]++
+	if w.r.IntN(3) == 0 { // a log that nothing leads to any more, perhaps
+		w.run(decide.Log, w.r.IntN(2) == 0)
+	}
 }
 
 // hurt lets the next backup fail somewhere.
@@ -237,13 +259,10 @@ func (w *world) hurt() {
 	w.run([]decide.Want{decide.Log, decide.Log, decide.Diff, decide.Full}[w.r.IntN(4)], w.r.IntN(8) == 0)
 }
 
-// rename gives the database another name. A copy beside it goes first: of two of one
-// family, when one was restored over and renamed, nobody could tell which is ours (SQL-5).
+// rename gives the database another name. A copy beside it goes first.
 func (w *world) rename() {
 	w.end()
-	if _, err := w.lab.Server().Database("copy"); err == nil {
-		w.exec("DROP DATABASE [copy]")
-	}
+	w.uncopied()
 	w.n++
 	name := fmt.Sprintf("sales %d", w.n)
 	w.exec("ALTER DATABASE [" + w.name + "] MODIFY NAME = [" + name + "]")
@@ -338,10 +357,24 @@ func (w *world) whole() {
 		w.step()
 	}
 	w.end()
-	if len(w.here()) > 0 {
-		w.restores()
+	if len(w.here()) == 0 {
+		return
 	}
+	asked := w.restores()
+	if w.seed%forgetful != 0 {
+		return
+	}
+	w.retention(asked)
+	w.restores()
+	for range w.r.IntN(6) { // and life goes on
+		w.step()
+	}
+	w.end()
+	w.restores()
 }
+
+// forgetful is one in how many histories ends with a policy.
+const forgetful = 4
 
 func contains(list []rows, r rows, same func(a, b rows) bool) bool {
 	return slices.ContainsFunc(list, func(o rows) bool { return same(o, r) })

@@ -4,15 +4,16 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"io"
-
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
@@ -24,6 +25,8 @@ import (
 type mutant struct {
 	name string
 	do   func(*replay.Run)
+	// judge is a mistake in what a policy says instead.
+	judge func([]recovery.Judged)
 	// often are operations that happen ten times as often: where the mistake shows.
 	often []string
 	// dst puts the history where clocks are set back.
@@ -163,6 +166,10 @@ var mutants = []mutant{
 			}
 		}
 	}},
+	{name: "a policy takes what others need", judge: drops(func(j recovery.Judged) bool { return strings.HasPrefix(j.Reasons[0], "needed by ") })},
+	{name: "a policy takes fulls that nothing else keeps", judge: drops(func(j recovery.Judged) bool {
+		return strings.HasPrefix(j.Reasons[0], "needed by ") && j.Point.Kind() == recovery.SQLFull
+	})},
 	{name: "DST hour guessed", do: func(r *replay.Run) {
 		r.Options.Zone = nil
 		for i := range r.Backups {
@@ -170,6 +177,17 @@ var mutants = []mutant{
 			b.Started, b.Finished = wall(b.Started), wall(b.Finished)
 		}
 	}, dst: true, often: []string{"log", "wait"}},
+}
+
+// drops makes a policy take points that it keeps.
+func drops(which func(j recovery.Judged) bool) func([]recovery.Judged) {
+	return func(judged []recovery.Judged) {
+		for i := range judged {
+			if j := &judged[i]; j.Keep && which(*j) {
+				j.Keep = false
+			}
+		}
+	}
 }
 
 // TestPlantedMistakesAreCaught: a trial that would not see a mistake proves nothing.
@@ -191,7 +209,7 @@ func TestPlantedMistakesAreCaught(t *testing.T) {
 				}
 				found[i] = outcome{seed, err}
 				without := m
-				without.do = nil
+				without.do, without.judge = nil, nil
 				if err := live(ctx, 1000*uint64(i)+seed, map[string]int{}, without); err != nil {
 					return fmt.Errorf("without the mistake: %w", err)
 				}

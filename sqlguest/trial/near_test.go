@@ -188,6 +188,9 @@ func (n *near) Restore(ctx context.Context, st server.Statement, streams []io.Re
 	return vdi.Load(ctx, set, names, streams, n.statement(st, names), vdi.Options{})
 }
 
+// Held says yes: a connection of the laboratory's own is never lost.
+func (n *near) Held(context.Context, string) error { return nil }
+
 // Hold takes the application lock as package direct does.
 func (n *near) Hold(ctx context.Context, name string) (func() error, error) {
 	c := n.lab.Near()

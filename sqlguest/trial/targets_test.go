@@ -28,6 +28,7 @@ type other struct {
 	repo *repo.Repository
 	ours []chain.Backup
 	n    int
+	done []question // what was restored
 }
 
 func (w *world) other() *other {
@@ -112,6 +113,9 @@ func (o *other) restore(t plan.Target, opt plan.Options) (p plan.Plan, got rows,
 	}
 	_, err = o.sql.Query(w.ctx, "DROP DATABASE "+facts.Quote(name))
 	w.must(err)
+	if !early {
+		o.done = append(o.done, question{t, opt, p, got})
+	}
 	return p, got, early, nil
 }
 
@@ -128,12 +132,12 @@ func (o *other) options() plan.Options {
 	return opt
 }
 
-// restores tries targets of every kind.
-func (w *world) restores() {
+// restores tries targets of every kind, and tells which could be restored.
+func (w *world) restores() []question {
 	o := w.other()
 	w.agree(o.ours)
 	if len(o.ours) == 0 {
-		return
+		return nil
 	}
 	for range 2 {
 		o.tryTime()
@@ -142,6 +146,7 @@ func (w *world) restores() {
 	}
 	o.tryMark()
 	o.tryLatest()
+	return o.done
 }
 
 func same(a, b rows) bool { return maps.Equal(a, b) }
@@ -226,9 +231,9 @@ func (o *other) twofold(reading time.Time, held []rows) bool {
 	if o.w.zone != berlin || contains(held[1:], held[0], same) || len(held) < 2 {
 		return false
 	}
-	const second, first = 3600, 7200
-	_, before := reading.Add(-second * time.Second).In(berlin).Zone()
-	_, after := reading.Add(-second * time.Second).Add(time.Hour).In(berlin).Zone()
+	const second, first = 3600, 7200 // of Berlin's hours of that name, in seconds east
+	_, before := reading.Add(-first * time.Second).In(berlin).Zone()
+	_, after := reading.Add(-second * time.Second).In(berlin).Zone()
 	offsets := map[int]bool{}
 	for _, b := range o.ours {
 		if _, at := b.Started.Zone(); b.State == chain.Confirmed {
@@ -353,6 +358,9 @@ func (o *other) tryMark() {
 		if twice > 1 {
 			t.After = m.from
 			what = "mark after a time"
+			if w.r.IntN(2) == 0 {
+				t.After, t.Bare, what = m.begun, false, "mark after an instant"
+			}
 		}
 		p, got, early, err := o.restore(t, o.options())
 		if early {
@@ -373,8 +381,14 @@ func (o *other) tryMark() {
 		if t.Before {
 			want = m.was
 		}
-		if twice > 1 && !wall(p.At).Equal(m.from) {
-			continue // another one of that name
+		if twice > 1 && !wall(p.At).Equal(m.from) { // another one of that name
+			early := func(v moment) bool {
+				return v.mark == m.mark && v.from.Equal(wall(p.At)) && v.begun.Before(m.begun)
+			}
+			if !t.Bare && !w.jumped && slices.ContainsFunc(w.life, early) {
+				w.fatalf("%s after %s: restored the one of %s\n%s", t, t.After, p.At, w.show(p))
+			}
+			continue
 		}
 		o.check(what, p, got, want)
 	}
@@ -436,10 +450,13 @@ func (w *world) unsettled() bool {
 	return false
 }
 
-// newest is our newest backup that SQL Server has confirmed.
+// newest is our newest backup that SQL Server has confirmed and that is not of a world
+// that was left, as far as our own backups say, the unconfirmed ones among them.
 func (w *world) newest() *kept {
-	for _, k := range slices.Backward(w.here()) {
-		if k.State == chain.Confirmed {
+	here := w.here()
+	for _, k := range slices.Backward(here) {
+		left := slices.ContainsFunc(here, func(o *kept) bool { return slices.Contains(o.Abandons, k.Set) })
+		if k.State == chain.Confirmed && !left {
 			return k
 		}
 	}

@@ -28,20 +28,28 @@ func (w *world) heldAt(t time.Time) (list []rows) {
 			continue
 		}
 		shown = true
-		list = append(list, m.seen()...)
+		list = append(list, w.seen(m)...)
 	}
 	if before != nil && (!shown || w.jumped) {
-		list = append(list, before.seen()...)
+		list = append(list, w.seen(before)...)
 	}
 	return list
 }
 
 // seen is what the database held, and what it was set back to if nothing tells of that.
-func (m *moment) seen() []rows {
-	if m.lost == nil || slices.ContainsFunc(m.lost.taken, func(k *kept) bool { return k.State == chain.Confirmed && !k.lost }) {
+func (w *world) seen(m *moment) []rows {
+	if m.lost == nil || slices.ContainsFunc(m.lost.taken, func(k *kept) bool { return w.tells(m.lost, k) }) {
 		return []rows{m.rows}
 	}
 	return []rows{m.rows, m.lost.rows}
+}
+
+// tells: the backup holds something of the world that was lost, or a later one saw it
+// abandoned. Of an empty log, after which the machine was set back to where it ended,
+// only msdb could tell, and who takes the tail of a log does not ask it.
+func (w *world) tells(lost *lostWorld, k *kept) bool {
+	return k.State == chain.Confirmed && !k.lost &&
+		(lost.end.Less(k.Last) || slices.ContainsFunc(w.here(), func(by *kept) bool { return slices.Contains(by.Abandons, k.Set) }))
 }
 
 // heldAtInstant is the same for an instant of the server's clock, which it shows once
@@ -61,7 +69,7 @@ func (w *world) heldAtInstant(t time.Time) (list []rows) {
 		}
 	}
 	if before != nil {
-		list = append(list, before.seen()...)
+		list = append(list, w.seen(before)...)
 	}
 	return list
 }
@@ -165,9 +173,10 @@ func (w *world) truth(k *kept, reached map[*kept]bool) bool {
 
 // takes tells whether the log goes on from the end of another backup. A revert makes
 // two worlds of the same LSNs; what was abandoned never leads to what came later, and
-// rather too much is taken for abandoned than too little (decide).
+// rather too much is taken for abandoned than too little (decide): each log of which
+// nobody can tell whether the database went on from it.
 func (w *world) takes(l, o *kept) bool {
-	if l.Kind != chain.Log || o.Last.Less(l.First) || !o.Last.Less(l.Last) || w.behind(l, o) || w.behind(o, l) {
+	if l.Kind != chain.Log || o.By == chain.ByItself || o.Last.Less(l.First) || !o.Last.Less(l.Last) || w.behind(l, o) || w.behind(o, l) {
 		return false
 	}
 	return l.through(o) && !w.withheld(l, o)

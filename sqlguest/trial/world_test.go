@@ -51,6 +51,7 @@ type moment struct {
 // that it ever was: at its times the database was what it was set back to.
 type lostWorld struct {
 	rows  rows
+	end   lsn.LSN // of the log that was kept
 	taken []*kept
 }
 
@@ -576,7 +577,7 @@ func (w *world) refresh() {
 // which the server stands: all of its bytes are here, so that it is as good as one that
 // the server has finished (SQL-12).
 func (k *kept) traceless() bool {
-	return k.Kind == chain.Diff || k.CopyOnly || k.Kind == chain.Log && k.By == chain.ByServer
+	return k.Kind == chain.Diff || k.CopyOnly || k.Kind == chain.Log && (k.By == chain.ByServer || k.By == chain.ByItself)
 }
 
 // known are the backups as a run gets to know them.

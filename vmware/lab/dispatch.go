@@ -16,7 +16,7 @@ func (l *Lab) extend() {
 		Context: l.ctx, Datacenter: l.dcRef, Dir: l.dir, Datastores: l.opt.Datastores, Trouble: l.trouble,
 		Block: l.opt.CBTBlock, MaxExtents: l.opt.MaxExtents, Now: l.opt.Now, Export: l.export,
 	})
-	l.guests = guest.New(guest.Options{Dir: l.vms.GuestDir, Find: l.vms.Guest})
+	l.guests = guest.New(guest.Options{Dir: l.vms.GuestDir, Find: l.account})
 	l.guests.Install(reg)
 	reg.Handler = l.dispatch
 }
@@ -83,9 +83,6 @@ func (l *Lab) wrap(ctx *simulator.Context, m *simulator.Method) {
 		}
 	}
 }
-
-// AddVM creates a VM through vcsim and gives its disks bytes.
-func (l *Lab) AddVM(spec VMSpec) (*VM, error) { return l.vms.Add(spec) }
 
 // VM finds a VM by its inventory name, as a client sees it or unescaped; nil when there
 // is none.

@@ -114,6 +114,8 @@ type Lab struct {
 	closing chan struct{} // closed by Close, ends what waits
 
 	mu       sync.Mutex
+	logins   map[string]login // of guests, by what their VMs carry in their configuration
+	users    map[string]login // of imported VMs' guests, by the VM
 	sessions map[string]time.Time
 	tickets  map[string]ticket
 	leases   map[string]*lease
@@ -124,7 +126,8 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 	opt.fill()
 	l := &Lab{
 		opt: opt, dir: opt.Dir, closing: make(chan struct{}),
-		trouble:  trouble.New(),
+		trouble: trouble.New(),
+		logins:  map[string]login{}, users: map[string]login{},
 		sessions: map[string]time.Time{}, tickets: map[string]ticket{}, leases: map[string]*lease{},
 	}
 	if err := l.start(ctx); err != nil {

@@ -301,6 +301,7 @@ func (w *poolWrapper) ImportVApp(ctx *simulator.Context, req *types.ImportVApp) 
 			ls.fail(ctx, fault, fmt.Sprintf("import %s: %T", spec.ConfigSpec.Name, fault))
 			return nil, fault
 		}
+		w.lab.moveIn(ref, spec.ConfigSpec.ExtraConfig)
 		vm := w.lab.vms.Of(ref)
 		o := ctx.Map.Get(ref).(*simulator.VirtualMachine)
 		ctx.WithLock(o, func() { ls.ready(ctx, vm, vm.Imports(o)) })

@@ -58,6 +58,9 @@ func (p *placed) Commit(ctx context.Context) error {
 		}
 	}
 	p.dropOld(ctx)
+	if p.target.opt.Made != nil {
+		p.target.opt.Made(vmware.VM{Ref: *p.vm, Name: p.plan.Name})
+	}
 	return nil
 }
 

@@ -87,6 +87,9 @@ type Options struct {
 	// Incomplete is told, in a sentence, what a restore that is done all the same did
 	// not do of what was asked for. May be nil. It is called during Commit.
 	Incomplete func(reason string)
+	// Made is told the VM that a restore has made, once it is complete and has its name.
+	// May be nil.
+	Made func(vm vmware.VM)
 	// Run is who restores; its ID is required and tells apart what this restore makes.
 	Run snapshot.Run
 	// Alive tells which runs of this machine live. With it, what dead restores of

@@ -6,46 +6,40 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
-	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
 )
 
+func elevated() bool { return windows.GetCurrentProcessToken().IsElevated() }
+
 // system looks at the services that a backup leans on, and at the event log.
 func system(ctx context.Context) []Line {
-	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT|windows.SC_MANAGER_ENUMERATE_SERVICE)
-	if err != nil {
-		return []Line{unlisted(err), events(ctx)}
-	}
-	defer func() { _ = windows.CloseServiceHandle(manager) }()
-	lines := []Line{
-		shadowCopy(look(manager, "VSS")),
-		writer(look(manager, "SQLWriter")),
-		providers(),
-	}
-	names, err := (&mgr.Mgr{Handle: manager}).ListServices()
-	if err != nil {
-		return append(lines, unlisted(err), events(ctx))
-	}
-	for _, name := range names {
-		if strings.EqualFold(name, "MSSQLSERVER") || strings.HasPrefix(strings.ToUpper(name), "MSSQL$") {
-			lines = append(lines, engine(look(manager, name)))
-		}
-	}
-	return append(lines, events(ctx))
+	var f found
+	f.askServices()
+	f.providers, f.providersErr = askProviders()
+	f.events, f.eventsErr = askEvents(ctx)
+	return f.lines()
 }
 
-// service is what a look at one finds.
-type service struct {
-	name    string
-	missing bool
-	err     error
-	state   svc.State
-	start   uint32
-	account string
+func (f *found) askServices() {
+	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT|windows.SC_MANAGER_ENUMERATE_SERVICE)
+	if err != nil {
+		f.listing = err
+		return
+	}
+	defer func() { _ = windows.CloseServiceHandle(manager) }()
+	vss, writer := look(manager, "VSS"), look(manager, "SQLWriter")
+	f.vss, f.writer = &vss, &writer
+	names, err := (&mgr.Mgr{Handle: manager}).ListServices()
+	f.listing = err
+	for _, name := range names {
+		if isEngine(name) {
+			f.engines = append(f.engines, look(manager, name))
+		}
+	}
 }
 
 // look asks for no more rights than it needs, which the manager's own Open does.
@@ -62,87 +56,56 @@ func look(manager windows.Handle, name string) service {
 		s.err = err
 		return s
 	}
-	opened := &mgr.Service{Name: name, Handle: handle}
-	defer func() { _ = opened.Close() }()
-	config, err := opened.Config()
-	if err == nil {
-		var status svc.Status
-		status, err = opened.Query()
-		s.state, s.start, s.account = status.State, config.StartType, config.ServiceStartName
+	defer func() { _ = windows.CloseServiceHandle(handle) }()
+	var status windows.SERVICE_STATUS
+	if s.err = windows.QueryServiceStatus(handle, &status); s.err != nil {
+		return s
 	}
-	s.err = err
+	s.running = status.CurrentState == windows.SERVICE_RUNNING
+	s.disabled, s.account, s.err = config(handle)
 	return s
 }
 
-func unlisted(err error) Line {
-	return Line{ID: "services", Name: "services", Status: Warning, Detail: err.Error(), Remedy: "run elevated"}
-}
-
-func elevated() bool { return windows.GetCurrentProcessToken().IsElevated() }
-
-// shadowCopy must not be disabled; it is started when somebody wants it.
-func shadowCopy(s service) Line {
-	return s.line("Q2-vss", s.start != mgr.StartDisabled, "set the service VSS (Volume Shadow Copy) to manual start: quiesced snapshots of the machine need it; backup sql does not")
-}
-
-// writer must run, for images of the machine in which databases are whole.
-func writer(s service) Line {
-	return s.line("Q3-writer", s.state == svc.Running, "start the service SQLWriter and set it to automatic start: quiesced snapshots of the machine need it; backup sql does not")
-}
-
-// engine is a SQL Server.
-func engine(s service) Line {
-	return s.line("service-"+s.name, s.state == svc.Running, "start the service "+s.name)
-}
-
-func (s service) line(id string, isWell bool, remedy string) Line {
-	l := Line{ID: id, Name: "service " + s.name, Remedy: remedy}
-	switch {
-	case s.missing:
-		l.Detail = "not installed"
-	case s.err != nil:
-		l.Detail = s.err.Error()
-	case s.state == svc.Running:
-		l.Detail = "running as " + s.account
-	case s.start == mgr.StartDisabled:
-		l.Detail = "disabled"
-	default:
-		l.Detail = "stopped"
+// config asks for a service's basic configuration alone. Service.Config of package mgr
+// asks for what came later, too, and fails where that is not known.
+func config(handle windows.Handle) (disabled bool, account string, err error) {
+	size := uint32(1024)
+	for {
+		buffer := make([]byte, size)
+		c := (*windows.QUERY_SERVICE_CONFIG)(unsafe.Pointer(&buffer[0]))
+		err := windows.QueryServiceConfig(handle, c, size, &size)
+		if errors.Is(err, windows.ERROR_INSUFFICIENT_BUFFER) && size > uint32(len(buffer)) {
+			continue
+		}
+		if err != nil {
+			return false, "", fmt.Errorf("ask for the service's configuration: %w", err)
+		}
+		return c.StartType == windows.SERVICE_DISABLED, windows.UTF16PtrToString(c.ServiceStartName), nil
 	}
-	return l.When(s.err == nil && isWell, Warning)
 }
 
-// ownProvider is Microsoft's provider of shadow copies, which every Windows has.
-const ownProvider = "{b5946137-7b9f-4925-af80-51abd60b20d5}"
-
-// providers looks for those of other makers, which take over shadow copies.
-func providers() Line {
-	l := Line{ID: "Q2-providers", Name: "shadow copy providers", Detail: "Microsoft's own alone",
-		Remedy: "third-party providers and backup software with VSS may break quiesced snapshots; Microsoft's own is recommended"}
+// askProviders reads the registered providers of shadow copies; no key at all is none.
+func askProviders() (map[string]string, error) {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\VSS\Providers`, registry.READ)
+	if errors.Is(err, registry.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		l.Detail = "none is registered"
-		return l.When(errors.Is(err, registry.ErrNotExist), Warning)
+		return nil, fmt.Errorf("open the list of providers: %w", err)
 	}
 	defer func() { _ = key.Close() }()
-	names, err := key.ReadSubKeyNames(-1)
+	ids, err := key.ReadSubKeyNames(-1)
 	if err != nil {
-		l.Detail = err.Error()
-		return l.When(false, Warning)
+		return nil, fmt.Errorf("list providers: %w", err)
 	}
-	var others []string
-	for _, name := range names {
-		if !strings.EqualFold(name, ownProvider) {
-			others = append(others, name+providerName(key, name))
-		}
+	names := map[string]string{}
+	for _, id := range ids {
+		names[id] = providerName(key, id)
 	}
-	if len(others) > 0 {
-		l.Detail = "others than Microsoft's: " + strings.Join(others, ", ")
-	}
-	return l.When(len(others) == 0, Warning)
+	return names, nil
 }
 
-// providerName is what a provider calls itself, with a blank before it.
+// providerName is what a provider calls itself, "" if nobody says.
 func providerName(key registry.Key, id string) string {
 	sub, err := registry.OpenKey(key, id, registry.READ)
 	if err != nil {
@@ -153,29 +116,18 @@ func providerName(key registry.Key, id string) string {
 	if err != nil {
 		return ""
 	}
-	return " " + name
+	return name
 }
 
-// eventsQuery finds NTFS's warnings and errors of the last day that say that a shadow
-// copy could not be kept, or that data was lost on its way to the disk.
-const eventsQuery = `*[System[Provider[@Name='Ntfs' or @Name='Microsoft-Windows-Ntfs'] and (EventID=57 or EventID=137 or EventID=140) and TimeCreated[timediff(@SystemTime) <= 86400000]]]`
-
-func events(ctx context.Context) Line {
-	l := Line{ID: "Q28-events", Name: "events 57, 137, 140", Detail: "none in the last 24 hours",
-		Remedy: "look at the System log: a shadow copy could not be kept, or data was lost on its way to the disk; databases in such snapshots may be unrecoverable"}
+// askEvents asks the System log, by the program of this Windows and no other of its name.
+func askEvents(ctx context.Context) ([]byte, error) {
 	dir, err := windows.GetSystemDirectory()
 	if err != nil {
-		l.Detail = err.Error()
-		return l.When(false, Warning)
+		return nil, fmt.Errorf("find wevtutil: %w", err)
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(dir, "wevtutil.exe"), "qe", "System", "/q:"+eventsQuery, "/c:10", "/f:text").Output()
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "wevtutil.exe"), eventsArgs()...).Output()
 	if err != nil {
-		l.Detail = fmt.Sprintf("ask the event log: %v", err)
-		return l.When(false, Warning)
+		return nil, fmt.Errorf("run wevtutil: %w", err)
 	}
-	count := strings.Count(string(out), "Event[")
-	if count > 0 {
-		l.Detail = fmt.Sprintf("%d or more in the last 24 hours", count)
-	}
-	return l.When(count == 0, Warning)
+	return out, nil
 }

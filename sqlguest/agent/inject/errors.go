@@ -1,6 +1,11 @@
 package inject
 
-import "errors"
+import (
+	"errors"
+
+	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/direct"
+)
 
 var (
 	// ErrOccupied: another run's agent is in the guest.
@@ -24,6 +29,8 @@ var (
 	ErrFirewall = errors.New("guest's firewall cannot be opened for the agent")
 	// ErrSystem: there is no agent for the guest's system.
 	ErrSystem = errors.New("no agent for the guest's system")
+	// ErrNoServer: nothing answers in the guest as SQL Server, and none is installed there.
+	ErrNoServer = direct.ErrNone
 )
 
 // hints are what helps, by error.
@@ -40,6 +47,9 @@ var hints = []struct {
 	{ErrPort, "let TCP from this machine to the agent's port of the guest pass (3542 unless another one was chosen), in the network and in the guest's firewall"},
 	{ErrFirewall, "the guest's user must be an administrator whose token is not filtered, and no policy may forbid local firewall rules"},
 	{ErrSystem, "SQL Server runs on Windows and Linux: look at the virtual machine's guest operating system"},
+	{agent.ErrVersion, "the agent that was built into this program is of another version: take a released program, or build it anew with go generate ./... before go build"},
+	{ErrNoServer, "if a SQL Server is there all the same, name it as the guest sees it: HOLDFAST_SQL_ADDRESS=127.0.0.1:PORT"},
+	{direct.ErrElsewhere, "HOLDFAST_SQL_ADDRESS is what the guest calls its own SQL Server, such as localhost or 127.0.0.1:1433, or nothing at all; back up the other machine's with --vm or --instance"},
 	{ErrAgent, "the agent's own words say why; for a login, look at the SQL Server's user and password, and if it said nothing, at a virus scanner in the guest"},
 }
 

@@ -28,6 +28,7 @@ import (
 	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/program"
 	"holdfast/sqlguest/agent/trust"
+	"holdfast/sqlguest/direct"
 )
 
 // Guest is what injecting asks of a machine. Errors of files wrap fs.ErrNotExist and
@@ -382,6 +383,12 @@ func (i *Injected) ended(ctx context.Context, code int, known bool) error {
 // told is an agent's own words. A port that is taken is another run's that came at the
 // same time, if one has its agent here.
 func (i *Injected) told(ctx context.Context, said string) error {
+	if rest, is := strings.CutPrefix(said, ErrNoServer.Error()); is {
+		return fmt.Errorf("%w: %w%s", ErrAgent, ErrNoServer, rest)
+	}
+	if rest, is := strings.CutPrefix(said, direct.ErrElsewhere.Error()); is {
+		return fmt.Errorf("%w: %w%s", ErrAgent, direct.ErrElsewhere, rest)
+	}
 	if !strings.HasPrefix(said, program.ErrListen.Error()) {
 		return fmt.Errorf("%w: %s", ErrAgent, said)
 	}

@@ -85,6 +85,7 @@ func TestWindowsAgentUnderWine(t *testing.T) {
 	if err != nil || h.System != "windows" || !h.HasVDI {
 		t.Fatalf("host %+v: %v", h, err)
 	}
+	looks(t, g, i)
 	query := func(text string) [][]any {
 		t.Helper()
 		rows, err := i.Query(t.Context(), text)

@@ -21,5 +21,6 @@ func (a absent) Restore(context.Context, server.Statement, []io.Reader) (*server
 }
 
 func (a absent) Hold(context.Context, string) (func() error, error) { return nil, a.why }
+func (a absent) Held(context.Context, string) error                 { return a.why }
 func (a absent) Host(context.Context) (*server.Host, error)         { return nil, a.why }
 func (a absent) Close() error                                       { return nil }

@@ -94,6 +94,9 @@ func (s *Server) BeginBackup(ctx context.Context, o BackupOptions, devices []Dev
 	if err == nil {
 		db, err = s.Database(o.Database)
 	}
+	if of := s.Estate(); err == nil {
+		err = of.MayBackUp(o.Database, o.Kind == Log, o.Kind == Differential, o.CopyOnly)
+	}
 	if err == nil && o.NoRecovery && s.sessions(o.Database) > 0 {
 		err = message.Fail(3101)
 	}
@@ -288,11 +291,17 @@ func (r *Running) finish(w *stream.Writer, recs []wal.Record, last lsn.LSN) erro
 // writeError is 3202 with the device's name.
 func (r *Running) writeError(err error) error {
 	var w *stream.WriteError
-	if errors.As(err, &w) {
+	switch {
+	case errors.Is(err, ErrFull) && errors.As(err, &w):
+		return message.Fail(3202, r.devices[w.Device].Name, "112(There is not enough space on the disk.)")
+	case errors.As(err, &w):
 		return message.Fail(3202, r.devices[w.Device].Name, fmt.Sprintf("995(%v)", w.Err))
 	}
 	return err
 }
+
+// ErrFull: the volume of a device has no room left.
+var ErrFull = errors.New("there is not enough space on the disk")
 
 // progress tells 3211 in steps.
 func (r *Running) progress(done, total int64) {

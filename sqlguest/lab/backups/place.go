@@ -6,6 +6,7 @@ import (
 
 	"holdfast/sqlguest/lab/backups/stream"
 	"holdfast/sqlguest/lab/storage"
+	"holdfast/sqlguest/lab/storage/filesystem"
 	"holdfast/sqlguest/lab/storage/message"
 	"holdfast/sqlguest/server"
 )
@@ -41,10 +42,10 @@ func (r *restoring) place(old *storage.Database) ([]storage.File, error) {
 			f.Physical = path
 		}
 		problems = append(problems, r.problem(*f, have)...)
-		if other, taken := claimed[fold(f.Physical)]; taken {
+		if other, taken := claimed[filesystem.Key(f.Physical)]; taken {
 			problems = append(problems, message.New(3176, f.Physical, f.Logical, f.ID, other.Logical, other.ID))
 		}
-		claimed[fold(f.Physical)] = *f
+		claimed[filesystem.Key(f.Physical)] = *f
 	}
 	for logical := range moves {
 		problems = append(problems, message.New(3234, logical, r.h.DatabaseName))
@@ -62,13 +63,15 @@ func (r *restoring) problem(f storage.File, have []storage.File) []server.Messag
 	if !absolute(f.Physical) || len(f.Physical) > longestPath {
 		return []server.Message{message.New(5133, f.Physical, "3(The system cannot find the path specified.)"), bad}
 	}
-	if slices.ContainsFunc(have, func(h storage.File) bool { return fold(h.Physical) == fold(f.Physical) && h.DropLSN.IsZero() }) {
+	if slices.ContainsFunc(have, func(h storage.File) bool {
+		return filesystem.Key(h.Physical) == filesystem.Key(f.Physical) && h.DropLSN.IsZero()
+	}) {
 		return nil // the database's own
 	}
 	for _, db := range r.s.Databases() {
 		i := db.Info()
 		for _, g := range i.Files {
-			if fold(g.Physical) == fold(f.Physical) && g.DropLSN.IsZero() && fold(i.Name) != fold(r.o.Database) {
+			if filesystem.Key(g.Physical) == filesystem.Key(f.Physical) && g.DropLSN.IsZero() && !r.s.Same(i.Name, r.o.Database) {
 				return []server.Message{message.New(1834, f.Physical, i.Name), bad}
 			}
 		}

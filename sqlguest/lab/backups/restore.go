@@ -94,7 +94,10 @@ func (s *Server) Restore(ctx context.Context, o RestoreOptions, devices []Device
 		return nil, message.Then(err, 3013, o.statement())
 	}
 	defer s.leave(o.Database)
+	of := s.Estate()
+	err = of.MayRestore(o.Database)
 	switch {
+	case err != nil:
 	case fold(o.Database) == "tempdb":
 		err = message.Fail(3147)
 	case len(devices) > stream.MostDevices:
@@ -116,17 +119,17 @@ func (s *Server) Restore(ctx context.Context, o RestoreOptions, devices []Device
 func (s *Server) enter(database string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.restoring[fold(database)] {
+	if s.restoring[s.Key(database)] {
 		return message.Fail(3101)
 	}
-	s.restoring[fold(database)] = true
+	s.restoring[s.Key(database)] = true
 	return nil
 }
 
 func (s *Server) leave(database string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.restoring, fold(database))
+	delete(s.restoring, s.Key(database))
 }
 
 // open finds the set that the statement names.
@@ -153,6 +156,9 @@ func (r *restoring) run(ctx context.Context) error {
 		return err
 	}
 	r.set, r.h = set, &set.Header
+	if of := r.s.Estate(); of.MayDecrypt(r.h.Boot.Protector) != nil {
+		return of.MayDecrypt(r.h.Boot.Protector)
+	}
 	if major(r.h.SoftwareVersion) > major(r.s.o.Version) {
 		return message.Fail(3169, r.h.SoftwareVersion, r.s.o.Version)
 	}
@@ -333,7 +339,7 @@ func (r *restoring) replaceable() (*storage.Database, error) {
 	case r.o.Replace:
 	case i.FamilyGUID != r.h.FamilyGUID:
 		return nil, message.Fail(3154, i.Name)
-	case fold(r.h.DatabaseName) != fold(i.Name):
+	case !r.s.Same(r.h.DatabaseName, i.Name):
 		return nil, message.Fail(3141, r.h.DatabaseName, i.Name)
 	case i.State == storage.Online && !i.Standby && i.Model != storage.Simple && r.o.Stop.isZero() &&
 		i.LastLogBackup.Less(i.LogEnd) && !i.LastLogBackup.IsZero():

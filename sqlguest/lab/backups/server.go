@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"holdfast/sqlguest/lab/backups/msdb"
+	"holdfast/sqlguest/lab/estate"
 	"holdfast/sqlguest/lab/storage"
 	"holdfast/sqlguest/lab/storage/filesystem"
 	"holdfast/sqlguest/lab/storage/message"
@@ -48,7 +49,8 @@ type Options struct {
 	Name, Machine string // "LAB" if empty; Machine is Name's part before the backslash
 	// Version is the product version; "16.0.1000.6" if empty.
 	Version string
-	// Edition and Collation are only reported; Latin1_General_CI_AS if empty.
+	// Collation is Latin1_General_CI_AS if empty. Of one that is sensitive to case (_CS,
+	// _BIN) the databases' names are; texts in queries compare as ever.
 	Collation string
 	FS        filesystem.FS
 	// Data, Log and Backup are the default directories; C:\Data, C:\Log, C:\Backup
@@ -58,6 +60,8 @@ type Options struct {
 	Now func() time.Time
 	// Seed fixes every GUID.
 	Seed uint64
+	// Clustered: the instance is a failover cluster's.
+	Clustered bool
 	// Sessions says how many sessions use a database; RESTORE over it and a tail
 	// backup need none (3101). nil means that there never are any.
 	Sessions func(database string) int
@@ -72,9 +76,10 @@ type Server struct {
 	rand    *rand.Rand
 
 	mu        sync.Mutex
-	databases map[string]*storage.Database // by lower-case name
+	databases map[string]*storage.Database // by Key of the name
 	restoring map[string]bool              // names over which a RESTORE runs
 	msdb      msdb.Tables
+	estate    estate.Estate
 	noMSDB    bool
 	nextID    int
 }
@@ -86,6 +91,7 @@ const catalogFile = `\\catalog`
 type catalog struct {
 	Databases []catalogEntry `json:"databases"`
 	MSDB      msdb.Tables    `json:"msdb"`
+	Estate    estate.Estate  `json:"estate,omitzero"`
 	NextID    int            `json:"next_id"`
 	Draws     uint64         `json:"draws"`
 }
@@ -116,7 +122,7 @@ func New(o Options) (*Server, error) {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, fmt.Errorf("read the server's catalog: %w", err)
 	}
-	s.msdb, s.nextID = c.MSDB, c.NextID
+	s.msdb, s.estate, s.nextID = c.MSDB, c.Estate, c.NextID
 	s.rand = rand.New(rand.NewPCG(o.Seed, c.Draws)) // never the GUIDs of before
 	var lost []error
 	for _, e := range c.Databases {
@@ -125,7 +131,7 @@ func New(o Options) (*Server, error) {
 			lost = append(lost, fmt.Errorf("open database %s: %w", e.Name, err))
 			continue
 		}
-		s.databases[fold(e.Name)] = db
+		s.databases[s.Key(e.Name)] = db
 	}
 	return s, errors.Join(lost...)
 }
@@ -138,6 +144,17 @@ func orElse(s, otherwise string) string {
 }
 
 func fold(name string) string { return strings.ToLower(name) }
+
+// Key is what is the same for names of one database, by the server's collation.
+func (s *Server) Key(database string) string {
+	if strings.Contains(s.o.Collation, "_CS") || strings.Contains(s.o.Collation, "_BIN") {
+		return database
+	}
+	return fold(database)
+}
+
+// Same tells whether two names mean one database.
+func (s *Server) Same(a, b string) bool { return s.Key(a) == s.Key(b) }
 
 // env is what databases get from the server.
 func (s *Server) env() storage.Env {
@@ -176,7 +193,7 @@ func (s *Server) changed() error {
 
 // save writes the catalog; it is called with mu held.
 func (s *Server) save() error {
-	c := catalog{MSDB: s.msdb, NextID: s.nextID, Draws: s.draw()}
+	c := catalog{MSDB: s.msdb, Estate: s.estate, NextID: s.nextID, Draws: s.draw()}
 	for _, db := range s.databases {
 		i := db.Info()
 		e := catalogEntry{Name: i.Name}
@@ -252,7 +269,7 @@ func join(dir, name string) string {
 // Create makes a database; 1801 if there is one of that name, 5170 if a file exists.
 func (s *Server) Create(o CreateOptions) (*storage.Database, error) {
 	s.mu.Lock()
-	if s.databases[fold(o.Name)] != nil {
+	if s.databases[s.Key(o.Name)] != nil {
 		s.mu.Unlock()
 		return nil, message.Fail(1801, o.Name)
 	}
@@ -275,7 +292,7 @@ func (s *Server) Create(o CreateOptions) (*storage.Database, error) {
 func (s *Server) put(name string, db *storage.Database) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.databases[fold(name)] = db
+	s.databases[s.Key(name)] = db
 	return s.changed()
 }
 
@@ -283,7 +300,7 @@ func (s *Server) put(name string, db *storage.Database) error {
 func (s *Server) Database(name string) (*storage.Database, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if db := s.databases[fold(name)]; db != nil {
+	if db := s.databases[s.Key(name)]; db != nil {
 		return db, nil
 	}
 	return nil, message.Fail(911, name)
@@ -316,6 +333,9 @@ func (s *Server) take(name string, inUse int32) (*storage.Database, error) {
 	if err != nil {
 		return nil, err
 	}
+	if of := s.Estate(); of.MayRestore(name) != nil {
+		return nil, message.Fail(3752, name)
+	}
 	release, ok := db.Seize()
 	if !ok || db.Busy() || s.sessions(name) > 0 {
 		if ok {
@@ -326,7 +346,7 @@ func (s *Server) take(name string, inUse int32) (*storage.Database, error) {
 	release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.databases, fold(name))
+	delete(s.databases, s.Key(name))
 	return db, s.changed()
 }
 
@@ -377,7 +397,7 @@ func (s *Server) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Database(to); err == nil && fold(from) != fold(to) {
+	if _, err := s.Database(to); err == nil && !s.Same(from, to) {
 		return message.Fail(1801, to)
 	}
 	if err := db.Rename(to); err != nil {
@@ -385,8 +405,8 @@ func (s *Server) Rename(from, to string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.databases, fold(from))
-	s.databases[fold(to)] = db
+	delete(s.databases, s.Key(from))
+	s.databases[s.Key(to)] = db
 	s.msdb.Rename(from, to)
 	return s.changed()
 }
@@ -418,7 +438,8 @@ func (s *Server) marked(db *storage.Database, m storage.Mark) {
 	name := db.Info().Name
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.noMSDB {
+	// On a secondary the row is written by the primary, into its own msdb.
+	if in, is := s.estate.Member(name); !s.noMSDB && (!is || in.Role == estate.Primary) {
 		s.msdb.Marks = append(s.msdb.Marks, msdb.LogMark{DatabaseName: name, Name: m.Name, Description: m.Description,
 			UserName: m.User, LSN: m.LSN, Time: m.Time})
 		_ = s.changed() // the mark itself is in the log; the next change writes its row, too

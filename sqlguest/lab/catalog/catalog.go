@@ -56,11 +56,8 @@ func Columns(spec string) []value.Column {
 		if kind != "lsn" {
 			t, _ = value.ParseType(kind, nil)
 		}
-		if kind == "nvarchar" {
-			t.Size = 260
-		}
-		if kind == "char" {
-			t.Size = 2
+		if size := map[string]int{"nvarchar": 260, "char": 2, "varbinary": 85}[kind]; size > 0 {
+			t.Size = size
 		}
 		out = append(out, value.Column{Name: name, Type: t, Nullable: true})
 	}
@@ -124,7 +121,7 @@ func (i *Instance) current() (storage.Info, bool) { return i.find(i.Database) }
 
 func (i *Instance) find(name string) (storage.Info, bool) {
 	for _, info := range i.infos() {
-		if strings.EqualFold(info.Name, name) {
+		if i.Server.Same(info.Name, name) {
 			return info, true
 		}
 	}
@@ -136,7 +133,7 @@ func (i *Instance) find(name string) (storage.Info, bool) {
 func (i *Instance) System(name, database string) plan.Relation {
 	of := *i
 	of.Database = database
-	for _, views := range []func(string) plan.Relation{of.serverView, of.databaseView, of.emptyView} {
+	for _, views := range []func(string) plan.Relation{of.serverView, of.databaseView, of.estateView, of.emptyView} {
 		if v := views(strings.ToLower(name)); v != nil {
 			return v
 		}
@@ -147,17 +144,10 @@ func (i *Instance) System(name, database string) plan.Relation {
 // emptyView are views of what the laboratory does not have: they exist and are empty.
 func (i *Instance) emptyView(name string) plan.Relation {
 	specs := map[string]string{
-		"dm_hadr_availability_replica_states":         "replica_id uniqueidentifier, group_id uniqueidentifier, is_local bit, role tinyint, role_desc sysname, operational_state_desc sysname, connected_state_desc sysname, synchronization_health_desc sysname",
-		"dm_hadr_database_replica_states":             "database_id int, group_id uniqueidentifier, replica_id uniqueidentifier, group_database_id uniqueidentifier, is_local bit, is_primary_replica bit, synchronization_state tinyint, synchronization_state_desc sysname, database_state_desc sysname",
 		"dm_hadr_availability_replica_cluster_states": "replica_id uniqueidentifier, replica_server_name nvarchar, group_id uniqueidentifier",
-		"dm_hadr_cluster":                             "cluster_name nvarchar, quorum_type_desc sysname",
-		"availability_groups":                         "group_id uniqueidentifier, name sysname, automated_backup_preference tinyint, automated_backup_preference_desc sysname",
-		"availability_replicas":                       "replica_id uniqueidentifier, group_id uniqueidentifier, replica_server_name nvarchar",
-		"availability_databases_cluster":              "group_id uniqueidentifier, group_database_id uniqueidentifier, database_name sysname",
-		"dm_database_encryption_keys":                 "database_id int, encryption_state int, encryptor_type nvarchar, encryptor_thumbprint varbinary, key_algorithm nvarchar, percent_complete real",
-		"certificates":                                "name sysname, certificate_id int, thumbprint varbinary, subject nvarchar, expiry_date datetime, pvt_key_encryption_type char",
-		"dm_exec_connections":                         "session_id int, client_net_address nvarchar, encrypt_option nvarchar",
-		"configurations":                              "configuration_id int, name nvarchar, value int, value_in_use int, description nvarchar",
+		"dm_hadr_cluster":     "cluster_name nvarchar, quorum_type_desc sysname",
+		"dm_exec_connections": "session_id int, client_net_address nvarchar, encrypt_option nvarchar",
+		"configurations":      "configuration_id int, name nvarchar, value int, value_in_use int, description nvarchar",
 	}
 	spec := specs[name]
 	if spec == "" {

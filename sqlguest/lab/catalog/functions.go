@@ -35,7 +35,7 @@ func (i *Instance) Function(name []string) *expr.Function {
 	last := strings.ToUpper(name[len(name)-1])
 	if len(name) > 1 {
 		if last == "FN_HADR_BACKUP_IS_PREFERRED_REPLICA" && strings.EqualFold(name[0], "sys") {
-			return &expr.Function{Type: bit, Min: 1, Max: 1, Types: []value.Type{sysname}, Call: func([]any) (any, error) { return true, nil }}
+			return &expr.Function{Type: bit, Min: 1, Max: 1, Types: []value.Type{sysname}, Call: func(a []any) (any, error) { return i.preferred(a[0]), nil }}
 		}
 		return nil
 	}
@@ -276,7 +276,11 @@ func (i *Instance) property(name string) any {
 			return int64(4)
 		}
 		return int64(3)
-	case "isclustered", "ishadrenabled", "isintegratedsecurityonly", "issingleuser", "isfulltextinstalled", "islocaldb":
+	case "isclustered":
+		return i.yes(o.Clustered)
+	case "ishadrenabled":
+		return i.yes(len(i.Server.Estate().Members) > 0)
+	case "isintegratedsecurityonly", "issingleuser", "isfulltextinstalled", "islocaldb":
 		return int64(0)
 	case "collation":
 		return o.Collation

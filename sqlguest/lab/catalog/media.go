@@ -33,6 +33,7 @@ func FileListColumns() []value.Column { return Columns(fileListColumns) }
 
 // FileListRows are a set's files as RESTORE FILELISTONLY shows them.
 func FileListRows(h *stream.Header) (rows [][]any) {
+	thumbprint := binary(h.Boot.Protector)
 	for _, f := range h.Files {
 		kind, group, groupID := "D", any("PRIMARY"), int64(1)
 		if f.Type == storage.Log {
@@ -40,7 +41,7 @@ func FileListRows(h *stream.Header) (rows [][]any) {
 		}
 		bytes := int64(f.Pages) * 8192
 		rows = append(rows, []any{f.Logical, f.Physical, kind, group, Size(bytes), Size(35184372080640), int64(f.ID), LSN(f.CreateLSN), LSN(f.DropLSN),
-			GUID(f.GUID), nil, nil, bytes, int64(512), groupID, nil, LSN(f.Base.LSN), GUID(f.Base.GUID), false, h.BackupType != stream.TypeLog || kind == "L", nil, nil})
+			GUID(f.GUID), nil, nil, bytes, int64(512), groupID, nil, LSN(f.Base.LSN), GUID(f.Base.GUID), false, h.BackupType != stream.TypeLog || kind == "L", thumbprint, nil})
 	}
 	return rows
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"holdfast/sqlguest/lab/storage"
-	"holdfast/sqlguest/lab/storage/page"
 	"holdfast/sqlguest/lab/tsql/plan"
 	"holdfast/sqlguest/lab/value"
 )
@@ -37,6 +36,10 @@ func (i *Instance) serverView(name string) plan.Relation {
 		})
 	case "dm_os_volume_stats":
 		return &plan.View{Header: Columns("database_id int, file_id int, volume_mount_point nvarchar, volume_id nvarchar, logical_volume_name nvarchar, file_system_type nvarchar, total_bytes bigint, available_bytes bigint"), Values: i.volumeStats}
+	case "dm_os_enumerate_fixed_drives":
+		return fixed("fixed_drive_path nvarchar, drive_type int, drive_type_desc nvarchar, free_space_in_bytes bigint", i.fixedDrives)
+	case "dm_db_log_stats":
+		return &plan.View{Header: Columns("database_id int, recovery_model nvarchar, log_min_lsn nvarchar, log_end_lsn nvarchar, total_log_size_mb float, log_truncation_holdup_reason nvarchar, log_backup_lsn nvarchar, log_since_last_log_backup_mb float, log_checkpoint_lsn nvarchar"), Values: i.logStats}
 	case "dm_os_host_info":
 		return fixed("host_platform nvarchar, host_distribution nvarchar, host_release nvarchar", func() [][]any {
 			return [][]any{{"Windows", "Windows Server 2022 Standard", "10.0"}}
@@ -52,13 +55,15 @@ func (i *Instance) serverView(name string) plan.Relation {
 const databaseColumns = "name sysname, database_id int, source_database_id int, owner_sid varbinary, create_date datetime, compatibility_level tinyint, collation_name nvarchar, user_access tinyint, user_access_desc nvarchar, is_read_only bit, is_auto_close_on bit, is_auto_shrink_on bit, state tinyint, state_desc nvarchar, is_in_standby bit, is_cleanly_shutdown bit, recovery_model tinyint, recovery_model_desc nvarchar, page_verify_option tinyint, page_verify_option_desc nvarchar, is_encrypted bit, log_reuse_wait tinyint, log_reuse_wait_desc nvarchar, replica_id uniqueidentifier, group_database_id uniqueidentifier, is_distributor bit, is_published bit, is_subscribed bit, is_merge_published bit, is_broker_enabled bit, is_trustworthy_on bit, is_db_chaining_on bit, is_cdc_enabled bit, containment tinyint"
 
 func (i *Instance) databases() (rows [][]any) {
+	estate := i.Server.Estate()
 	for _, d := range i.infos() {
 		if !i.Sysadmin && d.ID > 4 {
 			continue // a login without rights sees the system's databases alone
 		}
+		in, _ := estate.Member(d.Name)
 		rows = append(rows, []any{d.Name, number(d.ID), nil, sid(d.Owner), at(d.Created), i.major() * 10, i.Server.Options().Collation,
 			number(uint8(d.Access)), d.Access.String(), d.ReadOnly, d.AutoClose, false, number(uint8(d.State)), d.State.String(), d.Standby, false,
-			number(uint8(d.Model)), d.Model.String(), int64(2), "CHECKSUM", false, number(d.LogReuseWait), d.LogReuseWaitDesc, nil, nil,
+			number(uint8(d.Model)), d.Model.String(), int64(2), "CHECKSUM", d.Encrypted, number(d.LogReuseWait), d.LogReuseWaitDesc, GUID(in.Replica), GUID(in.Database),
 			false, false, false, false, d.Broker, d.Trustworthy, d.Chaining, false, int64(0)})
 	}
 	return rows
@@ -204,7 +209,7 @@ func (i *Instance) databaseView(name string) plan.Relation {
 	case "columns":
 		return fixed("object_id int, name sysname, column_id int, system_type_name nvarchar, max_length smallint, precision tinyint, scale tinyint, is_nullable bit, is_identity bit", i.tableColumns)
 	case "dm_db_file_space_usage":
-		return &plan.View{Header: Columns("database_id int, file_id int, filegroup_id int, total_page_count bigint, modified_extent_page_count bigint"), Values: func(context.Context, []any) ([][]any, error) {
+		return &plan.View{Header: Columns("database_id int, file_id int, filegroup_id int, total_page_count bigint, allocated_extent_page_count bigint, unallocated_extent_page_count bigint, modified_extent_page_count bigint"), Values: func(context.Context, []any) ([][]any, error) {
 			return i.spaceUsage()
 		}}
 	case "filegroups", "data_spaces":
@@ -248,36 +253,19 @@ func (i *Instance) tableColumns() (rows [][]any) {
 	return rows
 }
 
-// spaceUsage counts what a differential would hold, by asking the map of changed extents as
-// one does. Where there is no differential base, all pages count as changed.
+// spaceUsage is what a differential and a full would hold.
 func (i *Instance) spaceUsage() (rows [][]any, err error) {
 	db, err := i.Server.Database(i.Database)
 	if err != nil {
 		return nil, err
 	}
-	info := db.Info()
-	changed := map[uint16]int64{}
-	based := false
-	if diff, err := db.BeginData(true, true); err == nil {
-		defer diff.Abort()
-		based = true
-		buf := make([]byte, page.ExtentBytes)
-		for {
-			file, _, err := diff.Next(buf)
-			if err != nil {
-				break
-			}
-			changed[file] += page.ExtentPages
-		}
+	usage, err := db.Usage()
+	if err != nil {
+		return nil, err
 	}
-	for _, f := range info.Files {
-		if f.Type == storage.Log || !f.DropLSN.IsZero() {
-			continue
-		}
-		if !based {
-			changed[f.ID] = int64(f.Pages)
-		}
-		rows = append(rows, []any{number(info.ID), number(f.ID), int64(1), number(f.Pages), changed[f.ID]})
+	id := number(db.Info().ID)
+	for _, u := range usage {
+		rows = append(rows, []any{id, number(u.File), int64(1), u.Total, u.Allocated, u.Total - u.Allocated, u.Modified})
 	}
 	return rows, nil
 }

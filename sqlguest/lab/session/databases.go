@@ -133,7 +133,7 @@ func (s *session) rename(_ context.Context, db *storage.Database, to string) err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if strings.EqualFold(s.database, before) {
+	if s.of.opt.Server().Same(s.database, before) {
 		s.database = to
 	}
 	return nil
@@ -168,7 +168,7 @@ func (s *session) alterFiles(ctx context.Context, b *eval.Batch, db *storage.Dat
 func (s *session) alone(ctx context.Context, database string, a *ast.AlterDatabase) error {
 	if a.Rollback {
 		for _, other := range s.of.all() {
-			if other != s && strings.EqualFold(other.Database(), database) {
+			if other != s && s.of.opt.Server().Same(other.Database(), database) {
 				other.kill()
 			}
 		}
@@ -216,7 +216,7 @@ func (s *session) alterSet(ctx context.Context, b *eval.Batch, db *storage.Datab
 	case "READ_ONLY", "READ_WRITE":
 		return db.SetReadOnly(ctx, a.Words[0] == "READ_ONLY")
 	case "OFFLINE":
-		if strings.EqualFold(s.Database(), info.Name) {
+		if s.of.opt.Server().Same(s.Database(), info.Name) {
 			if err := s.use("master"); err != nil {
 				return err
 			}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	randv2 "math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -84,7 +83,7 @@ func (l *Instance) In(database string) int { return l.others(nil, database) }
 func (l *Instance) others(s *session, database string) int {
 	n := 0
 	for _, other := range l.all() {
-		if other != s && strings.EqualFold(other.Database(), database) {
+		if other != s && l.opt.Server().Same(other.Database(), database) {
 			n++
 		}
 	}

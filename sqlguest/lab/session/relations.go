@@ -33,7 +33,7 @@ func noObject(name []string) error {
 // Relation finds a system view, a table of msdb's history, or a user's table.
 func (s *session) Relation(name []string, function bool) (plan.Relation, error) {
 	database, schema, object := s.split(name)
-	if !strings.EqualFold(database, s.Database()) {
+	if !s.of.opt.Server().Same(database, s.Database()) {
 		db, err := s.of.opt.Server().Database(database)
 		if err != nil {
 			return nil, noObject(name)
@@ -119,7 +119,9 @@ func (s *session) createTable(ctx context.Context, c *ast.CreateTable) error {
 }
 
 // Open is the session's transaction in a database.
-func (s *session) Open(database string) *storage.Tx { return s.tran.parts[strings.ToLower(database)] }
+func (s *session) Open(database string) *storage.Tx {
+	return s.tran.parts[s.of.opt.Server().Key(database)]
+}
 
 // Uncommitted tells of READ UNCOMMITTED.
 func (s *session) Uncommitted() bool { return s.uncommitted }

@@ -112,7 +112,7 @@ func (s *session) mayRestore(t *ast.Restore, database string) error {
 		return nil
 	case strings.EqualFold(database, "master"):
 		return value.Errorf(3108, "To restore the master database, the server must be running in single-user mode. For information on starting in single-user mode, see \"How to: Start an Instance of SQL Server (sqlservr.exe)\" in Books Online.")
-	case strings.EqualFold(database, s.Database()):
+	case s.of.opt.Server().Same(database, s.Database()):
 		return value.Errorf(3102, "RESTORE cannot process database '%s' because it is in use by this session. It is recommended that the master database be used when performing this operation.", database)
 	}
 	return nil

@@ -301,7 +301,7 @@ func (l *Instance) canOpen(s *session, d storage.Info) error {
 	}
 	if d.Access == storage.SingleUser {
 		for _, other := range l.all() {
-			if other != s && strings.EqualFold(other.Database(), d.Name) {
+			if other != s && l.opt.Server().Same(other.Database(), d.Name) {
 				return value.Severe(924, 14, "Database '%s' is already open and can only have one user at a time.", d.Name)
 			}
 		}

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"holdfast/sqlguest/lab/storage"
 	"holdfast/sqlguest/lab/tds"
@@ -44,7 +43,7 @@ func (s *session) Writing(ctx context.Context, database string) (*storage.Tx, er
 	if err != nil {
 		return nil, failure(err)
 	}
-	key := strings.ToLower(database)
+	key := s.of.opt.Server().Key(database)
 	if s.tran.parts[key] == nil {
 		tx, err := db.Begin(ctx, s.tran.name)
 		if err != nil {

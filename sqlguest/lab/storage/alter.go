@@ -152,6 +152,12 @@ func (db *Database) SetAutoClose(on bool) error {
 	return db.option(func(b *Boot) { b.AutoClose = on })
 }
 
+// SetProtector changes the certificate, by its thumbprint, that locks the database's
+// encryption key, and whether it is encrypted.
+func (db *Database) SetProtector(thumbprint string, encrypted bool) error {
+	return db.option(func(b *Boot) { b.Protector, b.Encrypted = thumbprint, encrypted })
+}
+
 // SetTrust changes TRUSTWORTHY, DB_CHAINING and ENABLE_BROKER, each unless it is nil.
 // They are only noted.
 func (db *Database) SetTrust(trustworthy, chaining, broker *bool) error {

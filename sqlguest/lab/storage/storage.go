@@ -169,6 +169,9 @@ func (db *Database) Info() Info { return db.e.Info() }
 // it offline, dropping it. ok is false while somebody has a transaction open.
 func (db *Database) Seize() (release func(), ok bool) { return db.e.Seize() }
 
+// Usage counts the pages that backups would hold; see engine.Usage.
+func (db *Database) Usage() ([]engine.Usage, error) { return db.e.Usage() }
+
 // Busy tells whether a backup runs.
 func (db *Database) Busy() bool { return db.e.Busy() }
 

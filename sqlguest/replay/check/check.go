@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf16"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
@@ -66,10 +67,11 @@ type Facts struct {
 	Old      *facts.Database
 	Sessions []Session
 	Volumes  []Room          // with the longest mount points first
-	Paths    map[string]Path // by path in lower case; those that are missing are not known
+	Paths    map[string]Path // by chain.PathKey; those that are missing are not known
 	Keys     map[string]bool // thumbprints, in hexadecimal, of the certificates in master
 
-	Plan *plan.Plan
+	Plan    *plan.Plan
+	Backups []chain.Backup // among them those of the plan
 	// Last is the newest of the backups that are restored, Full the one with which the
 	// restore begins; nil where there is none.
 	Last, Full *chain.Backup
@@ -89,6 +91,18 @@ type checking struct {
 	Facts
 	findings []Finding
 	rooms    []Room
+}
+
+// longestName is what SQL Server's sysname holds, in UTF-16 units.
+const longestName = 128
+
+// Name is a *Refused if a database cannot be called so; "" is nobody's wish.
+func Name(as string) error {
+	if n := len(utf16.Encode([]rune(as))); n > longestName {
+		return &Refused{Database: string([]rune(as)[:20]) + "…", Findings: []Finding{{Rule: "P-name", Forbids: true,
+			Text: fmt.Sprintf("the name has %d characters, more than %d", n, longestName), Remedy: "choose a shorter one"}}}
+	}
+	return nil
 }
 
 // All are the findings, and how much room the restore needs where.
@@ -147,6 +161,8 @@ func (c *checking) checkSystem() {
 		return
 	case name == "tempdb":
 		c.forbid("M4", "", "tempdb is made anew at every start; it is never restored")
+	case name == "master" && c.Last != nil && !strings.EqualFold(c.Last.Database, name):
+		c.forbid("P-master", "choose another name with --as", "master is SQL Server's own database, which no other can take the place of")
 	case name == "master":
 		c.forbid("P-master", `extract it under another name with --as NAME and take from it what you need; or, to replace it: start SQL Server with -m, RESTORE DATABASE master FROM a file (holdfast dump POINT stream-0 writes it) WITH REPLACE, start again`,
 			"master is restored only by a server that runs in single-user mode, which stops itself afterwards")
@@ -212,7 +228,7 @@ func (c *checking) checkTail() {
 	switch {
 	case c.NoTail && c.HasTail:
 		c.warn("P-tail", "", "what changed in database %s since its last backup is given up", d.Name)
-	case c.NoTail || c.Tail || d.System():
+	case c.NoTail || c.Tail || d.ID == 1 || d.ID == 2: // master has no log backups, tempdb nothing to keep
 	case c.Orphan:
 		c.forbid("P-tail", "back the database up first (holdfast backup sql), or give up what it holds with --no-tail",
 			"the log of database %s continues no backup of ours: its tail could not be restored", d.Name)
@@ -230,7 +246,7 @@ func (c *checking) checkTail() {
 
 // checkUse: does somebody use it?
 func (c *checking) checkUse() {
-	if len(c.Sessions) == 0 {
+	if len(c.Sessions) == 0 || c.Old.ID == 1 { // in master are our own, and it is refused in any case
 		return
 	}
 	var who []string
@@ -241,14 +257,18 @@ func (c *checking) checkUse() {
 		}
 		who = append(who, strings.TrimSpace(fmt.Sprintf("%d %s %s", s.ID, s.Login, s.Program)))
 	}
-	text := fmt.Sprintf("%d sessions use database %s: %s", len(c.Sessions), c.Old.Name, strings.Join(who, ", "))
+	use := "sessions use"
+	if len(c.Sessions) == 1 {
+		use = "session uses"
+	}
+	text := fmt.Sprintf("%d %s database %s: %s", len(c.Sessions), use, c.Old.Name, strings.Join(who, ", "))
 	switch {
 	case c.Old.System():
 		c.forbid("P-use", "end them; for msdb stop SQL Server Agent", "%s", text)
 	case !c.Wish.Kick:
 		c.forbid("P-use", "--kick-users throws them out", "%s", text)
 	default:
-		c.warn("P-use", "", "%s; they are thrown out", text)
+		c.warn("P-use", "", "%s; whoever does is thrown out", text)
 	}
 }
 
@@ -257,7 +277,7 @@ func (c *checking) checkRooms() {
 	by := map[string]int{}
 	room := func(path string) *Room {
 		for _, v := range c.Volumes {
-			if !strings.HasPrefix(strings.ToLower(path), strings.ToLower(v.Volume)) {
+			if !strings.HasPrefix(chain.PathKey(path), chain.PathKey(v.Volume)) {
 				continue
 			}
 			i, is := by[v.Volume]
@@ -293,12 +313,36 @@ func (c *checking) checkRooms() {
 
 // checkKeys: can the server decrypt the database?
 func (c *checking) checkKeys() {
-	if c.Last == nil || c.Last.Protector == "" {
-		return
+	for _, b := range Protectors(c.Plan, c.Backups) {
+		if !c.Keys[strings.ToUpper(b.Protector)] {
+			c.forbid("Q17", "bring that certificate with its private key into master there: CREATE CERTIFICATE … FROM FILE … WITH PRIVATE KEY",
+				"the database is encrypted, and %s has no certificate %swith the thumbprint %s", c.At.Name, named(b.Certificate), b.Protector)
+		}
 	}
-	if !c.Keys[strings.ToUpper(c.Last.Protector)] {
-		c.forbid("Q17", "bring that certificate with its private key into master there: CREATE CERTIFICATE … FROM FILE … WITH PRIVATE KEY", "the database is encrypted, and %s has no certificate with the thumbprint %s", c.At.Name, c.Last.Protector)
+}
+
+// named is a name and a blank, or nothing.
+func named(name string) string {
+	if name == "" {
+		return ""
 	}
+	return facts.Quote(name) + " "
+}
+
+// Protectors are backups of the plan, one for each certificate that it needs: an
+// encryption key may have been locked with another one in between, and then the full
+// needs the old one and the logs the new one.
+func Protectors(p *plan.Plan, backups []chain.Backup) (need []chain.Backup) {
+	for _, s := range p.Steps {
+		i := slices.IndexFunc(backups, func(b chain.Backup) bool { return b.Point == s.Point })
+		if i < 0 || backups[i].Protector == "" {
+			continue
+		}
+		if !slices.ContainsFunc(need, func(b chain.Backup) bool { return strings.EqualFold(b.Protector, backups[i].Protector) }) {
+			need = append(need, backups[i])
+		}
+	}
+	return need
 }
 
 // checkFiles: may each file be made where it is to go?
@@ -316,14 +360,14 @@ func (c *checking) checkFiles() {
 func (c *checking) checkFile(f plan.Place) {
 	const move = "put it elsewhere with --move LOGICAL=PATH"
 	n := len([]rune(f.To))
-	p, known := c.Paths[strings.ToLower(f.To)]
+	p, known := c.Paths[chain.PathKey(f.To)]
 	owner := Owner(c.Databases, f.To)
 	switch {
 	case n > longestPath:
 		c.forbid("Q23", move, "the path of file %s has %d characters, more than %d: %s", f.File, n, longestPath, f.To)
 	case !absolute(f.To):
 		c.forbid("P-path", move, "file %s would go to %q, which is no whole path", f.File, f.To)
-	case owner != "" && (c.Old == nil || !strings.EqualFold(owner, c.Old.Name)):
+	case owner != "" && (c.Old == nil || owner != c.Old.Name):
 		c.forbid("P-file", move, "file %s would go to %s, which belongs to database %s", f.File, f.To, owner)
 	case !known && owner == "" && c.Overwrites: // which would overwrite whatever is there
 		c.forbid("P-file", "let the login run master.dbo.xp_fileexist; or leave --replace away, so that SQL Server itself refuses a file that exists", "it is not known what is at %s, and WITH REPLACE would overwrite it", f.To)
@@ -342,7 +386,7 @@ func (c *checking) checkFile(f plan.Place) {
 func Owner(databases []facts.Database, path string) string {
 	for _, d := range databases {
 		for _, f := range d.Files {
-			if strings.EqualFold(f.Path, path) && f.Drop.IsZero() {
+			if chain.PathKey(f.Path) == chain.PathKey(path) && f.Drop.IsZero() {
 				return d.Name
 			}
 		}
@@ -353,7 +397,7 @@ func Owner(databases []facts.Database, path string) string {
 // checkUndo: may the undo file of a standby database be made?
 func (c *checking) checkUndo() {
 	path := c.Wish.UndoFile
-	p, known := c.Paths[strings.ToLower(path)]
+	p, known := c.Paths[chain.PathKey(path)]
 	own := c.Continue && c.Old != nil && c.Old.Standby // of last time, which goes with the next log
 	switch {
 	case c.Plan.End != plan.Standby:

@@ -149,10 +149,14 @@ type Boot struct {
 	AutoClose    bool       `json:"auto_close"`
 	Owner        string     `json:"owner"`
 	// What follows a restore puts to off, whatever the backup says.
-	Trustworthy bool      `json:"trustworthy"`
-	Chaining    bool      `json:"chaining"`
-	Broker      bool      `json:"broker"`
-	Created     time.Time `json:"created"`
+	Trustworthy bool `json:"trustworthy"`
+	Chaining    bool `json:"chaining"`
+	Broker      bool `json:"broker"`
+	// Protector is the thumbprint, in hexadecimal, of the certificate that locks the
+	// database's encryption key; "" without one. Encrypted is TDE itself.
+	Protector string    `json:"protector,omitempty"`
+	Encrypted bool      `json:"encrypted,omitempty"`
+	Created   time.Time `json:"created"`
 	// LastLogBackup is where the next log backup starts; NULL if none is possible.
 	LastLogBackup lsn.LSN `json:"last_log_backup"`
 	// BeginsChain says that the next log backup is the first of its chain.
@@ -215,6 +219,7 @@ func (b *Boot) Take(from Boot, base Base) {
 	b.Model, b.ReadOnly, b.System = from.Model, from.ReadOnly, from.System
 	b.NextObject, b.NextTx = from.NextObject, max(b.NextTx, from.NextTx)
 	b.DatabaseBackup = from.DatabaseBackup
+	b.Protector, b.Encrypted = from.Protector, from.Encrypted
 	for i := range b.Files {
 		if b.Files[i].Type == Rows && b.Files[i].Base.GUID != (value.GUID{}) {
 			b.Files[i].Base = base

@@ -51,20 +51,27 @@ type memoryFile struct {
 	data []byte
 }
 
-func key(path string) string { return strings.ToLower(path) }
+// Key is a path as its system tells it from others: Windows' ones, which have a backslash
+// or a drive, without regard to case.
+func Key(path string) string {
+	if strings.ContainsRune(path, '\\') || len(path) > 1 && path[1] == ':' {
+		return strings.ToLower(path)
+	}
+	return path
+}
 
 // Create implements FS.
 func (m *Memory) Create(path string) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.files[key(path)]; ok {
+	if _, ok := m.files[Key(path)]; ok {
 		return nil, fmt.Errorf("create %s: %w", path, fs.ErrExist)
 	}
 	if m.files == nil {
 		m.files = map[string]*memoryFile{}
 	}
 	f := &memoryFile{}
-	m.files[key(path)] = f
+	m.files[Key(path)] = f
 	return f, nil
 }
 
@@ -72,7 +79,7 @@ func (m *Memory) Create(path string) (File, error) {
 func (m *Memory) Open(path string) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f, ok := m.files[key(path)]
+	f, ok := m.files[Key(path)]
 	if !ok {
 		return nil, fmt.Errorf("open %s: %w", path, fs.ErrNotExist)
 	}
@@ -83,10 +90,10 @@ func (m *Memory) Open(path string) (File, error) {
 func (m *Memory) Remove(path string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.files[key(path)]; !ok {
+	if _, ok := m.files[Key(path)]; !ok {
 		return fmt.Errorf("remove %s: %w", path, fs.ErrNotExist)
 	}
-	delete(m.files, key(path))
+	delete(m.files, Key(path))
 	return nil
 }
 
@@ -94,7 +101,7 @@ func (m *Memory) Remove(path string) error {
 func (m *Memory) Exists(path string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.files[key(path)] != nil
+	return m.files[Key(path)] != nil
 }
 
 // Clone implements FS.
@@ -168,7 +175,7 @@ func NewDir(root string) (*Dir, error) {
 }
 
 func (d *Dir) name(path string) string {
-	return filepath.Join(d.root, url.QueryEscape(key(path)))
+	return filepath.Join(d.root, url.QueryEscape(Key(path)))
 }
 
 // Create implements FS.

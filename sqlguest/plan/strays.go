@@ -1,0 +1,33 @@
+package plan
+
+import (
+	"slices"
+
+	"holdfast/sqlguest/chain"
+)
+
+// whyStrays: where a machine was set back LSNs were given out twice.
+const whyStrays = "the database may stand on a history that was left by a revert of the machine, whose LSNs were given out twice; it must be restored anew"
+
+// strays tells whether a database that is gone on with stands, or may stand, on another
+// history than this one, though LSN and fork are the same. What was restored into it last
+// says it, as far as that set explains where it stands: a restore that was cut has gone
+// beyond it. Else it may be on any history that has a backup there.
+func (m *maker) strays(h *chain.History) bool {
+	at := m.o.Standing
+	on := func(b *chain.Backup) bool {
+		return slices.ContainsFunc(h.Backups, func(o chain.Backup) bool { return o.Point == b.Point })
+	}
+	if i := slices.IndexFunc(m.backups, func(b chain.Backup) bool { return b.State == chain.Confirmed && at.Set != "" && b.Set == at.Set }); i >= 0 && at.Redo.Compare(m.backups[i].Last) <= 0 {
+		return !on(&m.backups[i])
+	}
+	return slices.ContainsFunc(m.backups, func(b chain.Backup) bool {
+		return b.State == chain.Confirmed && b.Family == m.family && b.Fork == at.Fork && !on(&b) && b.First.Less(at.Redo) && at.Redo.Compare(b.Last) <= 0 && m.setBack(&b)
+	})
+}
+
+// setBack tells whether a later backup saw that the database has left this one behind
+// without a fork.
+func (m *maker) setBack(b *chain.Backup) bool {
+	return b.By == chain.ByItself || slices.ContainsFunc(m.backups, func(o chain.Backup) bool { return slices.Contains(o.Abandons, b.Set) })
+}

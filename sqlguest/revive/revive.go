@@ -1,0 +1,233 @@
+// Package revive says what becomes of the databases of a virtual machine that comes
+// back from a recovery point. It is pure: it reads nothing and asks nobody.
+//
+// A restored machine is a copy, and the machine that it was copied from may be alive.
+// So nothing here ever leads to a backup: what the copy's log holds belongs to no chain
+// of ours (its tail is not taken), and which moment a database gets is decided from the
+// repository alone, by what was stored before the machine's own point.
+//
+//	Plan    which database gets which moment, or why it stays as the disks have it
+//	Judge   is what the restored machine has under that name this very database?
+//	Local   does an address mean the restored machine itself, and nobody else?
+package revive
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/plan"
+)
+
+var (
+	// ErrNone: the repository holds no database of the virtual machine that was backed up
+	// before the machine's point.
+	ErrNone = errors.New("the repository holds no databases of this virtual machine from before its point")
+	// ErrAddress: the address of the SQL Server may be another machine's than the one
+	// that is restored.
+	ErrAddress = errors.New("the SQL Server's address is not the restored machine's own")
+	// ErrMissed: the database's own backup failed, or was left out, in the run that made the
+	// machine's point, so that every point of it is older than the disks.
+	ErrMissed = errors.New("it has no point of the run that backed up the virtual machine")
+	// ErrOther: the restored machine has another database of that name.
+	ErrOther = errors.New("the restored machine's database of that name is not the one of the backups")
+)
+
+// Held is a database that the repository holds.
+type Held struct {
+	Identity string
+	// Backups are in the order of their making; Stored tells of each by its point.
+	Backups []chain.Backup
+	Stored  map[string]Stored
+}
+
+// Stored is when a point was complete, by the clock of the machine that made it, and
+// what its database was called then.
+type Stored struct {
+	At     time.Time
+	Source string
+}
+
+// Machine is the point of a virtual machine.
+type Machine struct {
+	Name string // as it was called then
+	// Before is the moment up to which databases count: when the run that made the point
+	// was done with them, else when the machine's snapshot was taken.
+	Before time.Time
+	// Missed are sources whose backup failed in that run.
+	Missed []string
+}
+
+// Step is what becomes of one database.
+type Step struct {
+	Source   string `json:"source"`
+	Identity string `json:"-"`
+	Database string `json:"database"`
+	// Point is the backup whose end the database is brought to, Points all that leads
+	// there; Ended is when that backup was over, by the SQL Server's clock.
+	Point  string    `json:"point"`
+	Points []string  `json:"points"`
+	Ended  time.Time `json:"ended,omitzero"`
+	// Why is given where the database stays as the disks have it; Err is the error that
+	// it comes from.
+	Why string `json:"left,omitempty"`
+	Err error  `json:"-"`
+	// System databases stay as the disks have them, and nothing is missing by it (M22).
+	System bool `json:"system,omitempty"`
+	// Backups are those that were there before the machine's point.
+	Backups []chain.Backup `json:"-"`
+}
+
+// Plan tells what becomes of each database of the machine, by source. Only databases
+// count whose newest backup by then was taken in that machine's guest.
+func Plan(vm Machine, all []Held) []Step {
+	var steps []Step
+	for i := range all {
+		backups := all[i].before(vm.Before)
+		if !strings.EqualFold(guestOf(backups), vm.Name) {
+			continue
+		}
+		steps = append(steps, step(vm, &all[i], backups))
+	}
+	slices.SortStableFunc(steps, func(a, b Step) int { return strings.Compare(a.Source, b.Source) })
+	return steps
+}
+
+// before are the backups that were stored by then.
+func (h *Held) before(then time.Time) (list []chain.Backup) {
+	for _, b := range h.Backups {
+		if s, known := h.Stored[b.Point]; known && !s.At.After(then) {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// guestOf is the machine through which the newest backup was taken that was taken
+// through any: the same server may have been reached directly as well.
+func guestOf(backups []chain.Backup) string {
+	for _, b := range slices.Backward(backups) {
+		if b.Guest != "" {
+			return b.Guest
+		}
+	}
+	return ""
+}
+
+func step(vm Machine, h *Held, backups []chain.Backup) Step {
+	newest := &backups[len(backups)-1]
+	s := Step{Source: h.Stored[newest.Point].Source, Identity: h.Identity, Database: newest.Database, Points: []string{}, Backups: backups}
+	if system(newest.Database) {
+		s.System, s.Why = true, "SQL Server's own databases are part of the disks (M22)"
+		return s
+	}
+	if slices.ContainsFunc(backups, func(b chain.Backup) bool { return slices.Contains(vm.Missed, h.Stored[b.Point].Source) }) {
+		return s.left(ErrMissed)
+	}
+	p, err := plan.Make(plan.Target{}, backups, plan.Options{Replace: true})
+	if err == nil {
+		err = unsettled(p.Target, backups)
+	}
+	if err != nil {
+		return s.left(err)
+	}
+	for _, do := range p.Steps {
+		if do.Point == "" {
+			continue
+		}
+		s.Points, s.Point = append(s.Points, do.Point), do.Point
+	}
+	for _, b := range backups {
+		if b.Point == s.Point {
+			s.Ended, s.Database = b.Finished, b.Database
+		}
+	}
+	return s
+}
+
+func (s Step) left(err error) Step {
+	s.Err, s.Why = err, err.Error()
+	return s
+}
+
+// unsettled is an error if SQL Server's word on the newest backup is not known: what is
+// confirmed may then be older than the disks by more than a run.
+func unsettled(target string, backups []chain.Backup) error {
+	for _, b := range slices.Backward(backups) {
+		switch b.State {
+		case chain.Confirmed:
+			return nil
+		case chain.Unconfirmed:
+			return &plan.Unreachable{Target: target, Why: fmt.Sprintf("SQL Server has not confirmed the newest backup, point %s", b.Point)}
+		}
+	}
+	return nil
+}
+
+func system(name string) bool {
+	return slices.Contains([]string{"master", "model", "msdb", "tempdb"}, strings.ToLower(name))
+}
+
+// Verdict is what the restored machine's SQL Server has of a database.
+type Verdict int
+
+// The verdicts.
+const (
+	Same  Verdict = iota // the very database, which is restored over
+	Gone                 // none: it was dropped before the machine's snapshot
+	Other                // another one has its name, or it has another name: hands off
+)
+
+// Judge holds a step against the databases of the restored machine and their
+// identities (sqlguest.Identities). Why is a sentence where the verdict is not Same.
+func Judge(s *Step, databases []facts.Database, identities []string) (v Verdict, why string) {
+	if i := slices.Index(identities, s.Identity); i >= 0 {
+		if databases[i].Name != s.Database {
+			return Other, fmt.Sprintf("the database of these backups is called %s there, and not %s any more", databases[i].Name, s.Database)
+		}
+		return Same, ""
+	}
+	i := slices.IndexFunc(databases, func(d facts.Database) bool { return strings.EqualFold(d.Name, s.Database) })
+	switch {
+	case i < 0:
+		return Gone, "there was no such database any more when the virtual machine was backed up"
+	case databases[i].Family != "":
+		return Other, fmt.Sprintf("database %s there is not the one of these backups", databases[i].Name)
+	case !shares(&databases[i], s.Backups):
+		return Other, fmt.Sprintf("database %s there is %s, and nothing tells whether it is the one of these backups", databases[i].Name, databases[i].State)
+	}
+	return Same, ""
+}
+
+// shares tells whether a database that is not open, and so does not say what it is, has
+// a file of the backups': a file's GUID is made with the file.
+func shares(d *facts.Database, backups []chain.Backup) bool {
+	for _, b := range backups {
+		for _, was := range b.Files {
+			for _, is := range d.Prints() {
+				if was.GUID != "" && was.GUID == is.GUID && was.ID == is.ID {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// own are the addresses that lead nowhere but to the machine that they are used on: this
+// machine by one of its words or by a loopback address, with a port or an instance. The
+// agent takes any other word for a machine's name, an instance's too.
+var own = regexp.MustCompile(`^(?i:localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|::1|\[::1\]|\.|\(local\)|)(:[0-9]+)?(\\[^\\/@?#:]+)?$`)
+
+// Local tells whether an address, or each of several with blanks between them, means
+// the very machine that it is used on. "" does: it is whatever is installed there. A
+// machine's name does not, be it the restored machine's own: where it leads is the
+// network's to say, and that may be the original.
+func Local(address string) bool {
+	return !slices.ContainsFunc(strings.Fields(address), func(one string) bool { return !own.MatchString(one) })
+}
