@@ -19,7 +19,7 @@ import (
 // join puts sales into an availability group, or changes this replica's role in it.
 func (w *world) join(role string, preferred bool) {
 	w.t.Helper()
-	w.must(w.lab.Server().JoinGroup("sales", "group", role, preferred))
+	w.must(w.lab.JoinGroup("sales", "group", role, preferred))
 }
 
 // guest is a run by way of a guest, over the three samples.
@@ -57,7 +57,7 @@ func TestX5GroupInAGuestIsRefusedUnlessAllowed(t *testing.T) {
 	w.want(w.said(steps), "sales full S-full", "stock full S-full")
 	_, said := w.run(decide.Log, "sales")
 	w.want(said, "sales log S-log")
-	w.must(w.lab.Server().LeaveGroup("sales"))
+	w.must(w.lab.LeaveGroup("sales"))
 	w.want(w.said(w.guest(decide.Request{Want: decide.Log})), "sales log S-log", "stock skip Q6")
 }
 
@@ -199,7 +199,7 @@ func TestX5RestoreOverAGroupIsRefused(t *testing.T) {
 	if w.lastLog("sales") != before || len(w.backups("sales")) != 2 {
 		t.Error("the tail was taken")
 	}
-	w.must(w.lab.Server().LeaveGroup("sales"))
+	w.must(w.lab.LeaveGroup("sales"))
 	_, err = w.restore(w.sql, plan.Options{Replace: true, Kick: true}).Do(t.Context())
 	w.must(err)
 }

@@ -270,7 +270,11 @@ func TestAKeptFilesPointHasTheFilesOfThen(t *testing.T) {
 	w.want(w.all(w.disk(decide.Log, w.sql, "sales")), "sales log S-kept", "sales log S-log")
 	all := w.backups("sales")
 	kept, next := all[len(all)-2], all[len(all)-1]
-	if !slices.Equal(kept.Files, before) {
+	same := func(a, b chain.File) bool {
+		a.Pages, b.Pages = 0, 0 // the laboratory's headers do not tell the log's
+		return a == b
+	}
+	if !slices.EqualFunc(kept.Files, before, same) {
 		t.Errorf("the kept file's point has the files %+v, want %+v", kept.Files, before)
 	}
 	if len(next.Files) != len(before)+1 {

@@ -208,7 +208,7 @@ func (w *world) chainGoesOn(database string) {
 		switch {
 		case b.State == chain.Unconfirmed:
 			w.t.Errorf("point %s is unconfirmed", b.Point)
-		case b.State != chain.Confirmed:
+		case b.State != chain.Confirmed || b.By == chain.ByItself: // nothing is built on it
 		case b.Kind == chain.Full:
 			fulls++
 		case last != nil && !chain.Continues(last, &b.Header):

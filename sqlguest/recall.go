@@ -82,7 +82,7 @@ func (r *Run) Recall(ctx context.Context, id string, ask func(context.Context) (
 
 // with is the run with another keeper.
 func (r *Run) with(k Keeper) *Run {
-	return &Run{Server: r.Server, Keep: k, Label: r.Label, Place: r.Place, Guest: r.Guest, Transport: r.Transport, Staging: r.Staging, Local: r.Local, Device: r.Device, Log: r.Log}
+	return &Run{Server: r.Server, Keep: k, Label: r.Label, Place: r.Place, Guest: r.Guest, Address: r.Address, Transport: r.Transport, Staging: r.Staging, Local: r.Local, Device: r.Device, Log: r.Log}
 }
 
 // words keeps what SQL Server says of points.

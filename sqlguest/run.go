@@ -55,9 +55,10 @@ type Run struct {
 	Server server.Server
 	Keep   Keeper
 
-	Label string // sql/VM or sql/INSTANCE, the first part of the sources' names
-	Place string // see Identity; "" is PlaceOf the server
-	Guest string // see chain.Backup
+	Label   string // sql/VM or sql/INSTANCE, the first part of the sources' names
+	Place   string // see Identity; "" is PlaceOf the server
+	Guest   string // see chain.Backup, and so Address
+	Address string
 	// Request is what is asked for of each database; what depends on the database is
 	// filled in.
 	Request   decide.Request
@@ -504,7 +505,7 @@ func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*re
 	}
 	return r.Keep.Store(ctx, &Source{
 		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(),
-		Label: j.source(), ID: j.id, Guest: r.Guest, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+		Label: j.source(), ID: j.id, Guest: r.Guest, Address: r.Address, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
 	})
 }

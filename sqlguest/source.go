@@ -52,7 +52,8 @@ type Source struct {
 	Staging   string // see server.Statement
 	Local     string
 	SetHash   string // see chain.SetHash
-	Guest     string // see chain.Backup
+	Guest     string // see chain.Backup, and so Address
+	Address   string
 	// Repository is the repository's id, which the set carries (chain.Owner); "" for none.
 	Repository string
 	// Tail: the log is the last of the database, which is RESTORING afterwards.
@@ -197,7 +198,7 @@ func (f *frozen) State() backup.State {
 		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons,
 		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd,
 	}
-	b.Guest, b.Settings, b.Zone = s.Guest, f.settings, f.zone
+	b.Guest, b.Address, b.Settings, b.Zone = s.Guest, s.Address, f.settings, f.zone
 	if e := s.Database.Encryption; e != nil {
 		b.Protector, b.Certificate = e.Thumbprint, e.Name
 	}

@@ -46,9 +46,9 @@ func (w *world) restore(on server.Server, o plan.Options) *replay.Run {
 
 func (w *world) certificate(name string) estate.Certificate {
 	w.t.Helper()
-	c, err := w.lab.Server().MakeCertificate(name)
+	c, err := w.lab.MakeCertificate(name)
 	w.must(err)
-	w.must(w.lab.Server().Encrypt("sales", c))
+	w.must(w.lab.Encrypt("sales", c))
 	return c
 }
 
@@ -117,7 +117,7 @@ func TestQ17EachCertificateOfTheChainIsNeeded(t *testing.T) {
 	w.run(decide.Full, "sales")
 	young := w.certificate("y2026")
 	w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (100, N'new')")
-	w.must(w.lab.Server().Decrypt("sales", false))
+	w.must(w.lab.Decrypt("sales", false))
 	w.run(decide.Log, "sales")
 	l, sql := w.another()
 	refusedFor := func(names ...string) {
@@ -146,7 +146,7 @@ func TestQ17EachCertificateOfTheChainIsNeeded(t *testing.T) {
 		t.Errorf("tail %+v", tail)
 	}
 
-	w.must(w.lab.Server().Decrypt("sales", true))
+	w.must(w.lab.Decrypt("sales", true))
 	w.run(decide.Full, "sales")
 	_, sql = w.another()
 	_, err = w.restore(sql, plan.Options{}).Do(t.Context())

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -99,7 +100,9 @@ func (b *Run) Skip(source, rule, reason string, missing bool) {
 	defer b.mu.Unlock()
 	b.UI.Note("skipped %s: %s (rule %s)", source, reason, rule)
 	b.UI.Event("skipped", skipped{source, rule, reason})
-	if missing {
+	if missing && b.UI.Tells() {
+		b.missing = append(b.missing, fmt.Sprintf("%s: left out by rule %s, see above", source, rule))
+	} else if missing {
 		b.missing = append(b.missing, fmt.Sprintf("%s: %s", source, reason))
 	}
 }
@@ -166,7 +169,9 @@ func (b *Run) show(res *backup.Result) {
 		b.lessThan = append(b.lessThan, p.Source)
 	}
 	for _, w := range p.Warnings {
-		b.UI.Warn("%s: %s", p.Source, w)
+		if w != p.Reason || !b.UI.Tells() { // the next line says it
+			b.UI.Warn("%s: %s", p.Source, w)
+		}
 	}
 	b.UI.Say("%s\n", ui.Clean(fmt.Sprintf("%s  %s  %s: %s", p.ID, p.Source, p.ReadMode, p.Reason)))
 	b.UI.Say("  %s in all, read %s, added %s in %d chunks, %s, %s-consistent\n",
@@ -187,6 +192,16 @@ func (b *Run) All() error {
 		all = append(all, fmt.Errorf("%s: %w", f.name, f.err))
 	}
 	return errors.Join(all...)
+}
+
+// Cut is the error of a run that was interrupted: what it says beyond that it was. What
+// only fails because the run ends says no more than the interrupt itself; keep tells what
+// must be said all the same.
+func (b *Run) Cut(keep func(error) bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed = slices.DeleteFunc(b.failed, func(f failedSource) bool { return errors.Is(f.err, context.Canceled) && !keep(f.err) })
+	return b.All()
 }
 
 // Empty tells whether nothing has become of anything yet: no point, no failure.

@@ -131,6 +131,7 @@ type Place struct {
 	Label   string // of its databases: sql/VM; "" is sql/ and the server's own name
 	Several bool   // the machine has more than one
 	Guest   string // the VM's name, if it is one's guest
+	Address string // HOST:PORT, if it was reached so
 }
 
 // label is what the server's databases are called: a guest's default instance, and its
@@ -163,7 +164,7 @@ func Backup(ctx context.Context, at Place, run *batch.Run, o Options) error {
 	}
 	o.Request.Guest, o.Request.SystemDrive = at.Label != "", host.SystemDrive
 	job := &sqlguest.Run{
-		Server: s, Label: at.label(about), Guest: at.Guest, Request: o.Request,
+		Server: s, Label: at.label(about), Guest: at.Guest, Address: at.Address, Request: o.Request,
 		Databases: o.Databases, Exclude: o.Exclude, Transport: transport, Staging: staging, Local: local,
 		Parallel: o.Parallel, Device: newDevice, Log: run.Log,
 		Keep: &sqlguest.Repository{Repo: run.Repository, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {
@@ -193,8 +194,10 @@ func End(ctx context.Context, run *batch.Run, err error) error {
 	run.Progress.Done()
 	switch {
 	case ctx.Err() != nil:
-		run.Fail("backup sql", context.Cause(ctx))
-		return run.All()
+		if err != nil {
+			run.Fail("backup sql", err)
+		}
+		return run.Cut(isLeft)
 	case err == nil:
 		return run.End()
 	case run.Empty():
@@ -202,6 +205,12 @@ func End(ctx context.Context, run *batch.Run, err error) error {
 	}
 	run.Fail("backup sql", err)
 	return run.End()
+}
+
+// isLeft tells whether an error says what a run has left somewhere.
+func isLeft(err error) bool {
+	kept := (*direct.Kept)(nil)
+	return errors.Is(err, backup.ErrRelease) || errors.As(err, &kept)
 }
 
 // tell notes what became of a database.
@@ -219,8 +228,6 @@ func tell(run *batch.Run, s sqlguest.Step) {
 		if d.Exit != decide.ExitDone {
 			run.Less(s.Source, d.Reason)
 		}
-	case d.Rule == decide.RuleExcluded:
-		run.UI.Detail("%s: not chosen", s.Source)
 	case d.Exit == decide.ExitFailed:
 		run.Fail(s.Source, fmt.Errorf("%s (rule %s)", d.Reason, d.Rule))
 	default:

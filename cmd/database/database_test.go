@@ -82,4 +82,7 @@ func TestHomeOfADefaultInstanceIsItsMachine(t *testing.T) {
 	if vm, instance := Home([]chain.Backup{{Header: chain.Header{ServerName: "OLD"}}, {Guest: "sql01", Header: chain.Header{ServerName: "NEW"}}}); vm != "sql01" || instance != "" {
 		t.Errorf("the newest is of a VM: %q, %q", vm, instance)
 	}
+	if vm, instance := Home([]chain.Backup{{Address: "db01:14330", Header: chain.Header{ServerName: "DB01"}}}); vm != "" || instance != "db01:14330" {
+		t.Errorf("the port is kept: %q, %q", vm, instance)
+	}
 }

@@ -19,8 +19,8 @@ type Row struct {
 	Family   string `json:"family"`
 	Bytes    int64  `json:"bytes"` // of all files
 	Eligible bool   `json:"eligible"`
-	Rule     string `json:"rule"`   // which rule says so
-	Reason   string `json:"reason"` // its sentence
+	Rule     string `json:"rule,omitempty"`   // which rule says no
+	Reason   string `json:"reason,omitempty"` // its sentence
 }
 
 // List tells of each database whether a first full backup would be taken, or why not.
@@ -38,7 +38,10 @@ func List(ctx context.Context, s server.Server, request decide.Request) ([]Row, 
 		request.Want = decide.Full
 		said := decide.Decide(request, decide.Facts{Instance: *at, Database: d}, nil)
 		row := Row{Server: at.Name, Name: d.Name, Model: d.Model, State: d.State, Access: d.Access, ReadOnly: d.ReadOnly, Family: d.Family,
-			Eligible: said.Do == decide.DoFull, Rule: string(said.Rule), Reason: said.Reason}
+			Eligible: said.Do == decide.DoFull}
+		if !row.Eligible {
+			row.Rule, row.Reason = string(said.Rule), said.Reason
+		}
 		for _, f := range d.Files {
 			row.Bytes += f.Pages * 8192
 		}

@@ -43,7 +43,7 @@ func Restoring(ctx context.Context, at Place, run *batch.Run, src replay.Source,
 	return &replay.Run{
 		Server: at.Server, Streams: &replay.Repository{Repo: run.Repository, Identity: src.Identity}, Backups: backups,
 		Target: o.Target, Options: o.Plan, Continue: o.Continue, NoTail: o.NoTail,
-		Keep: keep, Identity: src.Identity, Label: at.label(about), Guest: at.Guest, Transport: transport, Staging: staging, Local: local,
+		Keep: keep, Identity: src.Identity, Label: at.label(about), Guest: at.Guest, Address: at.Address, Transport: transport, Staging: staging, Local: local,
 		Device: newDevice, Now: run.Now, Progress: run.Progress,
 	}, nil
 }
@@ -65,6 +65,9 @@ func Home(backups []chain.Backup) (vm, instance string) {
 		if b := &backups[i]; b.Guest != "" || b.ServerName != "" {
 			if b.Guest != "" {
 				return b.Guest, ""
+			}
+			if b.Address != "" {
+				return "", b.Address
 			}
 			own, _ := os.Hostname()
 			return "", instanceOf(b.ServerName, own)

@@ -1,6 +1,7 @@
 package sqlcmd
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,11 @@ Device Interface; elsewhere through files in a directory that both reach (--stag
 func (o *backupOptions) check() error {
 	if err := o.place.check(); err != nil {
 		return err
+	}
+	for _, name := range o.Databases {
+		if slices.Contains(o.Exclude, name) {
+			return settings.Usagef("leave one of the two out", "database %s is chosen with -d and left out with --exclude-db", name)
+		}
 	}
 	if o.Parallel < 1 {
 		return settings.Usagef("a number from 1", "--parallel %d is no number of databases", o.Parallel)

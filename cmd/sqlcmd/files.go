@@ -131,7 +131,7 @@ func (o *filesOptions) make(ctx context.Context, a frame.App, at database.Place,
 	terminal := a.UI()
 	res.Warnings = append(ui.OrEmpty(res.Warnings), a.Warnings()...)
 	for _, b := range backups {
-		if slices.Contains(res.Points, b.Point) {
+		if slices.Contains(res.Points, b.Point) || b.Point == o.Target.Point {
 			res.Warnings = append(res.Warnings, kept(b)...)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +62,11 @@ func withSQL(ctx context.Context, a frame.App, p place, fn func(at database.Plac
 		return err
 	}
 	defer s.Close() //nolint:errcheck // nothing of ours is left in a connection
-	return fn(database.Place{Server: s, Beside: s.Beside()})
+	at := database.Place{Server: s, Beside: s.Beside()}
+	if strings.Contains(p.instance, ":") { // no name leads to a port
+		at.Address = p.instance
+	}
+	return fn(at)
 }
 
 // sqlLogin is the login to the SQL Server in a guest, with its password.

@@ -86,6 +86,9 @@ func IsTerminal(stream any) bool {
 // JSON reports whether results are wanted as JSON.
 func (t *Terminal) JSON() bool { return t.opt.JSON }
 
+// Tells reports whether notes are shown: to people who want to read them.
+func (t *Terminal) Tells() bool { return !t.opt.JSON && !t.opt.Quiet }
+
 // Err returns the first error of writing to Out: a result that could not be
 // delivered is a failed run.
 func (t *Terminal) Err() error {

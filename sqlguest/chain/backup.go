@@ -151,6 +151,8 @@ type Backup struct {
 	// Guest is the virtual machine through which it was taken, "" if the server was
 	// reached directly.
 	Guest string `json:"guest,omitempty"`
+	// Address is HOST:PORT where the server was reached so; "" where its name leads to it.
+	Address string `json:"address,omitempty"`
 	// Settings are what a restore does not bring back; nil if nobody asked.
 	Settings *Settings `json:"settings,omitempty"`
 	// Protector is the thumbprint, in hexadecimal, of the certificate that the database

@@ -41,7 +41,7 @@ func neverGates() []row {
 			says: "{database} is a snapshot of another database, which cannot be backed up (SQL Server error 3002)"},
 		{id: RuleExcluded, do: Skip,
 			when: func(s *state) bool { return s.r.Excluded },
-			says: "{database} is not among the chosen databases"},
+			says: "{database} is not among the chosen databases (--exclude-db)"},
 		{id: RuleMirrored, do: Skip, exit: ExitLeftOut,
 			when: func(s *state) bool { return s.db.Mirroring != "" },
 			says: "{database} is mirrored"},

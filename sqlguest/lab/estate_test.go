@@ -13,7 +13,7 @@ func TestReplicaOfAnAvailabilityGroup(t *testing.T) {
 	run(t, c, "BACKUP DATABASE sales TO DISK='full'")
 	join := func(role string, preferred bool) {
 		t.Helper()
-		if err := l.Server().JoinGroup("sales", "ag", role, preferred); err != nil {
+		if err := l.JoinGroup("sales", "ag", role, preferred); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,7 +43,7 @@ func TestReplicaOfAnAvailabilityGroup(t *testing.T) {
 	}
 	c = one(t, l)
 	fails(t, c, "RESTORE DATABASE sales FROM DISK='full' WITH REPLACE", 3104, 3013)
-	if err := l.Server().LeaveGroup("sales"); err != nil {
+	if err := l.LeaveGroup("sales"); err != nil {
 		t.Fatal(err)
 	}
 	run(t, c, "RESTORE DATABASE sales FROM DISK='full' WITH REPLACE")
@@ -55,11 +55,11 @@ func TestReplicaOfAnAvailabilityGroup(t *testing.T) {
 func TestEncryptedDatabaseNeedsItsCertificate(t *testing.T) {
 	l := start(t, Options{Sample: true})
 	c := one(t, l)
-	cert, err := l.Server().MakeCertificate("tde")
+	cert, err := l.MakeCertificate("tde")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Server().Encrypt("sales", cert); err != nil {
+	if err := l.Encrypt("sales", cert); err != nil {
 		t.Fatal(err)
 	}
 	keys := "SELECT CONCAT(d.is_encrypted, ' ', k.encryption_state, ' ', k.encryptor_type, ' ', c.name) FROM sys.dm_database_encryption_keys k JOIN sys.databases d ON d.database_id=k.database_id JOIN master.sys.certificates c ON c.thumbprint=k.encryptor_thumbprint"
@@ -86,7 +86,7 @@ func TestEncryptedDatabaseNeedsItsCertificate(t *testing.T) {
 	if got := tableOf(t, c, keys); strings.Count(got, "1 3 CERTIFICATE tde") != 2 {
 		t.Error(got)
 	}
-	if err := l.Server().Decrypt("copy", false); err != nil {
+	if err := l.Decrypt("copy", false); err != nil {
 		t.Fatal(err)
 	}
 	if got := tableOf(t, c, keys); strings.Count(got, "0 1 CERTIFICATE tde") != 1 {

@@ -87,7 +87,6 @@ func (m *maker) nameFork(t Target) error {
 	for i := range m.histories {
 		switch fork := m.histories[i].Fork; {
 		case fork == text:
-			found = []string{fork}
 			m.o.Fork = fork
 			return nil
 		case len(text) >= shortestFork && strings.HasPrefix(fork, text) && !slices.Contains(found, fork):

@@ -45,7 +45,7 @@ func (m *maker) markOf(t Target) (occurrence, error) {
 	}
 	found, h := m.marks(t, from)
 	if h == nil {
-		u := &Unreachable{Target: t.String(), Why: "no log backup is known to hold that mark"}
+		u := m.unmarked(t)
 		for i := range m.backups {
 			if b := &m.backups[i]; !b.Unlisted.IsZero() && b.State == chain.Confirmed {
 				u.Why = fmt.Sprintf("%s; not all marks of log backup %s are kept: a time or an LSN reaches them", u.Why, b.Point)
@@ -70,6 +70,22 @@ func (m *maker) markOf(t Target) (occurrence, error) {
 		a.Readings = append(a.Readings, Reading{Time: f.At, LSN: f.LSN, Fork: h.Fork})
 	}
 	return occurrence{}, a
+}
+
+// unmarked says that there is no such mark, or none as late as that.
+func (m *maker) unmarked(t Target) *Unreachable {
+	name := m.backups[len(m.backups)-1].Database
+	u := &Unreachable{Target: t.String(), Why: "no log backup is known to hold that mark", hint: "holdfast sql marks " + name + " lists those that there are"}
+	found, _ := m.marks(t, since{m.clock, Target{}})
+	for i, f := range found {
+		if i == 0 {
+			u.Why, u.hint = "that mark was made, and not at --after or later:", "leave --after away, or give one of these times or one before it"
+		} else {
+			u.Why += " and"
+		}
+		u.Why += fmt.Sprintf(" %s at LSN %s", f.At.Format(milliseconds), f.LSN)
+	}
+	return u
 }
 
 // marks are the occurrences of a mark, one for each transaction, of the history that

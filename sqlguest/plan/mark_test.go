@@ -114,3 +114,31 @@ func TestMarksThatAreNotKeptMakeANameNoPlace(t *testing.T) {
 		t.Errorf("one that is known, and perhaps others: %v", err)
 	}
 }
+
+// TestMarkThatIsRefusedSaysWhatThereIs: made before --after, misspelt, or made twice in a
+// second.
+func TestMarkThatIsRefusedSaysWhatThereIs(t *testing.T) {
+	at := func(m, ms int) time.Time { return time.Date(2026, 3, 2, 8, m, 1, ms*1e6, cet) }
+	o := Options{Marks: map[string][]Mark{"L1": {{"m1", l(150), at(5, 120)}, {"m1", l(160), at(5, 340)}}}}
+	for _, x := range []struct {
+		target     Target
+		says, hint string
+	}{
+		{Target{Mark: "m1", After: at(6, 0)}, "restore to mark m1: it cannot be reached: that mark was made, and not at --after or later: 2026-03-02T08:05:01.120+01:00 at LSN " + l(150).String() + " and 2026-03-02T08:05:01.340+01:00 at LSN " + l(160).String(), "one of these times"},
+		{Target{Mark: "m2", Before: true}, "restore to just before mark m2: it cannot be reached: no log backup is known", "holdfast sql marks sales lists"},
+		{Target{Mark: "m1"}, "08:05:01.120+01:00 at LSN " + l(150).String() + " or 2026-03-02T08:05:01.340+01:00 at LSN", "--after"},
+	} {
+		_, err := Make(x.target, chained(), o)
+		hint, is := err.(interface{ Hint() string })
+		if !is || !strings.Contains(err.Error(), x.says) || !strings.Contains(hint.Hint(), x.hint) {
+			t.Errorf("%s: %v; hint %v", x.target, err, hint)
+		}
+	}
+	if got := told(Make(Target{Mark: "m1", After: at(5, 340)}, chained(), o)); got != "A L1?" {
+		t.Error(got)
+	}
+	a := &Ambiguous{Readings: []Reading{{LSN: l(1), Fork: "F1"}, {LSN: l(1), Fork: "F2"}}}
+	if hint := a.Hint(); !strings.Contains(hint, "--fork") || strings.Contains(hint, "--lsn") {
+		t.Errorf("an LSN on two histories: %s", hint)
+	}
+}

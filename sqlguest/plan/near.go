@@ -16,21 +16,21 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	case at == nil:
 		w, ok = s.find()
 	case m.strays(h):
-		return Plan{}, &Unreachable{Target: t.String(), Why: whyStrays, anew: true}
+		return Plan{}, &Unreachable{Target: t.String(), Why: whyStrays, hint: hintAnew}
 	case m.passed(h, g):
-		return Plan{}, &Unreachable{Target: t.String(), Why: whyPassed, anew: true}
+		return Plan{}, &Unreachable{Target: t.String(), Why: whyPassed, hint: hintAnew}
 	default:
 		w, ok = s.on(spot{at.Redo, at.Fork})
 	}
 	if ok {
 		return m.steps(h, t, g, w)
 	}
-	u := &Unreachable{Target: t.String(), Why: "no full, differential and logs lead there", anew: m.o.Standing != nil}
+	u := &Unreachable{Target: t.String(), Why: "no full, differential and logs lead there"}
 	switch {
 	case s.bulk:
 		u.Why = "it lies in a bulk-logged log backup, which restores to its end only"
 	case m.o.Standing != nil:
-		u.Why = "no logs lead there from where the database stands"
+		u.Why, u.hint = "no logs lead there from where the database stands", hintAnew
 	case !g.instant.IsZero() && m.begun(h, g):
 		u.Why = whyTwice + "; choose an LSN, a mark or a point"
 	case !g.stop.IsZero() && !slices.ContainsFunc(h.Backups, func(b chain.Backup) bool { return b.Kind == chain.Log }):
@@ -43,6 +43,9 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	}
 	return Plan{}, u
 }
+
+// hintAnew: a full begins before what logs have passed.
+const hintAnew = "--replace instead of --continue begins anew, with the full; holdfast chain shows what can be restored"
 
 // whyPassed: SQL Server takes no stop behind which it has gone already (error 4335).
 const whyPassed = "the database that is to be gone on with stands behind it already"

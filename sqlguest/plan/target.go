@@ -34,9 +34,9 @@ type Target struct {
 
 // String is the target in words.
 func (t Target) String() string {
-	with := "through "
+	with := "" // the transaction or the record is in it
 	if t.Before {
-		with = "before "
+		with = "just before "
 	}
 	switch {
 	case t.Point != "":
@@ -84,6 +84,9 @@ type Stop struct {
 // IsZero tells whether there is no clause.
 func (s Stop) IsZero() bool { return s.At.IsZero() && s.Mark == "" }
 
+// milliseconds tell marks apart that were made in one second.
+const milliseconds = "2006-01-02T15:04:05.000Z07:00"
+
 const clockLayout = "2006-01-02T15:04:05.000"
 
 // String is the clause as T-SQL.
@@ -113,7 +116,7 @@ type Unreachable struct {
 	Why    string        `json:"why"`
 	Before *chain.Moment `json:"before,omitempty"`
 	After  *chain.Moment `json:"after,omitempty"`
-	anew   bool          // from where the database stands; one that begins anew may come there
+	hint   string        // what helps, where it is no neighbour
 }
 
 // Error names the target, the reason and both neighbours.
@@ -128,8 +131,8 @@ func (u *Unreachable) Unwrap() error { return ErrUnreachable }
 // Hint says how a neighbour is restored.
 func (u *Unreachable) Hint() string {
 	switch {
-	case u.anew:
-		return "--replace instead of --continue begins anew, with the full; holdfast chain shows what can be restored"
+	case u.hint != "":
+		return u.hint
 	case u.Before != nil && u.After != nil:
 		return "--nearest restores the moment before, --nearest=after the one behind"
 	case u.Before != nil:
@@ -189,8 +192,8 @@ func (a *Ambiguous) Unwrap() error { return ErrAmbiguous }
 // Hint says how one of the readings is chosen.
 func (a *Ambiguous) Hint() string {
 	for _, r := range a.Readings {
-		if r.Fork != "" && r.LSN.IsZero() {
-			return "--fork chooses the history"
+		if r.Fork != "" && r.Time.IsZero() { // the same LSN, if any, on each
+			return "--fork with the first characters of one chooses the history"
 		}
 	}
 	if r := a.Readings; len(r) == 2 && r[0].LSN.IsZero() && r[0].Fork == "" && !r[0].Time.Equal(r[1].Time) {
@@ -213,7 +216,7 @@ func (a *Ambiguous) Error() string {
 		}
 		switch {
 		case !r.LSN.IsZero() && !r.Time.IsZero():
-			text += fmt.Sprintf(" %s at LSN %s", r.Time.Format(time.RFC3339), r.LSN)
+			text += fmt.Sprintf(" %s at LSN %s", r.Time.Format(milliseconds), r.LSN)
 		case r.Fork != "":
 			text += " on fork " + r.Fork
 		default:

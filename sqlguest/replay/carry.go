@@ -154,7 +154,7 @@ func (e *execution) takeTail(ctx context.Context) error {
 	}
 	src := &sqlguest.Source{
 		Server: e.run.Server, Instance: *e.at, Database: *d, Label: e.run.Label + "/" + d.Name, ID: e.oldID,
-		Device: e.run.device(), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest, Repository: e.run.Keep.ID(),
+		Device: e.run.device(), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest, Address: e.run.Address, Repository: e.run.Keep.ID(),
 		Decision:    decide.Decision{Do: decide.DoLog, Rule: ruleTail, Reason: "the tail of the log, before the database is overwritten", First: d.LastLog, Parent: e.beforeTail(), Abandons: e.left},
 		LastRestore: e.seen,
 	}

@@ -26,7 +26,7 @@ func (r *Run) recall(ctx context.Context, look bool) error {
 	if r.Keep == nil || r.Identity == "" {
 		return nil
 	}
-	run := &sqlguest.Run{Server: r.Server, Keep: r.Keep, Label: r.Label, Place: r.Place, Guest: r.Guest,
+	run := &sqlguest.Run{Server: r.Server, Keep: r.Keep, Label: r.Label, Place: r.Place, Guest: r.Guest, Address: r.Address,
 		Transport: r.transport(), Staging: r.Staging, Local: r.Local, Device: r.device}
 	name := ""
 	out, err := run.Recall(ctx, r.Identity, func(ctx context.Context) (*decide.Facts, []string, error) {

@@ -75,9 +75,9 @@ type Run struct {
 	// Keep takes the tail of a log that is overwritten; nil: nobody can, which is
 	// refused where there is a tail.
 	Keep sqlguest.Keeper
-	// Identity is whose the Backups are; Place, Label and Guest are the server's, as in
+	// Identity is whose the Backups are; Place, Label, Guest and Address are the server's, as in
 	// sqlguest.Run.
-	Identity, Place, Label, Guest string
+	Identity, Place, Label, Guest, Address string
 
 	Transport, Staging, Local string // see server.Statement; VDI if empty
 	// Device makes a fresh GUID in braces; nil makes them by lot.

@@ -238,7 +238,7 @@ func TestBoundaries(t *testing.T) {
 		{name: "before the first of two marks", target: plan.Target{Mark: "m1", Before: true, After: after(40_000), Bare: true}, want: "A B"},
 		{name: "at the second of two marks", target: plan.Target{Mark: "m1", After: after(40_260), Bare: true}, want: "A B C D E F"},
 		{name: "before the second of two marks", target: plan.Target{Mark: "m1", Before: true, After: after(40_260), Bare: true}, want: "A B C D E"},
-		{name: "after the last mark of a name", target: plan.Target{Mark: "m1", After: after(100_010), Bare: true}, refuse: "no log backup", before: "none", after: "none"},
+		{name: "after the last mark of a name", target: plan.Target{Mark: "m1", After: after(100_010), Bare: true}, refuse: "not at --after or later", before: "none", after: "none"},
 		{name: "at a mark in a bulk-logged log", target: plan.Target{Mark: "m2"}, refuse: "bulk-logged", before: "end of log 2", after: "end of log 3"},
 		{name: "an instant with another offset", target: plan.Target{At: after(40_250).UTC()}, want: "A B C"},
 	})

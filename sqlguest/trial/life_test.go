@@ -243,8 +243,8 @@ func (w *world) forget() {
 		w.fatalf("point %s was forgotten and is still there", k.Point)
 	}
 	w.count["op: forget a point"]++
-	if w.r.IntN(3) == 0 { // a log that nothing leads to any more, perhaps
-		w.run(decide.Log, w.r.IntN(2) == 0)
+	if w.r.IntN(3) > 0 { // a log that nothing leads to any more, perhaps
+		w.run(decide.Log, w.r.IntN(3) > 0)
 	}
 }
 

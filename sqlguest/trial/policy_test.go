@@ -154,9 +154,30 @@ func (o *other) again(q question, kept map[string]bool) {
 		w.count["target: asked again: another way"]++ // tries of the truth follow
 	case !there:
 		o.refused("asked again", err)
+	case unreachable(err) != nil && w.witnessed(q.target, kept):
+		w.count["target: asked again: nobody knows"]++
 	case isAmbiguous(err) && w.zone == berlin:
 		w.count["target: asked again: ambiguous"]++ // fewer backups tell less of the clock
 	default:
 		w.fatalf("%s: all that it took is there, and now: %v\n%s", q.target, err, w.show(q.plan))
 	}
+}
+
+// witnessed: that a time belongs to this life of the database was told by the first
+// backup that was begun then or later, and the policy took it. (What holds whatever lies
+// in the log is kept; here nothing was written any more. keep-pit keeps it.)
+func (w *world) witnessed(t plan.Target, kept map[string]bool) bool {
+	if t.At.IsZero() {
+		return false
+	}
+	reading := t.At
+	if !t.Bare {
+		reading = wall(t.At.In(w.zone))
+	}
+	for _, k := range w.taken {
+		if _, was := kept[k.Point]; was && k.State == chain.Confirmed && !wall(k.Started).Before(reading) {
+			return !kept[k.Point]
+		}
+	}
+	return w.jumped
 }

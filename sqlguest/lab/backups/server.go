@@ -26,6 +26,7 @@
 package backups
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf16"
 
 	"holdfast/sqlguest/lab/backups/msdb"
 	"holdfast/sqlguest/lab/estate"
@@ -266,8 +268,37 @@ func join(dir, name string) string {
 	return strings.TrimRight(dir, `\/`) + separator + name
 }
 
-// Create makes a database; 1801 if there is one of that name, 5170 if a file exists.
+// named is 103 if a name has more than so many UTF-16 units.
+func named(most int, names ...string) error {
+	for _, name := range names {
+		if len(utf16.Encode([]rune(name))) > most {
+			return message.Fail(103, string([]rune(name)[:most/2]), most)
+		}
+	}
+	return nil
+}
+
+// What sysname holds, and what it holds of a database whose log file's name is made of it.
+const longestName, longestBare = 128, 123
+
+// named is 103 for a name that is too long, the database's or a file's.
+func (o *CreateOptions) named() error {
+	if o.Log.Physical == "" {
+		return named(longestBare, o.Name)
+	}
+	err := named(longestName, o.Name, o.Log.Logical)
+	for _, f := range o.Data {
+		err = cmp.Or(err, named(longestName, f.Logical))
+	}
+	return err
+}
+
+// Create makes a database; 1801 if there is one of that name, 5170 if a file exists, 103
+// if a name is too long.
 func (s *Server) Create(o CreateOptions) (*storage.Database, error) {
+	if err := o.named(); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	if s.databases[s.Key(o.Name)] != nil {
 		s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"holdfast/sqlguest/lab/storage/engine"
 	"slices"
+	"unicode/utf16"
 
 	"holdfast/sqlguest/lab/storage/message"
 	"holdfast/sqlguest/lab/storage/page"
@@ -39,8 +40,8 @@ func (db *Database) alone(ctx context.Context, change func() error) error {
 // name is taken, 5170 if the file exists, 3023 while a data backup runs.
 func (db *Database) AddFile(ctx context.Context, f File) error {
 	return db.alone(ctx, func() error {
-		if db.e.Logical(f.Logical) != nil {
-			return message.Fail(1828, f.Logical)
+		if err := db.mayName(f.Logical); err != nil {
+			return err
 		}
 		f.ID, f.GUID, f.Type, f.Base = 3, db.e.Env.GUID(), Rows, Base{}
 		for db.e.File(f.ID) != nil {
@@ -94,6 +95,18 @@ func (db *Database) RemoveFile(ctx context.Context, logical string) error {
 	})
 }
 
+// mayName is 1828 for a logical name that is taken, 103 for one that is too long.
+func (db *Database) mayName(logical string) error {
+	const most = 128 // sysname, in UTF-16 units
+	if len(utf16.Encode([]rune(logical))) > most {
+		return message.Fail(103, string([]rune(logical)[:most/2]), most)
+	}
+	if db.e.Logical(logical) != nil {
+		return message.Fail(1828, logical)
+	}
+	return nil
+}
+
 // RenameFile gives a file another logical name (MODIFY FILE, NEWNAME).
 func (db *Database) RenameFile(ctx context.Context, logical, newName string) error {
 	return db.alone(ctx, func() error {
@@ -101,8 +114,8 @@ func (db *Database) RenameFile(ctx context.Context, logical, newName string) err
 		if f == nil {
 			return message.Fail(5009)
 		}
-		if db.e.Logical(newName) != nil {
-			return message.Fail(1828, newName)
+		if err := db.mayName(newName); err != nil {
+			return err
 		}
 		return db.e.LogSetting(engine.Setting{File: f.ID, Logical: newName})
 	})

@@ -3,6 +3,7 @@ package message
 // texts are the messages by number. The places of arguments are Go's; the words are
 // those of sys.messages.
 var texts = map[int32]text{
+	103:   {15, "The identifier that starts with '%s' is too long. Maximum length is %d."},
 	511:   {0, "Cannot create a row of size %d which is greater than the allowable maximum row size of %d."},
 	911:   {0, "Database '%s' does not exist. Make sure that the name is entered correctly."},
 	924:   {14, "Database '%s' is already open and can only have one user at a time."},

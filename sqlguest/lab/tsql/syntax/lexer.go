@@ -3,6 +3,7 @@ package syntax
 import (
 	"strings"
 	"unicode"
+	"unicode/utf16"
 
 	"holdfast/sqlguest/lab/value"
 )
@@ -151,8 +152,14 @@ func (l *lexer) next() (Token, error) {
 		t.Kind = Symbol
 		t.Text = l.symbol()
 	}
+	if err == nil && (t.Kind == Word || t.Kind == Quoted || t.Kind == Var) && len(utf16.Encode([]rune(t.Text))) > longestName {
+		err = Errorf(103, t.Line, "The identifier that starts with '%s' is too long. Maximum length is %d.", string([]rune(t.Text)[:longestName/2]), longestName)
+	}
 	return t, err
 }
+
+// longestName is what an identifier has (sysname), in UTF-16 units.
+const longestName = 128
 
 func wordRune(c rune) bool {
 	return unicode.IsLetter(c) || unicode.IsDigit(c) || c == '_' || c == '@' || c == '#' || c == '$'
