@@ -55,12 +55,18 @@ is not stored again.`,
 
 // withSource runs fn with the repository to copy from.
 func (a *app) withSource(ctx context.Context, fn func(from *repo.Repository) error) error {
+	const nothing = "check --from-repo: there is nothing to copy from"
 	be, err := a.openPlace(ctx, a.settings.Text("from-repo"), false)
+	if errors.Is(err, repo.ErrNoRepository) {
+		return verdict.Advise(err, nothing)
+	}
 	if err != nil {
 		return err
 	}
 	defer be.Close()
-	if err := repo.Exists(ctx, be); err != nil {
+	if err := repo.Exists(ctx, be); errors.Is(err, repo.ErrNoRepository) {
+		return verdict.Advise(err, nothing)
+	} else if err != nil {
 		return err
 	}
 	opens, err := a.secrets().RepositoryKey(ctx, secret.From)

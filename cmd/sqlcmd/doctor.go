@@ -31,7 +31,9 @@ func NewDoctor(a frame.App) *cobra.Command {
 		Long: `Doctor takes every pre-check of the areas that are named, one line each, with what helps
 where one is not well; without a name it takes those that the settings and flags speak of.
 It changes nothing: for guest and sql with --vm the agent is put into the guest, as a backup
-does, and taken out again.`,
+does, and taken out again. The areas are repo (the repository), vcenter (address, login and
+privileges), guest (the machine with --vm, from outside and inside) and sql (its SQL
+Servers, or that of --instance).`,
 		Example:   "holdfast doctor\nholdfast doctor guest sql --vm db01\nholdfast -r /srv/backup doctor repo --json\nholdfast doctor privileges",
 		ValidArgs: []string{doctor.Repository, doctor.VCenter, doctor.Guest, doctor.SQL},
 		Args:      usage.Args("[AREA…]"),

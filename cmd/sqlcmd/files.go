@@ -65,6 +65,8 @@ func (o *filesOptions) check(c *cobra.Command) error {
 	switch {
 	case o.point == "":
 		return settings.Usagef("holdfast points --source DB lists them", "--point is missing")
+	case o.target == "":
+		return settings.Usagef(`say where the files go: --target DIR, a directory as the SQL Server calls it, such as E:\out`, "--target is missing")
 	case !datafiles.Absolute(o.target):
 		return settings.Usagef(`a whole path as the SQL Server calls it, such as E:\out`, "--target %q is no directory of a server", o.target)
 	}

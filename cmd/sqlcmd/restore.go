@@ -148,7 +148,17 @@ func (o *restoreOptions) readTarget() (err error) {
 		t.LSN, err = lsn.Parse(o.lsn)
 	}
 	o.Target = t
-	return err
+	switch {
+	case err == nil:
+		return nil
+	case t.LSN.IsZero() && o.lsn != "":
+		return settings.Usagef("its digits as chain shows them, or in hexadecimal as 00000022:0000007d:0001", "--lsn %q is no log sequence number", o.lsn)
+	}
+	const hint = "as '2026-03-02 14:05' or '2026-03-02 14:05:06.123' by the source server's clock, or with an offset: 2026-03-02T14:05:06+01:00, 2026-03-02T13:05:06Z"
+	if o.at != "" {
+		return settings.Usagef(hint, "--at %q is no time", o.at)
+	}
+	return settings.Usagef(hint, "--after %q is no time", o.after)
 }
 
 func runRestore(ctx context.Context, name string, opts restoreOptions, a frame.App) error {
@@ -287,7 +297,10 @@ func told(source string, res *replay.Result) string {
 	if !res.LSN.IsZero() {
 		text += ", LSN " + res.LSN.String()
 	}
-	if len(res.Points) == 1 {
+	switch len(res.Points) {
+	case 0:
+		return text + ": it stood there already, and needed no backup"
+	case 1:
 		return text + ": 1 backup"
 	}
 	return text + fmt.Sprintf(": %d backups", len(res.Points))

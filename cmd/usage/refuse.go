@@ -87,7 +87,8 @@ func FlagError(c *cobra.Command, err error) error {
 	hint := fmt.Sprintf("%q lists the flags", c.CommandPath()+" --help")
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
-		return settings.Usagef(hint, "%s", err.Error())
+		text, _, _ := strings.Cut(err.Error(), ": strconv.") // Go's own words tell nobody more
+		return settings.Usagef(hint, "%s", text)
 	}
 	name := unknown.GetSpecifiedName()
 	if unknown.GetSpecifiedShortnames() != "" {

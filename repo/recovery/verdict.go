@@ -228,10 +228,10 @@ func (p Policy) newSaying() *saying {
 		why      string
 	}{
 		{p.Last > 0, true, fmt.Sprintf("older than the last %d", p.Last)},
-		{p.Daily > 0, true, fmt.Sprintf("older than %d days", p.Daily)},
-		{p.Weekly > 0, false, fmt.Sprintf("not the latest of one of %d weeks", p.Weekly)},
-		{p.Monthly > 0, false, fmt.Sprintf("not the latest of one of %d months", p.Monthly)},
-		{p.Yearly > 0, false, fmt.Sprintf("not the latest of one of %d years", p.Yearly)},
+		{p.Daily > 0, true, "older than " + count(p.Daily, "day")},
+		{p.Weekly > 0, false, "not the latest of one of " + count(p.Weekly, "week")},
+		{p.Monthly > 0, false, "not the latest of one of " + count(p.Monthly, "month")},
+		{p.Yearly > 0, false, "not the latest of one of " + count(p.Yearly, "year")},
 		{p.Within > 0, true, "older than " + span(p.Within)},
 		{p.PIT > 0, true, "no moment of the last " + span(p.PIT) + " needs it"},
 	} {
@@ -292,4 +292,12 @@ func (s *saying) because(which rules) []string {
 		s.kept[which] = why
 	}
 	return why
+}
+
+// count is "1 day", "7 days".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

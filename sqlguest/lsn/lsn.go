@@ -51,6 +51,9 @@ func parseDecimal(s string) (LSN, error) {
 	if len(s) == 0 || len(s) > Digits {
 		return LSN{}, fmt.Errorf("parse %q: %w", clip(s), ErrFormat)
 	}
+	if strings.Trim(s, "0123456789") != "" {
+		return LSN{}, fmt.Errorf("parse %q: %w", clip(s), ErrFormat)
+	}
 	// Padded to full length, each part has its own place, however short the text was.
 	s = strings.Repeat("0", Digits-len(s)) + s
 	block := Digits - slotDigits - blockDigits

@@ -217,6 +217,22 @@ func (m *maker) toMark(t Target) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	p, err := m.throughMark(t, f)
+	if err == nil {
+		return p, nil
+	}
+	// A log that stands by itself may hold the same transaction as the one that took its
+	// place, and lead there where that cannot be stopped inside.
+	for _, o := range m.twins(f) {
+		if p, err := m.throughMark(t, o); err == nil {
+			return p, nil
+		}
+	}
+	return p, err
+}
+
+// throughMark is the way to an occurrence on its history.
+func (m *maker) throughMark(t Target, f occurrence) (Plan, error) {
 	exact := Stop{Mark: "lsn:" + f.LSN.String(), Before: t.Before}
 	if isLSN(f.Name) {
 		p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, exact))

@@ -110,6 +110,20 @@ func (m *maker) marks(t Target, from since) ([]occurrence, *chain.History) {
 	return nil, nil
 }
 
+// twins are the same mark on other histories: name, LSN and time to the millisecond.
+func (m *maker) twins(f occurrence) (list []occurrence) {
+	for _, h := range m.chosen() {
+		for i := range h.Backups {
+			for _, k := range m.o.Marks[h.Backups[i].Point] {
+				if h != f.history && k.Name == f.Name && k.LSN == f.LSN && k.At.Equal(f.At) {
+					list = append(list, occurrence{k, h.Backups[i].Point, h})
+				}
+			}
+		}
+	}
+	return list
+}
+
 // unlisted is a log in whose unknown marks another occurrence may be: any at all, or one
 // between the earliest time and the first that is known.
 func (m *maker) unlisted(h *chain.History, first occurrence, from since) *chain.Backup {

@@ -148,6 +148,10 @@ func (o *other) again(q question, kept map[string]bool) {
 	case early:
 	case err == nil && there && w.zone == berlin && q.target.Bare && !q.target.At.IsZero() && p.Instead == nil:
 		o.check("asked again", p, got, w.heldAt(q.target.At)...) // which hour it is may be told by what went
+	case err == nil && there && p.Instead != nil && p.Instead.Point != "": // what is nearest may be told by what went
+		o.check("asked again", p, got, w.point(p.Instead.Point).rows)
+	case err == nil && there && p.Instead != nil:
+		o.check("asked again", p, got, append(w.heldAt(wall(p.Instead.Time)), q.rows)...)
 	case err == nil && there:
 		o.check("asked again", p, got, q.rows)
 	case err == nil:

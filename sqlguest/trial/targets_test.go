@@ -431,6 +431,9 @@ func (o *other) tryLatest() {
 		if newest == nil {
 			w.fatalf("latest: a plan of nothing confirmed\n%s", w.show(p))
 		}
+		if p.Instead != nil && p.Instead.Point != "" && !w.truths()[newest] {
+			newest = w.point(p.Instead.Point) // the nearest that can be reached
+		}
 		o.check("latest", p, got, newest.rows)
 		return
 	}
