@@ -105,7 +105,7 @@ func TestMarksThatAreNotKeptMakeANameNoPlace(t *testing.T) {
 		if got := told(p, err); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s after %s: %s, want %s", c.t, c.t.After, got, c.want)
 		}
-		if c.want == "ambiguous" && c.t.After != (time.Time{}) && !strings.Contains(err.Error(), "log backup L1") {
+		if c.want == "ambiguous" && !c.t.After.IsZero() && !strings.Contains(err.Error(), "log backup L1") {
 			t.Error(err)
 		}
 	}

@@ -454,12 +454,13 @@ func (w *world) unsettled() bool {
 }
 
 // newest is our newest backup that SQL Server has confirmed and that is not of a world
-// that was left, as far as our own backups say, the unconfirmed ones among them.
+// that was left, as far as our own backups say, the unconfirmed ones among them; nor does
+// it stand by itself alone.
 func (w *world) newest() *kept {
 	here := w.here()
 	for _, k := range slices.Backward(here) {
 		left := slices.ContainsFunc(here, func(o *kept) bool { return slices.Contains(o.Abandons, k.Set) })
-		if k.State == chain.Confirmed && !left {
+		if k.State == chain.Confirmed && !left && k.By != chain.ByItself {
 			return k
 		}
 	}
