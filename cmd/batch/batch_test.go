@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -47,5 +50,30 @@ func TestTotalOfARunCountsDisksThatHaveNotBegun(t *testing.T) {
 		if got := status.Total; got == nil && c.want >= 0 || got != nil && *got != c.want {
 			t.Errorf("%s: want %d in %s", c.name, c.want, first)
 		}
+	}
+}
+
+// TestInterruptedRunSaysNoInternalWords: what fails because the run was interrupted says
+// nothing beside that; what had failed before, and what is left somewhere, is said.
+func TestInterruptedRunSaysNoInternalWords(t *testing.T) {
+	run := func(errs ...error) string {
+		b := &Run{UI: ui.New(ui.Options{}), Log: slog.New(slog.DiscardHandler)}
+		for _, err := range errs {
+			b.Fail("sql/SQL01/sales", err)
+		}
+		if err := b.Cut(func(err error) bool { return errors.Is(err, backup.ErrRelease) }); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	cut := fmt.Errorf("write sessions/00000033: put new object: %w", context.Canceled)
+	if got := run(cut, cut); got != "" {
+		t.Errorf("said %q", got)
+	}
+	if got := run(cut, io.ErrUnexpectedEOF); got != "sql/SQL01/sales: unexpected EOF" {
+		t.Errorf("said %q", got)
+	}
+	if got := run(fmt.Errorf("%w: %w", backup.ErrRelease, cut)); !strings.Contains(got, backup.ErrRelease.Error()) {
+		t.Errorf("said %q", got)
 	}
 }

@@ -10,9 +10,6 @@ import (
 	"holdfast/sqlguest/plan"
 )
 
-// types are the words for the numbers of sys.master_files.
-var types = map[int]string{0: "rows", 1: "log", 2: "filestream", 4: "fulltext"}
-
 // Absolute tells whether a directory is a whole path of the server's, of Windows or of
 // Linux.
 func Absolute(dir string) bool {
@@ -62,7 +59,7 @@ func (x *work) layout(files []plan.Place) error {
 		if n := len([]rune(to)); n > longest {
 			return fmt.Errorf("%s would have %d characters, more than %d (rule Q23): %w", to, n, longest, ErrDirectory)
 		}
-		x.files = append(x.files, File{Path: to, Logical: f.File, Type: types[f.Type], Was: f.To, Bytes: f.Bytes})
+		x.files = append(x.files, File{Path: to, Logical: f.File, Type: f.Type.String(), Was: f.To, Bytes: f.Bytes})
 	}
 	return nil
 }

@@ -162,6 +162,8 @@ func (s *state) who(r *chain.Row) string {
 	var parts []string
 	if s.anothers(r) {
 		parts = append(parts, "of Holdfast, for another repository")
+	} else if s.lost(r) {
+		parts = append(parts, "of Holdfast, and not in this repository, or no more")
 	}
 	if r.Snapshot {
 		parts = append(parts, "through VSS")

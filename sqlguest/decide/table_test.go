@@ -137,6 +137,10 @@ func m11() []kase {
 			w.db().Base, w.db().BaseLSN = r.Set, at(310)
 			w.db().Files[0].Base = r.Set
 		}},
+		{name: "M11.9 our own full, which was forgotten", want: Diff, do: DoFull, rule: "M11.9", says: "of Holdfast, and not in this repository, or no more", set: func(w *world) {
+			r := w.foreign(chain.Full, 310, 320, "x")
+			r.Name, w.db().Base, w.db().BaseLSN = chain.SetName, r.Set, at(310)
+		}},
 		{name: "M11.9 another tool's full over a long transaction", want: Diff, do: DoFull, rule: "M11.9", set: func(w *world) {
 			r := w.foreign(chain.Full, 90, 320, "x")
 			r.Checkpoint, w.db().Base, w.db().BaseLSN = at(310), r.Set, at(90)

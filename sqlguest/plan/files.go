@@ -3,11 +3,26 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/plan/paths"
 )
+
+// FileType is sys.master_files' number for what a file holds. In JSON it is the word.
+type FileType int
+
+// String is rows, log, filestream or fulltext.
+func (t FileType) String() string {
+	if word, known := map[FileType]string{0: "rows", 1: "log", 2: "filestream", 4: "fulltext"}[t]; known {
+		return word
+	}
+	return strconv.Itoa(int(t))
+}
+
+// MarshalText is String.
+func (t FileType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // placing says where files go; each is placed by the first step that brings it.
 type placing struct {
@@ -56,7 +71,7 @@ func (p *placing) moves(b *chain.Backup) []Move {
 			p.err = fmt.Errorf("place file %s: %w: file %s goes to %s already", f.Name, ErrTarget, other, to)
 		}
 		p.taken[folded] = f.Name
-		p.files = append(p.files, Place{Move: Move{f.Name, to}, Type: f.Type, Bytes: f.Pages * pageBytes})
+		p.files = append(p.files, Place{Move: Move{f.Name, to}, Type: FileType(f.Type), Bytes: f.Pages * pageBytes})
 		if to != f.Path {
 			list = append(list, Move{f.Name, to})
 		}

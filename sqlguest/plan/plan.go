@@ -163,8 +163,8 @@ type Move struct {
 // Place is a file of the database that is restored.
 type Place struct {
 	Move
-	Type  int   `json:"type"`  // as in chain.File
-	Bytes int64 `json:"bytes"` // the most that one of the backups tells
+	Type  FileType `json:"type"`  // as in chain.File
+	Bytes int64    `json:"bytes"` // the most that one of the backups tells
 }
 
 // Plan is how a target is reached.

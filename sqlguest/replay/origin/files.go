@@ -12,10 +12,9 @@ import (
 func DatabaseFiles(server, database string, files []plan.Place) []byte {
 	var b strings.Builder
 	b.WriteString("\ufeffinstance\tdatabase\tfile\ttype\tpath\r\n")
-	kinds := map[int]string{0: "rows", 1: "log", 2: "filestream", 4: "fulltext"}
 	clean := strings.NewReplacer("\t", " ", "\r", " ", "\n", " ").Replace
 	for _, f := range files {
-		b.WriteString(strings.Join([]string{clean(server), clean(database), clean(f.File), kinds[f.Type], clean(f.To)}, "\t") + "\r\n")
+		b.WriteString(strings.Join([]string{clean(server), clean(database), clean(f.File), f.Type.String(), clean(f.To)}, "\t") + "\r\n")
 	}
 	return []byte(b.String())
 }
