@@ -163,6 +163,7 @@ var exitTable = []exitRow{
 	{datafiles.ErrDirectory, exitRefused, "name a shorter one: the files' paths may have 256 characters"},
 	{datafiles.ErrLeft, exitFailed, "drop it by hand: DROP DATABASE"},
 	{dbrevive.ErrAddress, exitRefused, "set HOLDFAST_SQL_ADDRESS to what the restored machine calls its own SQL Server, such as localhost or 127.0.0.1:1433, or leave it away"},
+	{dbrevive.ErrUndone, exitRefused, "leave --app away: the disks have the databases; then holdfast restore sql brings one to any moment that its backups reach"},
 	{dbrevive.ErrNone, exitRefused, "restore the virtual machine alone, without --app"},
 	{dbrevive.ErrOther, exitRefused, "look at it, and restore it with holdfast restore sql if it is to be overwritten"},
 	{dbrevive.ErrMissed, exitBrokenChain, "look at what the disks hold; holdfast restore sql --to-vm brings it to an older backup"},

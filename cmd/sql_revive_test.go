@@ -202,7 +202,7 @@ func TestV12NeverIntoAnotherMachine(t *testing.T) {
 	vm := []string{"restore", "vm", "latest:vm/sql01", "--name", "again", "--app", "sql"}
 	w.run(0, "backup", "vm", "sql01", "--consistency", "crash")
 	_, all := w.run(16, vm...)
-	w.says(all, "no databases of this virtual machine", "backup vm --app sql")
+	w.says(all, "the disks are newer than the backups of the databases", "was made without them", "leave --app away")
 	w.run(1, append(vm[:5:5], "--app", "oracle")...)
 	w.run(0, "backup", "vm", "sql01", "--app", "sql", "--consistency", "crash")
 	w.run(1, append(vm[:len(vm):len(vm)], "--disk", "2000")...)
@@ -235,9 +235,42 @@ func TestV12WhatCannotBeRestoredStaysAsTheDisksHaveIt(t *testing.T) {
 	w.env["HOLDFAST_SQL_PASSWORD"] = "wrong"
 	did, all = w.run(14, "restore", "vm", "latest:vm/sql01", "--name", "third", "--app", "sql")
 	w.want(did, "vm/sql01")
-	w.says(all, "third is restored, verified and powered on, and stays", "18456", `"item":"sql/sql01/sales"`)
+	w.says(all, "third is restored, verified and powered on, and stays; none of its databases was restored", "18456", "3 databases not reached")
 	w.says(strings.Join(w.lab.VMs(), " "), "again sql01 third")
 	w.clean("third")
+	text := w.plain(14, "restore", "vm", "latest:vm/sql01", "--name", "fourth", "--app", "sql") // told once, not once a database
+	if strings.Count(text, "18456") != 1 || strings.Count(text, "hint: ") != 1 {
+		t.Errorf("told not once, or without a hint:\n%s", text)
+	}
+}
+
+// TestV12PointWhoseRunWasNotDoneWithItsDatabasesIsRefused: the disks of such a point are
+// newer than every backup of its databases, so that nothing is made; --plan says so, too,
+// and show tells it of the point. What another run did before is of no matter.
+func TestV12PointWhoseRunWasNotDoneWithItsDatabasesIsRefused(t *testing.T) {
+	w := newReviveWorld(t)
+	w.run(0, "backup", "vm", "sql01", "--app", "sql", "--consistency", "crash")
+	w.says(w.plain(0, "show", "latest:vm/sql01"), "databases    backed up by ")
+	good := w.env["HOLDFAST_SQL_PASSWORD"]
+	w.env["HOLDFAST_SQL_PASSWORD"] = "wrong"
+	w.run(3, "backup", "vm", "sql01", "--app", "sql", "--consistency", "crash")
+	w.env["HOLDFAST_SQL_PASSWORD"] = good
+	w.says(w.plain(0, "show", "latest:vm/sql01"), "databases    could not be backed up in this run")
+	_, all := w.run(0, "show", "latest:vm/sql01")
+	w.says(all, `"apps":{"failed":true}`)
+	vm := []string{"restore", "vm", "latest:vm/sql01", "--name", "again", "--app", "sql"}
+	for _, args := range [][]string{vm, append(vm[:len(vm):len(vm)], "--plan")} {
+		_, all := w.run(16, args...)
+		w.says(all, "the disks are newer than the backups of the databases", "could not back them up", "leave --app away: the disks have the databases", "holdfast restore sql")
+	}
+	w.want(w.lab.VMs(), "sql01")
+
+	w.run(0, "backup", "vm", "sql01", "--consistency", "crash")
+	if text := w.plain(0, "show", "latest:vm/sql01"); strings.Contains(text, "databases  ") {
+		t.Errorf("a point made without --app speaks of databases:\n%s", text)
+	}
+	w.run(16, vm...)
+	w.want(w.lab.VMs(), "sql01")
 }
 
 // TestV12MissedInTheRunStaysAsTheDisksHaveIt: a database whose backup failed when the VM
@@ -299,7 +332,7 @@ func TestV12InterruptedWhileADatabaseIsRestored(t *testing.T) {
 	if code := c.ProcessState.ExitCode(); code != 130 {
 		t.Errorf("code %d", code)
 	}
-	w.says(text, "error: interrupted: again is restored, verified and powered on, and stays; of its databases 0 are restored", "--to-vm 'again'")
+	w.says(text, "error: interrupted: again is restored, verified and powered on, and stays; of its databases 0 are restored", "--to-vm again --point")
 	w.says(strings.Join(w.lab.VMs(), " "), "again sql01")
 	w.clean("again")
 }

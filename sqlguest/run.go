@@ -310,7 +310,7 @@ func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, 
 			j.note(Step{Decision: d, Err: refusal(d)})
 			return d, false
 		}
-		p, err := j.back(ctx, f, d)
+		p, err := j.back(ctx, f, d, ours)
 		var said *server.Error
 		if p == nil && errors.As(err, &said) && request.Failed == 0 && d.Do != decide.DoFull {
 			// Others may have come between the look and the statement: look again.
@@ -496,7 +496,7 @@ func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*cha
 }
 
 // back makes the backup.
-func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*recovery.Point, error) {
+func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision, ours []chain.Backup) (*recovery.Point, error) {
 	r := j.owner
 	if f.Database.Estimate == nil { // asked before for files only; who watches wants it always
 		if err := estimate(ctx, r.Server, &f.Database); err != nil {
@@ -504,7 +504,7 @@ func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision) (*re
 		}
 	}
 	return r.Keep.Store(ctx, &Source{
-		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(),
+		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(), Left: chain.LeftOn(ours, f.Database.Fork),
 		Label: j.source(), ID: j.id, Guest: r.Guest, Address: r.Address, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
 	})

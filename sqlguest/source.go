@@ -43,6 +43,8 @@ type Source struct {
 	Decision decide.Decision // full, differential or log
 	// LastRestore is of the look that the decision was made on, see chain.Backup.
 	LastRestore *chain.LastRestore
+	// Left is chain.Backup.Left.
+	Left []string
 
 	Label string // sql/VM/DATABASE
 	ID    string // see Identities
@@ -195,7 +197,7 @@ func (f *frozen) State() backup.State {
 		},
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
-		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons,
+		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons, Left: s.Left,
 		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd,
 	}
 	b.Guest, b.Address, b.Settings, b.Zone = s.Guest, s.Address, f.settings, f.zone

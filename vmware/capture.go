@@ -39,8 +39,9 @@ const (
 
 // Apps is what became of the applications in the guest before the snapshot (V3).
 type Apps struct {
-	Done   time.Time `json:"done"`             // when the last of their points was stored, by our machine's clock
+	Done   time.Time `json:"done,omitzero"`    // when the last of their points was stored, by our machine's clock; zero if it failed
 	Missed []string  `json:"missed,omitempty"` // sources that have no point of that run, and should have
+	Failed bool      `json:"failed,omitempty"` // nobody could say which databases there are, of a SQL Server at least
 }
 
 // VMAttrs is what a recovery point remembers of a VM, as JSON in the point's

@@ -96,7 +96,7 @@ func findTag(ctx context.Context, m *tags.Manager, name string) (string, error) 
 func (s *Session) withTags(ctx context.Context, fn func(*tags.Manager) error) error {
 	c := rest.NewClient(s.client)
 	if err := c.Login(ctx, url.UserPassword(s.user, string(s.password))); err != nil {
-		return fmt.Errorf("log in to the tagging service: %w", classify(err))
+		return fmt.Errorf("log in to the tagging service: %w", classify(ctx, err))
 	}
 	defer func() { _ = c.Logout(context.WithoutCancel(ctx)) }()
 	return fn(tags.NewManager(c))

@@ -102,7 +102,7 @@ func Connect(ctx context.Context, opt Options) (*Session, error) {
 	}
 	s.client, err = vim25.NewClient(ctx, web)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", where, classify(err))
+		return nil, fmt.Errorf("connect to %s: %w", where, classify(ctx, err))
 	}
 	if err := s.login(ctx, 0); err != nil {
 		return nil, fmt.Errorf("log in to %s as %s: %w", where, s.user, err)
@@ -213,7 +213,7 @@ func (s *Session) login(ctx context.Context, seen int) error {
 	}
 	req := types.Login{This: *s.client.ServiceContent.SessionManager, UserName: s.user, Password: string(s.password), Locale: "en_US"}
 	if _, err := methods.Login(ctx, s.client.Client, &req); err != nil {
-		return classify(err)
+		return classify(ctx, err)
 	}
 	if s.logins++; s.logins > 1 {
 		s.log.Info("session had expired, logged in again", "server", s.server)
@@ -233,13 +233,13 @@ func (r *relogin) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	seen := r.session.Logins()
 	err := r.inner.RoundTrip(ctx, req, res)
 	if err == nil || !fault.Is(err, &types.NotAuthenticated{}) {
-		return classify(err)
+		return classify(ctx, err)
 	}
 	if err := r.session.login(ctx, seen); err != nil {
 		return fmt.Errorf("log in again: %w", err)
 	}
 	clearFault(res)
-	return classify(r.inner.RoundTrip(ctx, req, res))
+	return classify(ctx, r.inner.RoundTrip(ctx, req, res))
 }
 
 // dial makes TLS connections: to the pinned certificate, to what the server
@@ -277,8 +277,12 @@ func matchPin(pin []byte, chain []*x509.Certificate) error {
 	return nil
 }
 
-// classify gives transport errors and refused logins the package's sentinels.
-func classify(err error) error {
+// classify gives transport errors and refused logins the package's sentinels. What a
+// cancelled call says of the network is no such thing: its error is why it was cancelled.
+func classify(ctx context.Context, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return context.Cause(ctx)
+	}
 	var network net.Error
 	var op *net.OpError
 	var bad *tls.CertificateVerificationError

@@ -294,3 +294,18 @@ func TestPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestInterruptionIsNoBrokenNetwork: what a cancelled call says is why it was cancelled.
+func TestInterruptionIsNoBrokenNetwork(t *testing.T) {
+	b := newBench(t, lab.Options{})
+	ctx, cancel := context.WithCancelCause(b.ctx)
+	why := errors.New("interrupted")
+	cancel(why)
+	_, err := vmware.Connect(ctx, vmware.Options{URL: b.lab.URL().String(), User: b.lab.User(), Password: []byte(b.lab.Password()), Insecure: true})
+	if !errors.Is(err, why) || errors.Is(err, vmware.ErrUnreachable) || strings.Contains(err.Error(), "Post") {
+		t.Errorf("connect: %v", err)
+	}
+	if _, err := methods.GetCurrentTime(ctx, b.session.Client()); !errors.Is(err, why) || errors.Is(err, vmware.ErrUnreachable) {
+		t.Errorf("call: %v", err)
+	}
+}

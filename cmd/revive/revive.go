@@ -22,6 +22,7 @@ import (
 	"holdfast/cmd/batch"
 	"holdfast/cmd/database"
 	"holdfast/cmd/frame"
+	"holdfast/cmd/settings"
 	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/verdict"
 	"holdfast/repo"
@@ -36,9 +37,9 @@ import (
 	"holdfast/vmware"
 )
 
-// ErrLeft: a database was not restored; the VM was, and the database is as its disks
-// have it.
-var ErrLeft = errors.New("the database is as the virtual machine's disks have it")
+// ErrLeft: a database was not restored; the VM was, and what its disks have of the
+// database is as it was.
+var ErrLeft = errors.New("left as the virtual machine's disks have it")
 
 // Rules of what is not restored and not missing.
 const (
@@ -59,14 +60,16 @@ type Job struct {
 	cut    error        // how that ended when the run was interrupted
 }
 
-// failure is a database that was not restored.
+// failure is a database that was not restored, or all that were not reached.
 type failure struct {
 	source string
 	err    error
+	alone  bool // nothing else was done or failed, and it was not shown yet
 }
 
 // Prepare finds the databases of the machine that a point is of, and checks what can be
-// checked before the machine is made. Errors: revive.ErrAddress, revive.ErrNone.
+// checked before the machine is made. Errors: revive.ErrAddress, revive.ErrUndone,
+// revive.ErrNone.
 func Prepare(ctx context.Context, a frame.App, r *repo.Repository, p *recovery.Point) (*Job, error) {
 	if address := a.Setting("sql.address"); !revive.Local(address) {
 		return nil, fmt.Errorf("restore databases to %s: %w", address, revive.ErrAddress)
@@ -75,9 +78,12 @@ func Prepare(ctx context.Context, a frame.App, r *repo.Repository, p *recovery.P
 	if err != nil {
 		return nil, fmt.Errorf("read point %s: %w", p.ID, err)
 	}
-	vm := revive.Machine{Name: attrs.Name, Before: p.Time}
+	vm := revive.Machine{Name: attrs.Name}
 	if attrs.Apps != nil {
-		vm.Before, vm.Missed = attrs.Apps.Done, attrs.Apps.Missed
+		vm.Before, vm.Missed, vm.Failed = attrs.Apps.Done, attrs.Apps.Missed, attrs.Apps.Failed
+	}
+	if err := vm.Check(); err != nil {
+		return nil, fmt.Errorf("restore the databases of point %s: %w", p.ID, err)
 	}
 	held, err := holds(ctx, a, r, vm.Name)
 	if err != nil {
@@ -85,11 +91,7 @@ func Prepare(ctx context.Context, a frame.App, r *repo.Repository, p *recovery.P
 	}
 	j := &Job{app: a, repo: r, steps: revive.Plan(vm, held), ended: map[string]bool{}}
 	if !slices.ContainsFunc(j.steps, func(s revive.Step) bool { return !s.System }) {
-		err := fmt.Errorf("restore the databases of %s: %w", vm.Name, revive.ErrNone)
-		if attrs.Apps != nil {
-			return nil, err
-		}
-		return nil, verdict.Advise(err, "restore the virtual machine alone, without --app; backup vm --app sql backs up its databases as well")
+		return nil, fmt.Errorf("restore the databases of %s: %w", vm.Name, revive.ErrNone)
 	}
 	return j, nil
 }
@@ -158,9 +160,7 @@ func (j *Job) Run(ctx context.Context, s *vmware.Session, vm vmware.VM, guests *
 	run := j.app.Batch(j.repo)
 	j.vm = vm.Name
 	defer run.Progress.Done()
-	for i := range j.steps {
-		j.before(&j.steps[i])
-	}
+	j.before()
 	if j.open() > 0 {
 		err = j.enter(ctx, waiting{}, s, vm, func(ctx context.Context) error {
 			return guests.Inside(ctx, s, vm, func(at database.Place) error { return j.server(ctx, at, run) })
@@ -177,11 +177,7 @@ func (j *Job) Run(ctx context.Context, s *vmware.Session, vm vmware.VM, guests *
 	if err == nil {
 		err = database.ErrOtherServer
 	}
-	for i := range j.steps {
-		if step := &j.steps[i]; !j.ended[step.Identity] {
-			j.fail(step, err)
-		}
-	}
+	j.unreached(err)
 	return j.verdict(vm.Name)
 }
 
@@ -195,14 +191,47 @@ func (j *Job) open() (n int) {
 	return n
 }
 
-// before ends steps of which the repository alone says that they are not done.
-func (j *Job) before(s *revive.Step) {
-	switch {
-	case s.System:
-		j.skip(s, ruleSystem, s.Why)
-	case s.Err != nil:
-		j.fail(s, s.Err)
+// before ends steps of which the repository alone says that they are not done. Where a
+// database can be restored, those that cannot are looked for beside it: one that had been
+// dropped is not missing.
+func (j *Job) before() {
+	look := slices.ContainsFunc(j.steps, func(s revive.Step) bool { return !s.System && s.Err == nil })
+	for i := range j.steps {
+		switch s := &j.steps[i]; {
+		case s.System:
+			j.skip(s, ruleSystem, s.Why)
+		case s.Err != nil && !look:
+			j.fail(s, s.Err)
+		}
 	}
+}
+
+// unreached ends the steps that no SQL Server was asked about, all by one error: whether
+// the disks have these databases at all, nobody knows.
+func (j *Job) unreached(err error) {
+	var names []string
+	for _, s := range j.steps {
+		if !j.ended[s.Identity] {
+			names, j.ended[s.Identity] = append(names, s.Source), true
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	_, hint := j.app.Explain(err)
+	what := fmt.Sprintf("%d databases", len(names))
+	if len(names) == 1 {
+		what = names[0]
+	}
+	err = fmt.Errorf("%w: %s not reached: %w", ErrLeft, what, err)
+	if hint != "" {
+		err = verdict.Advise(err, hint)
+	}
+	f := failure{source: "sql/" + j.vm, err: err, alone: j.done == 0 && len(j.failed) == 0}
+	if !f.alone { // else it is the run's last word
+		j.app.UI().Problem(f.source, f.err)
+	}
+	j.failed = append(j.failed, f)
 }
 
 // skipped is a database that is not restored by a rule.
@@ -232,7 +261,7 @@ func (j *Job) fail(s *revive.Step, err error) {
 		err = verdict.Advise(err, hint)
 	}
 	j.app.UI().Problem(s.Source, err)
-	j.failed = append(j.failed, failure{s.Source, err})
+	j.failed = append(j.failed, failure{source: s.Source, err: err})
 }
 
 // Left are sentences about the databases that were not restored.
@@ -253,6 +282,8 @@ func (j *Job) verdict(vm string) error {
 	switch {
 	case len(errs) == 0:
 		return nil
+	case j.failed[0].alone:
+		return verdict.Told(fmt.Sprintf("%s is restored, verified and powered on, and stays; none of its databases was restored: %v", vm, errs[0]), errs...)
 	case j.done == 0:
 		return verdict.Told(fmt.Sprintf("%s is restored, verified and powered on, and stays; none of its databases was restored: %s, see above", vm, strings.Join(names, ", ")), errs...)
 	case j.app.UI().JSON():
@@ -268,7 +299,7 @@ func (j *Job) onward(s *revive.Step) string {
 	if s != nil {
 		source, point = s.Source, s.Point
 	}
-	return fmt.Sprintf("holdfast restore sql '%s' --to-vm '%s' --point %s --replace --kick-users --no-tail restores a database; restore vm --app sql --plan lists them with their points", source, j.vm, point)
+	return fmt.Sprintf("holdfast restore sql %s --to-vm %s --point %s --replace --kick-users --no-tail restores a database; restore vm --app sql --plan lists them with their points", settings.Quote(source), settings.Quote(j.vm), point)
 }
 
 // server restores the databases of one SQL Server in the guest.
@@ -326,6 +357,10 @@ func (j *Job) database(ctx context.Context, at database.Place, run *batch.Run, s
 		return nil
 	case revive.Other:
 		j.fail(s, fmt.Errorf("%w: %s", revive.ErrOther, why))
+		return nil
+	}
+	if s.Err != nil {
+		j.fail(s, s.Err)
 		return nil
 	}
 	j.at = s

@@ -78,14 +78,31 @@ func spellings(secret string) []string {
 // entities are the names that XML has of its own.
 var entities = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
 
-// Redact returns text with *** in place of every known secret.
+// query is an address with what follows its ?, in plain text as in JSON and XML.
+var query = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"<>?\\]*\?(?:[^\s"<>\\]|\\u00[0-9A-Fa-f]{2})+`)
+
+// blotQuery leaves an address alone; the stop behind it is the sentence's.
+func blotQuery(address string) string {
+	end := len(strings.TrimRight(address, ":;,.)'…"))
+	at := strings.IndexByte(address, '?') + 1
+	if at >= end {
+		return address
+	}
+	return address[:at] + "***" + address[end:]
+}
+
+// Redact returns text with *** in place of every known secret, and of the query of
+// every address: what is signed or one-time has its secret there, which nobody told us.
 func (r *Redactor) Redact(text string) string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, s := range r.secrets {
 		text = strings.ReplaceAll(text, s, "***")
 	}
-	return text
+	if !strings.Contains(text, "://") {
+		return text
+	}
+	return query.ReplaceAllStringFunc(text, blotQuery)
 }
 
 // LogHandler writes lines, as text or JSON, from which every known secret is

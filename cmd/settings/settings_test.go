@@ -150,6 +150,34 @@ func TestQuotedWordsSplitBack(t *testing.T) {
 	})
 }
 
+// TestQuotedWordsCanBePasted: what Quote writes is one word to a shell.
+func TestQuotedWordsCanBePasted(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		words := rapid.SliceOfN(rapid.StringMatching(`[a-z '"\\$é-]{0,6}`), 1, 4).Draw(rt, "words")
+		var quoted []string
+		for _, w := range words {
+			quoted = append(quoted, quote(w, false))
+		}
+		got, err := SplitCommand(strings.Join(quoted, " "))
+		if err != nil || !reflect.DeepEqual(got, words) {
+			rt.Fatalf("%q: %q %v", words, got, err)
+		}
+	})
+	for _, c := range []struct {
+		word    string
+		windows bool
+		want    string
+	}{
+		{"sql/db01/it's", false, `'sql/db01/it'\''s'`}, {"sql/db01/it's", true, `'sql/db01/it''s'`}, {"it\u2019s", true, "'it\u2019\u2019s'"},
+		{`sql/db01\X/sales`, false, `'sql/db01\X/sales'`}, {"sql/db01/sales", false, "sql/db01/sales"}, {"sql/db01/sales", true, "sql/db01/sales"},
+		{"", false, "''"}, {"-x", false, "'-x'"}, {"$HOME", true, "'$HOME'"},
+	} {
+		if got := quote(c.word, c.windows); got != c.want {
+			t.Errorf("%q: %s, want %s", c.word, got, c.want)
+		}
+	}
+}
+
 func FuzzSplitCommand(f *testing.F) {
 	f.Add(`a 'b c' "d\"e" f\ g`)
 	f.Add(`C:\x\y.exe "unclosed`)

@@ -3,6 +3,8 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"runtime"
 	"strings"
 )
 
@@ -64,6 +66,26 @@ func SplitCommand(line string) ([]string, error) {
 		words = append(words, word.String())
 	}
 	return words, nil
+}
+
+// Quote writes a word so that it can be pasted into a shell: PowerShell on Windows, where
+// a quote within quotes is doubled, and sh elsewhere. SplitCommand reads the latter back.
+// A word that needs no quotes gets none.
+func Quote(word string) string { return quote(word, runtime.GOOS == "windows") }
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:][A-Za-z0-9_./:-]*$`)
+
+// powerShellQuotes are what PowerShell takes for a single quote.
+var powerShellQuotes = strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019", "\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b")
+
+func quote(word string, windows bool) string {
+	switch {
+	case plainWord.MatchString(word):
+		return word
+	case windows:
+		return "'" + powerShellQuotes.Replace(word) + "'"
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // Nearest is the one of known that word was most likely meant to be, or "".

@@ -136,8 +136,7 @@ func NewGuests(ctx context.Context, a frame.App, lock *runlock.Lock) (*Guests, e
 const ruleNone = "S-none"
 
 // Backup backs up every database of the VM and notes in the run what became of it. What
-// it gives is for the VM's point; nil if the guest has no SQL Server, or nobody could
-// look.
+// it gives is for the VM's point; nil if the guest has no SQL Server.
 func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, run *batch.Run, tags []string) *vmware.Apps {
 	stored, bad := map[string]bool{}, map[string]bool{}
 	err := g.Inside(ctx, s, vm, func(at database.Place) error {
@@ -157,7 +156,7 @@ func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, ru
 		return nil
 	case err != nil:
 		run.Fail("sql/"+vm.Name, err)
-		return nil
+		return &vmware.Apps{Failed: true} // not why: the words are not free of secrets here
 	}
 	apps := &vmware.Apps{Done: run.Now()}
 	for source := range bad {

@@ -145,7 +145,7 @@ func Disks(verb string, e *repo.Entry) error {
 		return nil
 	}
 	_, database, _ := strings.Cut(strings.TrimPrefix(e.Source, "sql/"), "/")
-	return settings.Usagef("holdfast restore sql "+database+" --point "+e.ID+" restores it, holdfast chain and show tell of it",
+	return settings.Usagef("holdfast restore sql "+settings.Quote(database)+" --point "+e.ID+" restores it, holdfast chain and show tell of it",
 		"%s: point %s is a backup of the database %s, which has no disks", verb, e.ID, e.Source)
 }
 

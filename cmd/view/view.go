@@ -15,6 +15,7 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/picture"
 	"holdfast/sqlguest/shelf"
+	"holdfast/vmware"
 )
 
 // Row is a point as lists show it.
@@ -84,6 +85,23 @@ func Database(ctx context.Context, r *repo.Repository, p *recovery.Point) (*pict
 	return picture.AboutPoint(backups, p.ID), nil
 }
 
+// apps are what became of the databases in the guest of a virtual machine, in the run that
+// made its point; nil where nobody asked for them.
+func apps(p *recovery.Point) (lines [][2]string) {
+	attrs, err := vmware.ParseVMAttrs(p.Attrs)
+	if p.Kind != recovery.VM || err != nil || attrs.Apps == nil {
+		return nil
+	}
+	if attrs.Apps.Done.IsZero() {
+		return append(lines, [2]string{"databases", "could not be backed up in this run: the disks alone have them as they were then"})
+	}
+	lines = append(lines, [2]string{"databases", "backed up by " + attrs.Apps.Done.Format(time.RFC3339)})
+	for _, source := range attrs.Apps.Missed {
+		lines = append(lines, [2]string{"", "but not " + source})
+	}
+	return lines
+}
+
 // Print shows a point to people; chain is what Ancestors found, more are names and
 // texts that only such a point has.
 func Print(to *ui.Terminal, e repo.Entry, chain []string, more [][2]string) {
@@ -105,7 +123,7 @@ func Print(to *ui.Terminal, e repo.Entry, chain []string, more [][2]string) {
 	if len(chain) > 1 {
 		line("chain", "%s", strings.Join(chain, " "))
 	}
-	for _, m := range more {
+	for _, m := range append(more, apps(e.Point)...) {
 		line(m[0], "%s", m[1])
 	}
 	line("size", "%s, read %s, added %s in %d chunks", ui.Bytes(e.BytesTotal), ui.Bytes(e.BytesRead), ui.Bytes(e.BytesAdded), e.ChunksNew)

@@ -163,6 +163,9 @@ type Backup struct {
 	Rule        string   `json:"rule"`               // which rule chose the kind
 	Reason      string   `json:"reason"`             // its sentence
 	Abandons    []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
+	// Left are the sets that earlier backups of this fork saw abandoned, said once more: the
+	// one that saw it may get lost.
+	Left []string `json:"left,omitempty"`
 	// LastRestore is what msdb told of restores over the database in the look that the
 	// backup was decided on, before it began; nil if nobody asked.
 	LastRestore *LastRestore `json:"last_restore,omitempty"`
@@ -254,6 +257,29 @@ func (b Backup) With(c Confirmation) Backup {
 // it, met no damage, and the repository can give it back.
 func (b *Backup) Usable() bool {
 	return b.State == Confirmed && !b.Damaged && b.Damage == ""
+}
+
+// RuleKept is the rule of a backup that was taken in from a file, perhaps long after it
+// was made.
+const RuleKept = "S-kept"
+
+// TakenIn tells of another backup whether it may be younger than this one, which was taken
+// in from a file: all that reach beyond its beginning, but for the full that it names.
+func (b *Backup) TakenIn(other *Backup) bool {
+	return b.Rule == RuleKept && other.Point != b.Point && b.First.Less(other.Last) &&
+		!(other.Kind == Full && !other.CopyOnly && other.Checkpoint == b.DatabaseBackup)
+}
+
+// LeftOn are the sets of a fork that these backups saw abandoned, sorted.
+func LeftOn(backups []Backup, fork string) []string {
+	var sets []string
+	for i := range backups {
+		if b := &backups[i]; b.Fork == fork {
+			sets = append(sets, slices.Concat(b.Abandons, b.Left)...)
+		}
+	}
+	slices.Sort(sets)
+	return slices.Compact(sets)
 }
 
 // SetHash is one text for the databases that a run protects, whatever their order:

@@ -36,7 +36,8 @@ func Histories(backups []Backup, family string) []History {
 			continue
 		}
 		if b.By == ByItself {
-			list = append(list, view{family: family, backups: backups[:i+1], only: []string{b.Set}}.histories(b.Point)...)
+			alone := view{family: family, backups: backups[:i+1], only: []string{b.Set}, later: b.TakenIn}
+			list = append(list, alone.histories(b.Point)...)
 		}
 		if len(b.Abandons) == 0 {
 			continue
@@ -53,7 +54,8 @@ func Histories(backups []Backup, family string) []History {
 type view struct {
 	family  string
 	backups []Backup
-	only    []string // histories must hold one of these sets; empty: any
+	only    []string           // histories must hold one of these sets; empty: any
+	later   func(*Backup) bool // what may be younger than it looks; nil: nothing
 }
 
 // line is where a fork left the one before it.
@@ -66,16 +68,18 @@ type line struct {
 func (v view) histories(reverted string) []History {
 	w := v.sort()
 	var heads []string
-	for i := len(w.all) - 1; i >= 0; i-- {
-		b := &w.all[i]
-		if slices.Contains(heads, b.Fork) || len(v.only) > 0 && !slices.Contains(v.only, b.Set) {
-			continue
+	for _, b := range slices.Backward(w.all) {
+		if !slices.Contains(heads, b.Fork) {
+			heads = append(heads, b.Fork)
 		}
-		heads = append(heads, b.Fork)
 	}
 	var list []History
 	for _, head := range heads {
-		list = append(list, History{Family: v.family, Fork: head, Reverted: reverted, Made: w.made, Backups: w.along(head)})
+		h := History{Family: v.family, Fork: head, Reverted: reverted, Made: w.made, Backups: w.along(head)}
+		// Also one whose fork was left before what was abandoned came.
+		if len(v.only) == 0 || slices.ContainsFunc(h.Backups, func(b Backup) bool { return slices.Contains(v.only, b.Set) }) {
+			list = append(list, h)
+		}
 	}
 	return list
 }
@@ -114,7 +118,7 @@ func (v view) sort() sorted {
 	w := sorted{made: map[string]int{}, twice: map[string][]setback{}}
 	gone := map[string]int{}
 	for i, b := range v.backups {
-		for _, set := range b.Abandons {
+		for _, set := range slices.Concat(b.Abandons, b.Left) {
 			if _, known := gone[set]; !known {
 				gone[set] = i
 			}
@@ -124,7 +128,7 @@ func (v view) sort() sorted {
 		}
 	}
 	for i, b := range v.backups {
-		if b.Family != v.family || b.State != Confirmed || b.Kind == Other || b.Fork == "" {
+		if b.Family != v.family || b.State != Confirmed || b.Kind == Other || b.Fork == "" || v.later != nil && v.later(&b) {
 			continue
 		}
 		w.made[b.Point] = i

@@ -39,7 +39,7 @@ func lived(backups []Backup, family string) []life {
 		if latest.IsZero() || reading(latest).Before(reading(b.Started)) {
 			latest = b.Started
 		}
-		previous, reverted = b, false
+		previous, reverted = b, b.By == ByItself // the next one may be of another history
 	}
 	return list
 }

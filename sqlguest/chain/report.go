@@ -130,8 +130,10 @@ func Describe(backups []Backup, rows []Row) Report {
 	}
 	lives := lived(backups, r.Family)
 	told := map[string]bool{}
-	for i, h := range Histories(backups, r.Family) {
-		l := Line{Fork: h.Fork, Reverted: h.Reverted, Reach: h.Reach(rows)}
+	list := Histories(backups, r.Family)
+	reached := reaches(list, rows)
+	for i, h := range list {
+		l := Line{Fork: h.Fork, Reverted: h.Reverted, Reach: reached[i]}
 		l.Spans = h.spans(l.Windows, lives)
 		fresh := false
 		for _, b := range h.Backups {

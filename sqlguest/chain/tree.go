@@ -52,7 +52,7 @@ func Grow(backups []Backup) Tree {
 		if b.State == Confirmed && b.FirstFork != b.Fork && b.FirstFork != "" {
 			fork.Parent, fork.At = b.FirstFork, b.ForkPoint
 		}
-		for _, set := range b.Abandons {
+		for _, set := range slices.Concat(b.Abandons, b.Left) {
 			abandoned[b.Family][set] = true
 		}
 		if b.By == ByItself {

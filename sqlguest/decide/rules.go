@@ -1,5 +1,7 @@
 package decide
 
+import "holdfast/sqlguest/chain"
+
 // Rule is the id of the rule that decided: it stands in the point, in the summary
 // and in the log. Ids that begin with Q, M and X are the mission's; S- are ours.
 type Rule string
@@ -80,7 +82,7 @@ const (
 	RuleBridged     Rule = "S-bridged"      // behind a gap, on a newer data backup
 	RuleRace        Rule = "S-race"         // something happened between the look and the backup
 	RuleMismatch    Rule = "S-mismatch"     // msdb's row is not of what we did
-	RuleKept        Rule = "S-kept"         // a staging file of an earlier run is taken in
+	RuleKept        Rule = chain.RuleKept   // a staging file of an earlier run is taken in
 )
 
 // Warnings that decide nothing.

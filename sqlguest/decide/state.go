@@ -178,18 +178,21 @@ func (s *state) reverted() bool {
 // next backup was decided on. In an availability group the row may lie in another
 // replica's msdb.
 func (s *state) vanished() *chain.Backup {
-	for _, b := range slices.Backward(s.ours) {
-		switch {
-		case b.Rule == string(RuleKept) || b.Fork != s.db.Fork || b.DatabaseGUID != s.db.GUID:
-			continue // taken in from a file: it came later than it was made
-		case s.db.Replica != "" || s.visible(&b):
+	if s.db.Replica != "" || s.simple() && len(s.h.Rows) == 0 { // without logs nothing can be mixed
+		return nil
+	}
+	for i := range slices.Backward(s.ours) {
+		b := &s.ours[i]
+		// A file that was taken in came later than it was made; what SQL Server did not
+		// finish hides nothing.
+		if b.Rule == string(RuleKept) || b.Fork != s.db.Fork || b.DatabaseGUID != s.db.GUID || b.State != chain.Confirmed || b.By == chain.ByItself {
+			continue
+		}
+		on := func(l chain.Backup) bool { return l.Point == b.Point }
+		if s.visible(b) || !slices.ContainsFunc(s.line.Backups, on) { // seen, or abandoned already
 			return nil
 		}
-		i := slices.IndexFunc(s.line.Backups, func(l chain.Backup) bool { return l.Point == b.Point })
-		if i < 0 {
-			return nil // abandoned already, or never confirmed
-		}
-		return &s.line.Backups[i]
+		return b
 	}
 	return nil
 }

@@ -329,7 +329,7 @@ func (m *maker) lived(begun func(b *chain.Backup) bool) (list []*chain.History, 
 		if begun(b) {
 			return m.holding(b), previous != nil && (previous.Fork != b.Fork || reverted)
 		}
-		previous, reverted = b, false
+		previous, reverted = b, b.By == chain.ByItself // the next one may be of another history
 	}
 	return []*chain.History{&m.histories[0]}, false
 }

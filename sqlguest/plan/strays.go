@@ -22,7 +22,7 @@ func (m *maker) strays(h *chain.History) bool {
 		return !on(&m.backups[i])
 	}
 	return slices.ContainsFunc(m.backups, func(b chain.Backup) bool {
-		return b.State == chain.Confirmed && b.Family == m.family && b.Fork == at.Fork && !on(&b) && b.First.Less(at.Redo) && at.Redo.Compare(b.Last) <= 0 && m.setBack(&b)
+		return b.State == chain.Confirmed && b.Family == m.family && b.Fork == at.Fork && !on(&b) && b.First.Less(at.Redo) && at.Redo.Compare(b.Last) <= 0 && (h.Reverted != "" || m.setBack(&b))
 	})
 }
 

@@ -83,13 +83,15 @@ func New(ids []string, backups []chain.Backup) *Chain {
 func draw(backups []chain.Backup) (lines []line, home []int) {
 	home = slices.Repeat([]int{none}, len(backups))
 	for _, h := range histories(backups) {
+		l := newLine(h)
 		for i := range h.Backups {
 			b := &h.Backups[i]
-			if n := h.Made[b.Point]; b.Fork == h.Fork && home[n] == none {
+			n := h.Made[b.Point]
+			if b.Fork == h.Fork && (home[n] == none || !lines[home[n]].reached[n] && l.reached[n]) {
 				home[n] = len(lines)
 			}
 		}
-		lines = append(lines, newLine(h))
+		lines = append(lines, l)
 	}
 	return lines, home
 }
@@ -111,7 +113,7 @@ func histories(backups []chain.Backup) []chain.History {
 func abandoners(backups []chain.Backup) []int {
 	first := map[string]int{}
 	for n, b := range backups {
-		for _, set := range b.Abandons {
+		for _, set := range slices.Concat(b.Abandons, b.Left) {
 			if _, known := first[set]; !known {
 				first[set] = n
 			}
@@ -141,6 +143,9 @@ func (c *Chain) prove() map[int][]int {
 		furthest := map[int]int{}
 		for x := range c.all {
 			b, by := &c.all[x], c.seenBy[x]
+			if by == none && b.By == chain.ByItself && b.State == chain.Confirmed {
+				by = x // it says so itself
+			}
 			if by == none || b.Fork != log.FirstFork || b.Last.Less(log.First) {
 				continue
 			}

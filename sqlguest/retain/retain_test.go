@@ -234,3 +234,27 @@ func TestPITKeepsWhatShowsOnWhichHistoryTheDatabaseWas(t *testing.T) {
 		}
 	}
 }
+
+// TestLogThatStandsByItselfStaysAsAProof: a restore left the fork inside what was undone.
+// That LSNs of the fork were given out twice is told by the log that stands by itself
+// alone; without it what came after the revert would be taken for what the restore left.
+func TestLogThatStandsByItselfStaysAsAProof(t *testing.T) {
+	texts := []string{"f1 0-10", "l1 5-20", "lx 20-40", "l2 20-25", "d2 26-28 =f1", "f3 31-35 @B", "lb 20-50 >B@30"}
+	all, ids := make([]chain.Backup, len(texts)), make([]string, len(texts))
+	for i, s := range texts {
+		all[i] = backupOf(t, i+1, s)
+		ids[i] = all[i].Point
+	}
+	all[2].By = chain.ByItself
+	keep, by := []bool{true, false, false, false, true, true, true}, []int32{-1, -1, -1, -1, -1, -1, -1}
+	c := retain.New(ids, all)
+	c.Hold(keep, by, time.Time{})
+	if !keep[2] {
+		t.Errorf("lx is not held: %v", keep)
+	}
+	for _, there := range [][]bool{keep, {true, true, false, true, true, true, true}} {
+		if got := c.Reach(there); !there[2] && got[6] {
+			t.Errorf("without lx lb is said to be reached: %v", got)
+		}
+	}
+}

@@ -28,6 +28,9 @@ var (
 	// ErrNone: the repository holds no database of the virtual machine that was backed up
 	// before the machine's point.
 	ErrNone = errors.New("the repository holds no databases of this virtual machine from before its point")
+	// ErrUndone: the run that made the machine's point was not done with its databases, so
+	// that the disks are newer than every backup of them.
+	ErrUndone = errors.New("the disks are newer than the backups of the databases")
 	// ErrAddress: the address of the SQL Server may be another machine's than the one
 	// that is restored.
 	ErrAddress = errors.New("the SQL Server's address is not the restored machine's own")
@@ -57,10 +60,23 @@ type Stored struct {
 type Machine struct {
 	Name string // as it was called then
 	// Before is the moment up to which databases count: when the run that made the point
-	// was done with them, else when the machine's snapshot was taken.
+	// was done with them; zero if it never was.
 	Before time.Time
+	Failed bool // that run tried, and could not
 	// Missed are sources whose backup failed in that run.
 	Missed []string
+}
+
+// Check refuses a machine whose disks hold newer databases than the backups: what is
+// restored last must never be behind them. Errors: ErrUndone.
+func (m Machine) Check() error {
+	switch {
+	case !m.Before.IsZero():
+		return nil
+	case m.Failed:
+		return fmt.Errorf("%w: the run that made the point of %s could not back them up", ErrUndone, m.Name)
+	}
+	return fmt.Errorf("%w: the point of %s was made without them", ErrUndone, m.Name)
 }
 
 // Step is what becomes of one database.

@@ -89,6 +89,19 @@ func TestV12NewestPointBeforeTheMachines(t *testing.T) {
 	}
 }
 
+// TestV12NeverBehindTheDisks: only a run that was done with the databases before the
+// snapshot has backups that are not older than the disks.
+func TestV12NeverBehindTheDisks(t *testing.T) {
+	if err := (Machine{Name: "db01", Before: at(1)}).Check(); err != nil {
+		t.Error(err)
+	}
+	for _, m := range []Machine{{Name: "db01"}, {Name: "db01", Failed: true}} {
+		if err := m.Check(); !errors.Is(err, ErrUndone) || strings.Contains(err.Error(), "could not") != m.Failed {
+			t.Errorf("%+v: %v", m, err)
+		}
+	}
+}
+
 func TestV12WhichDatabasesAreTheMachines(t *testing.T) {
 	elsewhere := set(chain.Full, "web", "W", 100, 110, 0)
 	elsewhere.Guest = "web01"

@@ -91,7 +91,7 @@ func (e *Exporter) fetch(ctx context.Context, lease *Lease, address string, r *e
 	}
 	res, err := e.Client.Client.Client.Do(req)
 	if err != nil {
-		return cause(ctx, err)
+		return cause(ctx, task.Bare(err))
 	}
 	defer res.Body.Close() //nolint:errcheck // what matters was read
 	if res.StatusCode != http.StatusOK {

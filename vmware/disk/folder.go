@@ -119,7 +119,7 @@ func (f *Folder) once(ctx context.Context, make func(context.Context) (*http.Req
 	}
 	res, err := f.Web.Client.Do(req)
 	if err != nil {
-		return err
+		return task.Bare(err)
 	}
 	defer res.Body.Close() //nolint:errcheck // what matters was read
 	if res.StatusCode < 200 || res.StatusCode > 299 {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"holdfast/vmware/task"
 )
 
 // MakeDirectory makes a directory below one that is there; fs.ErrExist if it is
@@ -32,12 +34,12 @@ func (g *Guest) Copy(ctx context.Context, path string, size int64, from io.Reade
 	}
 	at, err := g.files.TransferURL(ctx, to)
 	if err != nil {
-		return fmt.Errorf("find the host of the guest: %w", err)
+		return fmt.Errorf("find the host of the guest: %w", task.Bare(err))
 	}
 	up := soap.DefaultUpload
 	up.ContentLength = size
 	if err := g.client.Upload(ctx, from, at, &up); err != nil {
-		return fmt.Errorf("copy %s into the guest: %w", path, err)
+		return fmt.Errorf("copy %s into the guest: %w", path, task.Bare(err))
 	}
 	return nil
 }
@@ -52,11 +54,11 @@ func (g *Guest) ReadFile(ctx context.Context, path string) (io.ReadCloser, error
 	}
 	at, err := g.files.TransferURL(ctx, info.Url)
 	if err != nil {
-		return nil, fmt.Errorf("find the host of the guest: %w", err)
+		return nil, fmt.Errorf("find the host of the guest: %w", task.Bare(err))
 	}
 	body, _, err := g.client.Download(ctx, at, &soap.DefaultDownload)
 	if err != nil {
-		return nil, fmt.Errorf("read %s of the guest: %w", path, err)
+		return nil, fmt.Errorf("read %s of the guest: %w", path, task.Bare(err))
 	}
 	return body, nil
 }

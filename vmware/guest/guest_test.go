@@ -175,3 +175,23 @@ func TestDialGoesToTheGuest(t *testing.T) {
 		t.Errorf("system %q: %v", s, err)
 	}
 }
+
+// cutter ends a request while its body is sent.
+type cutter struct{ cancel func() }
+
+func (c cutter) Read(p []byte) (int, error) {
+	c.cancel()
+	return len(p), nil
+}
+
+func TestTokensOfTransfersAreInNoError(t *testing.T) {
+	_, open := machine(t, lab.VMSpec{PoweredOn: true})
+	g, err := open(right)
+	must(t, err)
+	cut := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err = g.Copy(ctx, `C:\f`, 1<<30, cutter{func() { cancel(cut) }})
+	if err == nil || strings.Contains(err.Error(), "token") || strings.Contains(err.Error(), "?") {
+		t.Errorf("an interrupted copy: %v", err)
+	}
+}

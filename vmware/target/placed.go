@@ -202,7 +202,7 @@ func (p *placed) post(ctx context.Context, address string, body io.Reader) error
 	req.Header.Set("Content-Type", "application/x-vnd.vmware-streamVmdk")
 	res, err := p.client().Client.Client.Do(req)
 	if err != nil {
-		return err
+		return task.Bare(err)
 	}
 	defer res.Body.Close() //nolint:errcheck // what matters was read
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))

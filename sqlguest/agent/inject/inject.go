@@ -123,6 +123,9 @@ func Open(ctx context.Context, o Options) (*Injected, error) {
 	}
 	i := &Injected{opt: o, log: o.Logger, place: p, run: rand.Text()}
 	if err := i.inject(ctx, system); err != nil {
+		if ctx.Err() != nil { // whatever was looked at then says nothing of the guest
+			err = context.Cause(ctx)
+		}
 		return nil, errors.Join(fmt.Errorf("inject agent: %w", err), i.remove(ctx))
 	}
 	return i, nil

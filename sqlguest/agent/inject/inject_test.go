@@ -360,3 +360,30 @@ func TestStrangersStay(t *testing.T) {
 		t.Errorf("parent that is a link: %v", err)
 	}
 }
+
+// hasty is a guest whose operator presses Ctrl-C while a program of it is watched.
+type hasty struct {
+	inject.Guest
+	stop func()
+}
+
+func (h *hasty) Process(ctx context.Context, pid int64) (running bool, code int, known bool, err error) {
+	h.stop()
+	if ctx.Err() != nil {
+		return false, 0, false, fmt.Errorf("ask for programs: %w", context.Cause(ctx))
+	}
+	return h.Guest.Process(ctx, pid)
+}
+
+// TestInterruptionIsNoAttack: a directory that could not be looked at is not unsafe.
+func TestInterruptionIsNoAttack(t *testing.T) {
+	g, o := ground(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("interrupted")
+	o.Guest = &hasty{o.Guest, func() { cancel(why) }}
+	_, err := inject.Open(ctx, o)
+	if !errors.Is(err, why) || errors.Is(err, inject.ErrPlace) || inject.Hint(err) != "" {
+		t.Errorf("open: %v", err)
+	}
+	clean(t, g)
+}
