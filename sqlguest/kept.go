@@ -219,7 +219,7 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.K
 		j.note(Step{Decision: d, Err: fmt.Errorf("%w: %w", errDamaged, err)})
 		return nil
 	}
-	src := &keptSource{job: j, stager: s, facts: f, files: files, device: file.Device, decision: d, word: fate.Confirmation, restore: decide.SeenBefore(ours)}
+	src := &keptSource{job: j, stager: s, facts: f, files: files, device: file.Device, decision: d, word: fate.Confirmation, restore: chain.SeenBefore(ours)}
 	p, err := j.owner.Keep.Store(ctx, src)
 	j.note(Step{Decision: d, Point: p, Err: err})
 	if p == nil && err != nil && !src.broken.Load() {

@@ -282,6 +282,18 @@ func LeftOn(backups []Backup, fork string) []string {
 	return slices.Compact(sets)
 }
 
+// SeenBefore is what a backup that an earlier run has made may have seen of restores: as
+// much as the newest confirmed one of ours, at least. Where that is too little, a full more
+// follows than would be needed, and none less.
+func SeenBefore(ours []Backup) *LastRestore {
+	for _, b := range slices.Backward(ours) {
+		if b.State == Confirmed {
+			return b.LastRestore
+		}
+	}
+	return &LastRestore{}
+}
+
 // SetHash is one text for the databases that a run protects, whatever their order:
 // the members are their family GUIDs or names.
 func SetHash(members []string) string {

@@ -153,18 +153,6 @@ func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	return f
 }
 
-// SeenBefore is what a backup that an earlier run has made may have seen of restores: as
-// much as the newest confirmed one of ours, at least. Where that is too little, a full more
-// follows than would be needed, and none less.
-func SeenBefore(ours []chain.Backup) *chain.LastRestore {
-	for _, b := range slices.Backward(ours) {
-		if b.State == chain.Confirmed {
-			return b.LastRestore
-		}
-	}
-	return &chain.LastRestore{}
-}
-
 // ParentOf is the point of ours that a log continues: the log that ends where it
 // begins, else the newest data backup that it opens on, "" if there is neither.
 func ParentOf(log *chain.Header, ours []chain.Backup) string {

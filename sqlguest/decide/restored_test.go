@@ -162,10 +162,10 @@ func TestKeptFileHasSeenWhatWasSeenBeforeIt(t *testing.T) {
 	w := newWorld()
 	w.saw(facts.Restore{ID: 1}, facts.Restore{ID: 2}, facts.Restore{ID: 3}, facts.Restore{ID: 4})
 	w.ours[3].State = chain.Denied
-	if s := SeenBefore(w.ours); s == nil || s.ID != 3 {
+	if s := chain.SeenBefore(w.ours); s == nil || s.ID != 3 {
 		t.Errorf("it has seen %+v; want restore 3", s)
 	}
-	if s := SeenBefore(nil); s == nil || s.ID != 0 {
+	if s := chain.SeenBefore(nil); s == nil || s.ID != 0 {
 		t.Errorf("the first has seen %+v; want none", s)
 	}
 }
