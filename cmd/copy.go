@@ -14,6 +14,7 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
+	"holdfast/repo/seal"
 )
 
 type copyOptions struct{ dryRun bool }
@@ -75,6 +76,10 @@ func (a *app) withSource(ctx context.Context, fn func(from *repo.Repository) err
 	}
 	from, err := repo.Open(ctx, be, opens, a.options())
 	if err != nil {
+		err = fmt.Errorf("open the repository to copy from, %s: %w", a.settings.Shown("from-repo"), err)
+		if errors.Is(err, seal.ErrWrongKey) {
+			err = verdict.Advise(err, "check HOLDFAST_FROM_PASSWORD, --from-password-file or --from-key-file: it is that repository's, not this one's")
+		}
 		return err
 	}
 	defer from.Close()

@@ -76,7 +76,7 @@ type exitRow verdict.Row
 // sentinel; of several that match, the first row wins, so the graver and the
 // more specific stand higher. An error that no row knows is a plain failure.
 var exitTable = []exitRow{
-	{errInterrupted, exitInterrupted, "run it again when you like: what is already stored is not sent twice"},
+	{errInterrupted, exitInterrupted, "run it again when you like"},
 	{errCrashed, exitCrashed, "this is a bug; please report it with the lines above"},
 	{settings.ErrRepositoryMissing, exitFailed, "give it with -r URL, HOLDFAST_REPOSITORY or repo: in a profile"},
 	{s3.ErrNoBucket, exitNoRepository, "make the bucket, or check its name and the server in the repository's URL; holdfast makes none"},

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"holdfast/backup"
 	"holdfast/cmd/verdict"
 	"holdfast/repo/backend"
@@ -42,7 +44,7 @@ func TestExitCodePrecedence(t *testing.T) {
 		{"known error beats plain", errors.Join(plain, backend.ErrUnreachable), 14},
 		{"interruption beats errors", errors.Join(backend.ErrUnreachable, plain, errInterrupted), 130},
 		{"interruption beats incomplete", errors.Join(verdict.Incomplete("x"), errInterrupted), 130},
-		{"interruption keeps its code with a cause", interruption(fmt.Errorf("remove snapshot: %w", backend.ErrUnreachable)), 130},
+		{"interruption keeps its code with a cause", interruption(&cobra.Command{}, fmt.Errorf("remove snapshot: %w", backend.ErrUnreachable)), 130},
 		{"cancelled within, not by a signal", context.Canceled, 1},
 		{"more points than a ledger entry names", fmt.Errorf("prune: %w", (&ledger.Entry{Points: make(ledger.Pile, 800_000)}).CheckSize()), 16},
 	} {
@@ -116,5 +118,28 @@ func TestKeptLogFilesAreNotTakenForLeftovers(t *testing.T) {
 	code, hint := classify(fmt.Errorf("%w: abort: %w", backup.ErrRelease, &direct.Kept{Files: []string{"log.bak"}}))
 	if code != exitFailed || !strings.HasPrefix(hint, "keep these files") {
 		t.Errorf("got %d %q", code, hint)
+	}
+}
+
+// TestInterruptionsHintFitsTheCommand: only a backup or a copy stores what the next run
+// need not send again.
+func TestInterruptionsHintFitsTheCommand(t *testing.T) {
+	group := &cobra.Command{Use: "backup"}
+	vm := &cobra.Command{Use: "vm"}
+	group.AddCommand(vm)
+	for _, c := range []struct {
+		command *cobra.Command
+		err     error
+		want    string
+	}{
+		{vm, nil, "not sent twice"},
+		{&cobra.Command{Use: "copy"}, backend.ErrUnreachable, "not sent twice"},
+		{vm, verdict.Advise(backend.ErrUnreachable, "its own"), "its own"},
+		{&cobra.Command{Use: "prune"}, nil, "run it again when you like"},
+	} {
+		code, hint := classify(interruption(c.command, c.err))
+		if code != exitInterrupted || !strings.Contains(hint, c.want) || strings.Contains(hint, "sent twice") != strings.Contains(c.want, "sent twice") {
+			t.Errorf("%s, %v: %d %q", c.command.Name(), c.err, code, hint)
+		}
 	}
 }

@@ -347,8 +347,19 @@ func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 			return err
 		}
 	}
-	if len(f.judged) == 0 || opts.now != "" || opts.allowStale {
-		return nil
+	if len(f.judged) > 0 && opts.now == "" && !opts.allowStale {
+		err = recovery.CheckClock(f.judged[len(f.judged)-1].Point, f.now)
 	}
-	return recovery.CheckClock(f.judged[len(f.judged)-1].Point, f.now)
+	f.showUnread(unread.Points(f.judged, all))
+	return err
+}
+
+// showUnread adds the points that cannot be read, which stay, behind the others.
+func (f *forgetPlan) showUnread(points []*repo.PointError) {
+	f.lost = map[string]*repo.PointError{}
+	for _, p := range points {
+		f.lost[p.ID] = p
+		brief := &recovery.BriefsOf([]*recovery.Point{{ID: p.ID}})[0]
+		f.judged = append(f.judged, recovery.Judged{Point: brief, Keep: true, Reasons: []string{"unreadable"}})
+	}
 }

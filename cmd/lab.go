@@ -20,7 +20,11 @@ func newLabCommand(a *app) *cobra.Command {
 disks) and sql01, in whose guest a SQL Server has the databases sales (FULL), stock (SIMPLE)
 and "it's, ünï" (FULL). It keeps everything in temporary directories that go away with it. It
 speaks the real protocols and enforces the real rules, but it is neither vCenter nor SQL
-Server: see its packages for what it does differently.`,
+Server: see its packages for what it does differently.
+
+There is one SQL Server, and a VM restored from sql01 answers with it as well: restore vm
+--app sql overwrites the databases of sql01 itself here. The logins that are printed fit
+sql01 alone, not web01.`,
 		Example:     "holdfast lab serve\nholdfast lab serve --listen 127.0.0.1:8989 --json",
 		Args:        args(),
 		Annotations: map[string]string{offlineKey: "", servesKey: ""},

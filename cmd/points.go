@@ -55,8 +55,12 @@ func runPoints(ctx context.Context, opts pointsOptions, a *app, r *repo.Reposito
 	if err := view.Vanished(ctx, r, nil, a.tellVanished); err != nil {
 		return err
 	}
-	points, err = view.Filter{Kind: opts.kind, Source: opts.source, Latest: opts.latest}.Select(points)
+	filter := view.Filter{Kind: opts.kind, Source: opts.source, Latest: opts.latest}
+	meant, err := filter.Identities(points)
 	if err != nil {
+		return err
+	}
+	if points, err = filter.Select(points); err != nil {
 		return err
 	}
 	switch {
@@ -70,6 +74,9 @@ func runPoints(ctx context.Context, opts pointsOptions, a *app, r *repo.Reposito
 	}
 	if err := a.ui.List(len(points), func(i int) any { return view.RowOfBrief(&points[i]) }); err != nil {
 		return err
+	}
+	if opts.source != "" {
+		return view.UnreadableOf(r, problems, meant...)
 	}
 	return view.Unreadable(problems)
 }

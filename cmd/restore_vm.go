@@ -43,9 +43,10 @@ restore of this machine left is removed first. With --plan nothing is done: what
 is printed.
 
 With --app sql the new VM is powered on once it is complete, and as the last step the
-databases of its SQL Servers are restored inside it, each to the newest backup that was
-stored before the VM's point. One that cannot be stays as the disks have it and is
-named: exit code 3, and if none could be restored that of the reason. The VM stays.`,
+databases of its SQL Servers are restored inside it, each to its newest backup of the run
+that made the VM's point. One that cannot be stays as the disks have it and is named: exit
+code 3, and if none could be restored that of the reason. The VM stays. A point whose run
+was not done with the databases (backup vm --app sql) is refused: its disks are newer.`,
 		Example: "holdfast -r /srv/backup restore vm latest:web01 --name web01-restored\nholdfast -r /srv/backup restore vm latest:db01 --name db01-test --network 'VM Network=Lab' --app sql\nholdfast -r /srv/backup restore vm 3f21a7c0 --plan",
 		Args:    args("POINT"),
 		RunE: func(c *cobra.Command, words []string) error {

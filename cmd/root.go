@@ -12,6 +12,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -213,7 +214,7 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string, i
 	if _, serves := c.Annotations[servesKey]; interrupted.Load() && !(serves && err == nil) {
 		// Also when the command returned nil: the signal may have cut short
 		// what it does not call an error.
-		err = interruption(err)
+		err = interruption(c, err)
 	}
 	if writeErr := a.ui.Err(); err == nil && writeErr != nil {
 		err = writeErr
@@ -228,11 +229,20 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string, i
 
 // interruption is the error of an interrupted run. What the command says is
 // kept: it may be that its cleanup failed.
-func interruption(err error) error {
-	if err == nil || err == context.Canceled {
-		return errInterrupted
+func interruption(c *cobra.Command, err error) error {
+	why := errInterrupted
+	if own := verdict.Hinter(nil); sends(c) && !errors.As(err, &own) {
+		why = verdict.Advise(why, "run it again when you like: what is already stored is not sent twice")
 	}
-	return fmt.Errorf("%w: %w", errInterrupted, err)
+	if err == nil || err == context.Canceled {
+		return why
+	}
+	return fmt.Errorf("%w: %w", why, err)
+}
+
+// sends reports whether a command stores content in the repository.
+func sends(c *cobra.Command) bool {
+	return c.Name() == "copy" || c.HasParent() && c.Parent().Name() == "backup"
 }
 
 // runGuarded runs the command; a panic becomes errCrashed. What was thrown is

@@ -244,6 +244,21 @@ func TestV12WhatCannotBeRestoredStaysAsTheDisksHaveIt(t *testing.T) {
 	}
 }
 
+// TestV12DroppedDatabasesAreNotMissing: neither one that was dropped long ago, whatever
+// its backups are worth, nor one that was dropped and made anew.
+func TestV12DroppedDatabasesAreNotMissing(t *testing.T) {
+	w := newReviveWorld(t)
+	w.run(0, "backup", "vm", "sql01", "--app", "sql", "--consistency", "crash")
+	w.on(w.sql.Address(), "DROP DATABASE stock")
+	w.on(w.sql.Address(), "CREATE DATABASE stock")
+	w.on(w.sql.Address(), "ALTER DATABASE [it's, ünï] SET OFFLINE")
+	w.run(3, "backup", "vm", "sql01", "--app", "sql", "--consistency", "crash")
+	w.on(w.sql.Address(), "DROP DATABASE [it's, ünï]")                                          // so that it has backups of no use, and is not there
+	did, all := w.run(0, "restore", "vm", "latest:vm/sql01", "--name", "again", "--app", "sql") // in the laboratory, over the same server
+	w.want(did, "sql/sql01/it's, ünï V12-gone", "sql/sql01/sales", "sql/sql01/stock", "sql/sql01/stock V12-gone", "vm/sql01")
+	w.says(all, "a later database is called stock")
+}
+
 // TestV12PointWhoseRunWasNotDoneWithItsDatabasesIsRefused: the disks of such a point are
 // newer than every backup of its databases, so that nothing is made; --plan says so, too,
 // and show tells it of the point. What another run did before is of no matter.

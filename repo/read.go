@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/blob"
@@ -163,6 +164,11 @@ func (r *Repository) Points(ctx context.Context) ([]Entry, []*PointError, error)
 // fraction of the memory.
 func (r *Repository) Briefs(ctx context.Context) ([]Brief, []*PointError, error) {
 	return points.Briefs(ctx, r.catalog)
+}
+
+// Hits reports whether what cannot be read is of the source of that identity.
+func (r *Repository) Hits(p *PointError, identity string) bool {
+	return strings.Contains(p.Object, "/"+r.keys.SourceName(identity)+"/")
 }
 
 // Whole reads a point of which a brief tells; recovery.ErrUnknown, or

@@ -9,15 +9,17 @@ import (
 	"holdfast/cmd/ui"
 	"holdfast/cmd/verdict"
 	"holdfast/repo"
+	"holdfast/repo/ledger"
 )
 
 // Show prints what a check or scrub (that is what) found and returns the error that
 // decides the exit code. sources says what each point is of, by its id.
 func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]string) error {
-	vanished := 0
+	points := 0 // that are lost themselves
 	for _, f := range rep.Findings {
-		if f.Vanished {
-			vanished++
+		manifest := f.Vanished || f.Lost && strings.HasPrefix(f.Object, ledger.Commits)
+		if manifest {
+			points++
 		}
 		state := "can be healed: holdfast scrub --heal"
 		switch {
@@ -25,7 +27,7 @@ func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]str
 			state = "healed"
 		case f.Rebuild:
 			state = "the index is made anew from the packs by: holdfast repair index"
-		case f.Vanished:
+		case manifest:
 			state = "bring it back from a copy of the repository, or acknowledge the loss: holdfast forget ID"
 		case f.Lost:
 			state = "beyond repair"
@@ -54,7 +56,7 @@ func Show(to *ui.Terminal, what string, rep *repo.Report, sources map[string]str
 		return nil
 	case rep.Errors == 0 && rep.Healed == rep.Damaged:
 		return verdict.Advise(err, "all of it is mended; look at the health of the disks")
-	case rep.Errors > 0 && vanished == rep.Errors:
+	case rep.Errors > 0 && points == rep.Errors:
 		return verdict.Advise(err, "bring the object below commit/ back from a copy of the repository, or acknowledge the loss: holdfast forget ID")
 	case rep.Errors > 0 && what == "check":
 		return verdict.Advise(err, "what is named above cannot be restored whole, all else can; holdfast repair packs saves what is left of damaged packs, and after it the next backup of those sources stores anew what was lost")

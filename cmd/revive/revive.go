@@ -124,6 +124,9 @@ func holds(ctx context.Context, a frame.App, r *repo.Repository, vm string) ([]r
 			return nil, err
 		}
 		h := revive.Held{Identity: d.Identity, Backups: backups, Stored: map[string]revive.Stored{}}
+		if h.Unread, err = shelf.Unread(ctx, r, d.Identity); err != nil {
+			return nil, err
+		}
 		for _, e := range entries {
 			h.Stored[e.ID] = revive.Stored{At: e.Finished, Source: e.Source}
 		}
@@ -351,7 +354,7 @@ func (j *Job) known(identity string) ([]chain.Backup, error) {
 // database restores one. An error is the end of the run; one of the database's own is
 // noted.
 func (j *Job) database(ctx context.Context, at database.Place, run *batch.Run, s *revive.Step, list []facts.Database, ids []string) error {
-	switch v, why := revive.Judge(s, list, ids); v {
+	switch v, why := revive.Judge(s, j.steps, list, ids); v {
 	case revive.Gone:
 		j.skip(s, ruleGone, why)
 		return nil

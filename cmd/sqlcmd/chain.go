@@ -58,7 +58,7 @@ func runChain(ctx context.Context, name string, opts chainOptions, a frame.App, 
 		return err
 	}
 	charts := []picture.Chart{}
-	var broken []string
+	var broken, identities []string
 	for _, d := range found {
 		backups, warnings, err := shelf.Backups(ctx, r, &d) // what cannot be read is among the problems
 		if err != nil {
@@ -71,12 +71,17 @@ func runChain(ctx context.Context, name string, opts chainOptions, a frame.App, 
 		if c.Broken && !c.Earlier {
 			broken = append(broken, c.Source)
 		}
-		charts = append(charts, c)
+		charts, identities = append(charts, c), append(identities, d.Identity)
 	}
 	if err := showCharts(opts, a, charts); err != nil {
 		return err
 	}
-	if err := view.Unreadable(problems); err != nil {
+	if name == "" && opts.source == "" {
+		err = view.Unreadable(problems)
+	} else {
+		err = view.UnreadableOf(r, problems, identities...)
+	}
+	if err != nil {
 		return err
 	}
 	if len(broken) > 0 {

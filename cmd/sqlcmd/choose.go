@@ -2,13 +2,11 @@ package sqlcmd
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"holdfast/cmd/frame"
 	"holdfast/cmd/settings"
 	"holdfast/repo"
-	"holdfast/repo/ledger"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/shelf"
 )
@@ -54,27 +52,10 @@ func choose(ctx context.Context, a frame.App, r *repo.Repository, name, machine,
 }
 
 // unread stands for those points of the database that cannot be read and may be newer than
-// all that can: nobody knows more of them, and the latest moment may be theirs. What was
-// begun before the newest ledger that a readable point knows is older.
+// all that can.
 func (d *chosen) unread(ctx context.Context, r *repo.Repository) ([]chain.Backup, error) {
 	if len(d.problems) == 0 {
 		return nil, nil
 	}
-	entries, problems, err := r.PointsOf(ctx, d.Identity)
-	if err != nil {
-		return nil, err
-	}
-	newest := uint32(0)
-	for _, e := range entries {
-		newest = max(newest, e.Session().Gen)
-	}
-	var list []chain.Backup
-	for _, p := range problems {
-		sid, err := p.Session()
-		if errors.Is(err, ledger.ErrName) || sid.Gen < newest {
-			continue // only its label, which restores nothing
-		}
-		list = append(list, chain.Backup{Point: p.ID, Damage: p.Err.Error()})
-	}
-	return list, nil
+	return shelf.Unread(ctx, r, d.Identity)
 }

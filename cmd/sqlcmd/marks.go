@@ -48,9 +48,9 @@ func runMarks(ctx context.Context, name, source string, a frame.App, r *repo.Rep
 		}
 	}
 	marks := chain.Marks(backups)
-	t := ui.NewTable(ui.Left("Mark"), ui.Left("Time"), ui.Left("LSN"), ui.Left("Point"), ui.Left("Reachable"), ui.Left("User"), ui.Left("Description"))
+	t := ui.NewTable(ui.Left("Mark"), ui.Left("Time"), ui.Left("LSN"), ui.Left("Fork"), ui.Left("Point"), ui.Left("Reachable"), ui.Left("User"), ui.Left("Description"))
 	for _, m := range marks {
-		t.Row(m.Name, m.At.Format("2006-01-02 15:04:05.000 -07:00"), m.LSN.String(), m.Point, map[bool]string{true: "yes", false: "no"}[m.Reachable], m.User, m.Description)
+		t.Row(m.Name, m.At.Format("2006-01-02 15:04:05.000 -07:00"), m.LSN.String(), m.Fork[:min(8, len(m.Fork))], m.Point, map[bool]string{true: "yes", false: "no"}[m.Reachable], m.User, m.Description)
 	}
 	if len(marks) == 0 {
 		a.UI().Note("no mark is known of %s", d.Source)
@@ -60,7 +60,7 @@ func runMarks(ctx context.Context, name, source string, a frame.App, r *repo.Rep
 	if err := a.UI().Result(ui.OrEmpty(marks)); err != nil {
 		return err
 	}
-	return view.Unreadable(d.problems)
+	return view.UnreadableOf(r, d.problems, d.Identity)
 }
 
 // kept are the warnings that a backup's confirmation keeps: what SQL Server did not tell

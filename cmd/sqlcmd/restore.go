@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -257,7 +256,7 @@ func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Ru
 	}
 	job.Begin = func(p *replay.Preview) {
 		if !p.Plan.At.IsZero() {
-			terminal.Note("%s is understood as %s, which is %s", p.Plan.Target, clock(p.Plan.At), p.Plan.At.UTC().Format(time.RFC3339))
+			terminal.Note("%s is understood as %s, which is %s", p.Plan.Target, clock(p.Plan.At), instant(p.Plan.At))
 		}
 		for _, s := range p.Plan.Steps {
 			if s.Bytes > 0 {
@@ -274,6 +273,9 @@ func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Ru
 		err = os.WriteFile(files, origin.DatabaseFiles(res.Server, res.Database, res.Plan.Files), 0o600)
 	}
 	Restored(a, src.Name, res)
+	if job.Options.Replace && res.State == plan.Recovery {
+		terminal.Note("back it up now: until then moments since this restore are reached only as the latest")
+	}
 	return err
 }
 

@@ -15,6 +15,9 @@ import (
 // clock is a reading of the source server's clock with its offset.
 func clock(t time.Time) string { return t.Format("2006-01-02 15:04:05.999 -07:00") }
 
+// instant is the same moment everywhere.
+func instant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999Z07:00") }
+
 // planned is the result of restore sql --plan.
 type planned struct {
 	Source string `json:"source"`
@@ -36,7 +39,7 @@ func showPreview(ctx context.Context, a frame.App, src replay.Source, job *repla
 	line("database", "%s on %s, SQL Server %s", p.Plan.Database, p.Server, p.Version)
 	line("target", "%s", p.Plan.Target)
 	if !p.Plan.At.IsZero() {
-		line("understood", " %s by the source server's clock, which is %s", clock(p.Plan.At), p.Plan.At.UTC().Format(time.RFC3339))
+		line("understood", " %s by the source server's clock, which is %s", clock(p.Plan.At), instant(p.Plan.At))
 	}
 	line("history", "fork %s", p.Plan.Fork)
 	line("end", "%s", p.Plan.End)

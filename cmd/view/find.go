@@ -94,6 +94,14 @@ func Unreadable(problems []*repo.PointError) error {
 	return fmt.Errorf("%d points cannot be read, the first: %w", len(problems), first)
 }
 
+// UnreadableOf is Unreadable of the sources that were named: what is lost of others makes
+// nothing of these incomplete.
+func UnreadableOf(r *repo.Repository, problems []*repo.PointError, identities ...string) error {
+	return Unreadable(slices.DeleteFunc(slices.Clone(problems), func(p *repo.PointError) bool {
+		return !slices.ContainsFunc(identities, func(identity string) bool { return r.Hits(p, identity) })
+	}))
+}
+
 // Filter says which points are meant; the zero value means all.
 type Filter struct {
 	Kind, Source string // Source as recovery.MatchSource takes it
@@ -123,6 +131,17 @@ func (f Filter) Select(points []repo.Brief) ([]repo.Brief, error) {
 		points = points[from:]
 	}
 	return points, nil
+}
+
+// Identities are those of all points of the source that is meant, of any kind.
+func (f Filter) Identities(points []repo.Brief) (list []string, err error) {
+	asked, err := Filter{Source: f.Source}.Asks(points)
+	for i := range points {
+		if err == nil && asked(&points[i]) && !slices.Contains(list, points[i].Identity()) {
+			list = append(list, points[i].Identity())
+		}
+	}
+	return list, err
 }
 
 // Asks reports whether Kind and Source mean a point, of those that there are.

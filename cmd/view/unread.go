@@ -76,6 +76,23 @@ func (u *Unread) Keep(judged []recovery.Judged, all bool, warn func(format strin
 	}
 }
 
+// Points are the points that cannot be read themselves: of all sources, or of those
+// judged.
+func (u *Unread) Points(judged []recovery.Judged, all bool) (list []*repo.PointError) {
+	srcs := map[string]bool{}
+	for _, j := range judged {
+		if sid, err := ledger.ParseSID(j.Point.SID()); err == nil {
+			srcs[sid.Src] = true
+		}
+	}
+	for _, p := range u.objects {
+		if strings.HasPrefix(p.Object, ledger.Commits) && (all || srcs[sourceOf(p.Object)]) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 func incomplete(format string, args ...any) error {
 	const hint = "holdfast check names what cannot be read, holdfast scrub --heal may mend it; what is lost is given up with holdfast forget ID"
 	return verdict.Advise(verdict.Incomplete(fmt.Sprintf(format, args...)), hint)

@@ -66,7 +66,14 @@ type Unreadable struct {
 // the label that cannot be read.
 func (e *Unreadable) Session() (ledger.SID, error) { return ledger.ParseSlot(e.Object) }
 
-func (e *Unreadable) Error() string { return fmt.Sprintf("point %s: %v", e.ID, e.Err) }
+// Error names the object once: those who open it each put its name before.
+func (e *Unreadable) Error() string {
+	text, opened := e.Err.Error(), "open "+e.Object+": "
+	for strings.HasPrefix(text, opened+opened) {
+		text = text[len(opened):]
+	}
+	return fmt.Sprintf("point %s: %s", e.ID, text)
+}
 func (e *Unreadable) Unwrap() error { return e.Err }
 
 // All reads all points that exist, oldest first, and names those that

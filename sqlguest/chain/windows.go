@@ -13,7 +13,7 @@ type Moment struct {
 	LSN   lsn.LSN `json:"lsn"`
 	// Time is server-local, with the offset of then. Where a window begins it is the
 	// first whole second that surely lies behind the backup; where it ends, the last
-	// one that surely lies before the end of the log.
+	// one that surely lies before the end of the log. Of a place alone see Ending.
 	Time time.Time `json:"time"`
 }
 
@@ -233,7 +233,7 @@ func merge(runs []stretch) []Window {
 		n := len(out) - 1
 		if n < 0 || last.to.Last.Less(s.from.Last) {
 			last = s
-			out = append(out, Window{From: begin(s.from), To: begin(s.from), Single: true})
+			out = append(out, Window{From: begin(s.from), To: s.from.Ending(), Single: true})
 			n++
 		}
 		if further(last.to, s.to) {
@@ -241,6 +241,11 @@ func merge(runs []stretch) []Window {
 		}
 		if to := last.to; out[n].From.LSN.Less(to.Last) || to.Kind == Log && reading(out[n].From.Time).Before(reading(to.Started)) {
 			out[n].To, out[n].Single = end(last.to), false
+		}
+	}
+	for i := range out {
+		if out[i].Single { // a place and no time: nothing leads to the second behind it
+			out[i].From = out[i].To
 		}
 	}
 	return out
@@ -257,6 +262,17 @@ func further(a, b *Backup) bool {
 		return false
 	}
 	return a.Kind != Log || a.BulkLogged || reading(a.Started).Before(reading(b.Started))
+}
+
+// Ending is the end of a backup as a place. A log's time is the last one that it surely
+// covers; another backup's is when it ended, by SQL Server's whole seconds: that is no
+// time to restore to.
+func (b *Backup) Ending() Moment {
+	m := Moment{Point: b.Point, LSN: b.Last, Time: b.Finished}
+	if b.Kind == Log && !b.BulkLogged {
+		m.Time = b.Started
+	}
+	return m
 }
 
 func begin(b *Backup) Moment { return Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()} }

@@ -140,7 +140,7 @@ func (p *page) windows(c *Chart) {
 
 func (p *page) window(name string, l *chain.Line, w chain.Window) {
 	if w.Single {
-		p.cells("", "td", name, when(w.From.Time), "–", "end of "+code(short(w.From.Point)))
+		p.cells("", "td", name, when(w.From.Time), "–", "end of "+code(short(w.From.Point))+" alone, by point")
 		return
 	}
 	spans := within(l.Spans, w)

@@ -168,7 +168,7 @@ func (t *text) windows(c *Chart) {
 
 func (t *text) window(l *chain.Line, w chain.Window) {
 	if w.Single {
-		t.linef("  %s, the end of %s", t.time(w.From.Time), short(w.From.Point))
+		t.linef("  %s, the end of %s alone (--point)", t.time(w.From.Time), short(w.From.Point))
 		return
 	}
 	spans := within(l.Spans, w)

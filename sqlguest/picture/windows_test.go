@@ -1,6 +1,7 @@
 package picture_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ func TestWindowsAreWhatThePlannerReaches(t *testing.T) {
 				}
 			}
 			for _, w := range l.Windows {
+				if end := d.taken[slices.IndexFunc(d.taken, func(b chain.Backup) bool { return b.Point == w.From.Point })].Ending(); w.Single && w.From != end {
+					t.Fatalf("line %d: the end of a backup alone is %v, and refusals say %v", i, w.From, end)
+				}
 				for _, m := range []chain.Moment{w.From, w.To} {
 					if ends++; !makes(plan.Target{Point: m.Point}) {
 						t.Fatalf("line %d claims the end of %s, and no plan leads there\n%s", i, m.Point, show(d))

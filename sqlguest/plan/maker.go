@@ -219,6 +219,7 @@ func (m *maker) toMark(t Target) (Plan, error) {
 	}
 	p, err := m.throughMark(t, f)
 	if err == nil {
+		m.passedOver(&p, t, f)
 		return p, nil
 	}
 	// A log that stands by itself may hold the same transaction as the one that took its
@@ -360,7 +361,8 @@ func (m *maker) around(reading time.Time) (before, after *chain.Moment) {
 		moment := &chain.Moment{Point: b.Point, LSN: b.Last, Time: b.SurelyAfter()}
 		switch {
 		case !clock.Wall(moment.Time).After(reading):
-			before = ending(b)
+			end := b.Ending()
+			before = &end
 		case after == nil:
 			after = moment
 		}

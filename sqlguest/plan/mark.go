@@ -66,8 +66,8 @@ func (m *maker) markOf(t Target) (occurrence, error) {
 		return found[0], nil
 	}
 	a := &Ambiguous{Target: t.String(), Why: why}
-	for _, f := range found {
-		a.Readings = append(a.Readings, Reading{Time: f.At, LSN: f.LSN, Fork: h.Fork})
+	for _, f := range slices.Concat(found, m.elsewhere(t, from, found)) {
+		a.Readings = append(a.Readings, Reading{Time: f.At, LSN: f.LSN, Fork: f.history.Fork})
 	}
 	return occurrence{}, a
 }
@@ -92,23 +92,63 @@ func (m *maker) unmarked(t Target) *Unreachable {
 // the database is on if it has any; by LSN.
 func (m *maker) marks(t Target, from since) ([]occurrence, *chain.History) {
 	for _, h := range m.chosen() {
-		var list []occurrence
-		for i := range h.Backups {
-			b := &h.Backups[i]
-			for _, k := range m.o.Marks[b.Point] {
-				known := slices.ContainsFunc(list, func(o occurrence) bool { return o.LSN == k.LSN })
-				if yes, _ := from.holds(k.At); b.Kind == chain.Log && strings.EqualFold(k.Name, t.Mark) && !known && yes {
-					list = append(list, occurrence{k, b.Point, h})
-				}
-			}
-		}
-		slices.SortFunc(list, func(a, b occurrence) int { return a.LSN.Compare(b.LSN) })
-		if len(list) > 0 {
+		if list := m.marksOn(h, t, from); len(list) > 0 {
 			return list, h
 		}
 	}
 	return nil, nil
 }
+
+func (m *maker) marksOn(h *chain.History, t Target, from since) (list []occurrence) {
+	for i := range h.Backups {
+		b := &h.Backups[i]
+		for _, k := range m.o.Marks[b.Point] {
+			known := slices.ContainsFunc(list, func(o occurrence) bool { return o.LSN == k.LSN })
+			if yes, _ := from.holds(k.At); b.Kind == chain.Log && strings.EqualFold(k.Name, t.Mark) && !known && yes {
+				list = append(list, occurrence{k, b.Point, h})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b occurrence) int { return a.LSN.Compare(b.LSN) })
+	return list
+}
+
+// elsewhere are the transactions with that mark which are on other histories alone, by
+// time.
+func (m *maker) elsewhere(t Target, from since, found []occurrence) (list []occurrence) {
+	for _, h := range m.chosen() {
+		for _, f := range m.marksOn(h, t, from) {
+			same := func(o occurrence) bool { return o.LSN == f.LSN && o.At.Equal(f.At) }
+			if !slices.ContainsFunc(found, same) && !slices.ContainsFunc(list, same) {
+				list = append(list, f)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b occurrence) int { return a.At.Compare(b.At) })
+	return list
+}
+
+// passedOver warns of a transaction with that mark on another history, where it fits as
+// well: with an earliest time the one that was made first.
+func (m *maker) passedOver(p *Plan, t Target, f occurrence) {
+	from := since{m.clock, t}
+	for _, o := range m.elsewhere(t, from, m.marksOn(f.history, t, from)) {
+		what := "another"
+		if !t.After.IsZero() {
+			what = "an earlier"
+			if !o.At.Before(f.At) {
+				return
+			}
+		}
+		if _, err := m.throughMark(t, o); err == nil {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s transaction with that mark, at %s, is on another history: --fork %s takes it", what, o.At.Format(milliseconds), shortFork(o.history.Fork)))
+			return
+		}
+	}
+}
+
+// shortFork is as much of a fork's GUID as chain shows.
+func shortFork(fork string) string { return fork[:min(8, len(fork))] }
 
 // twins are the same mark on other histories: name, LSN and time to the millisecond.
 func (m *maker) twins(f occurrence) (list []occurrence) {

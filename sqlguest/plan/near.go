@@ -100,23 +100,13 @@ func (m *maker) neighbours(h *chain.History, g goal) (before, after *chain.Momen
 		}
 		switch {
 		case !behind && (before == nil || before.LSN.Less(b.Last)):
-			before = ending(b)
+			end := b.Ending()
+			before = &end
 		case behind && (after == nil || b.Last.Less(after.LSN)):
 			after = moment
 		}
 	}
 	return before, after
-}
-
-// ending is the end of a backup as the nearest moment before another one. A log's time is
-// the last one that --at takes there, as in chain; a data backup's is when it ended, by
-// SQL Server's whole seconds.
-func ending(b *chain.Backup) *chain.Moment {
-	m := &chain.Moment{Point: b.Point, LSN: b.Last, Time: b.Finished}
-	if b.Kind == chain.Log {
-		m.Time = b.Started
-	}
-	return m
 }
 
 // inside offers the last moment that a log surely covers, where its end lies behind

@@ -204,24 +204,41 @@ func (p Plan) Readable() Plan {
 
 // Reached is the moment of a database that the plan has brought to redo on a fork: the
 // time asked for, a mark's, or the first second that surely lies behind the end of the
-// backup that it ended with. SQL Server tells no time of an LSN within a log: zero.
+// backup that it ended with, of the latest moment the last that says so. SQL Server tells no time of an LSN within a log: zero.
 func (p *Plan) Reached(backups []chain.Backup, redo lsn.LSN, fork string) time.Time {
 	if !p.At.IsZero() {
 		return p.At
 	}
 	var at time.Time
+	meant := false
 	for i := range backups {
 		b := &backups[i]
 		if b.State != chain.Confirmed || b.Last != redo || redo.IsZero() || b.Fork != fork && fork != "" {
 			continue
 		}
-		taken := slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Point == b.Point })
-		if taken || at.IsZero() {
+		// What was asked for may be a log that holds nothing more, and that no step needs.
+		rests := p.Target == Target{Point: b.Point}.String() || p.Target == Target{}.String() && b.Rests(redo, fork)
+		taken := rests || slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Point == b.Point })
+		if at.IsZero() || taken && (!meant || at.Before(b.SurelyAfter())) {
 			at = b.SurelyAfter()
 		}
+		meant = meant || taken
 	}
 	return at
 }
+
+// Inherit takes over the warnings of the plan that was made before the tail was a point,
+// but for the one that told of another moment than the one asked for: that is told anew.
+func (p *Plan) Inherit(first *Plan) {
+	for _, w := range first.Warnings {
+		stale := first.Instead != nil && strings.HasSuffix(w, restoresInstead(first.Instead))
+		if !stale && !slices.Contains(p.Warnings, w) {
+			p.Warnings = append(p.Warnings, w)
+		}
+	}
+}
+
+func restoresInstead(m *chain.Moment) string { return "; this restores " + describe(m) }
 
 // Leads tells whether a database can be brought to the end of the tail of its log by
 // those backups: of a copy that was never backed up it cannot.
@@ -260,7 +277,7 @@ func Make(t Target, backups []chain.Backup, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	p.Instead = instead
-	p.Warnings = append(p.Warnings, fmt.Sprintf("%s cannot be reached (%s); this restores %s", miss.Target, miss.Why, describe(instead)))
+	p.Warnings = append(p.Warnings, fmt.Sprintf("%s cannot be reached (%s)", miss.Target, miss.Why)+restoresInstead(instead))
 	return p, nil
 }
 

@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/sqlguest/chain"
@@ -210,6 +211,7 @@ func (a *Ambiguous) Fields() map[string]any {
 // Error names all readings.
 func (a *Ambiguous) Error() string {
 	text := fmt.Sprintf("plan restore to %s: %s:", a.Target, a.Why)
+	several := slices.ContainsFunc(a.Readings, func(r Reading) bool { return r.Fork != a.Readings[0].Fork })
 	for i, r := range a.Readings {
 		if i > 0 {
 			text += " or"
@@ -217,6 +219,9 @@ func (a *Ambiguous) Error() string {
 		switch {
 		case !r.LSN.IsZero() && !r.Time.IsZero():
 			text += fmt.Sprintf(" %s at LSN %s", r.Time.Format(milliseconds), r.LSN)
+			if several {
+				text += " on fork " + shortFork(r.Fork)
+			}
 		case r.Fork != "":
 			text += " on fork " + r.Fork
 		default:

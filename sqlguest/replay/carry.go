@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -211,11 +210,7 @@ func (e *execution) replan(ctx context.Context, point string) error {
 	if err != nil {
 		return err // with the first plan still there: it says which database is to be put back
 	}
-	for _, w := range e.plan.Warnings {
-		if !slices.Contains(p.Warnings, w) {
-			p.Warnings = append(p.Warnings, w)
-		}
-	}
+	p.Inherit(&e.plan)
 	e.plan = p
 	return nil
 }

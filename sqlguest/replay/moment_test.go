@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,4 +91,31 @@ func (w *world) backAtOnce(want decide.Want) string {
 	w.now = now.Add(-time.Minute) // back lets a minute pass
 	point := w.back(want, "sales")[0]
 	return point
+}
+
+// TestMomentOfAnIdleTailIsTheTails: nothing was logged since the full, and that is known
+// until the tail was taken.
+func TestMomentOfAnIdleTailIsTheTails(t *testing.T) {
+	w := newWorld(t)
+	w.back(decide.Full, "sales")
+	w.now = w.now.Add(time.Hour)
+	res := w.restore(w.instance, plan.Target{}, plan.Options{Replace: true, Kick: true})
+	if res.Tail == "" || res.Moment.Before(w.now) || res.Moment.After(w.now.Add(2*time.Second)) {
+		t.Errorf("at %s, by %s; tail %q", res.Moment, w.now, res.Tail)
+	}
+}
+
+// TestNearestOntoTheTailIsToldOnce: the plan that is made with the tail says what is
+// restored, and the one before it no more.
+func TestNearestOntoTheTailIsToldOnce(t *testing.T) {
+	w := newWorld(t)
+	w.back(decide.Full, "sales")
+	w.add(10, "a")
+	w.back(decide.Log, "sales")
+	w.add(11, "b")
+	res, err := w.job(w.instance, plan.Target{At: w.now.Add(time.Hour), Bare: true}, plan.Options{Replace: true, Kick: true, Nearest: plan.Before}).Do(t.Context())
+	w.must(err)
+	if told := strings.Join(res.Warnings, "\n"); strings.Count(told, "cannot be reached") != 1 || !strings.Contains(told, "this restores end of point "+res.Tail) {
+		t.Errorf("tail %s: %q", res.Tail, res.Warnings)
+	}
 }

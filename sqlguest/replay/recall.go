@@ -184,7 +184,8 @@ func (r *Run) isUnsettled(p *plan.Plan, backups []chain.Backup) error {
 		}
 		for _, s := range p.Steps {
 			if at := find(backups, s.Point); at != nil {
-				u.Before = &chain.Moment{Point: at.Point, LSN: at.Last, Time: at.SurelyAfter()}
+				end := at.Ending()
+				u.Before = &end
 			}
 		}
 		return u

@@ -47,6 +47,8 @@ type Held struct {
 	// Backups are in the order of their making; Stored tells of each by its point.
 	Backups []chain.Backup
 	Stored  map[string]Stored
+	// Unread stand for points that cannot be read and may be newer than all Backups.
+	Unread []chain.Backup
 }
 
 // Stored is when a point was complete, by the clock of the machine that made it, and
@@ -145,7 +147,7 @@ func step(vm Machine, h *Held, backups []chain.Backup) Step {
 	if slices.ContainsFunc(backups, func(b chain.Backup) bool { return slices.Contains(vm.Missed, h.Stored[b.Point].Source) }) {
 		return s.left(ErrMissed)
 	}
-	p, err := plan.Make(plan.Target{}, backups, plan.Options{Replace: true})
+	p, err := plan.Make(plan.Target{}, slices.Concat(backups, h.Unread), plan.Options{Replace: true})
 	if err == nil {
 		err = unsettled(p.Target, backups)
 	}
@@ -200,8 +202,10 @@ const (
 )
 
 // Judge holds a step against the databases of the restored machine and their
-// identities (sqlguest.Identities). Why is a sentence where the verdict is not Same.
-func Judge(s *Step, databases []facts.Database, identities []string) (v Verdict, why string) {
+// identities (sqlguest.Identities). All are the steps of the machine: a database that has
+// the name and a step of its own came after this one. Why is a sentence where the verdict
+// is not Same.
+func Judge(s *Step, all []Step, databases []facts.Database, identities []string) (v Verdict, why string) {
 	if i := slices.Index(identities, s.Identity); i >= 0 {
 		if databases[i].Name != s.Database {
 			return Other, fmt.Sprintf("the database of these backups is called %s there, and not %s any more", databases[i].Name, s.Database)
@@ -212,6 +216,8 @@ func Judge(s *Step, databases []facts.Database, identities []string) (v Verdict,
 	switch {
 	case i < 0:
 		return Gone, "there was no such database any more when the virtual machine was backed up"
+	case slices.ContainsFunc(all, func(o Step) bool { return o.Identity == identities[i] }):
+		return Gone, fmt.Sprintf("it had been dropped when the virtual machine was backed up, and a later database is called %s", databases[i].Name)
 	case databases[i].Family != "":
 		return Other, fmt.Sprintf("database %s there is not the one of these backups", databases[i].Name)
 	case !shares(&databases[i], s.Backups):

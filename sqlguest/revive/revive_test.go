@@ -89,6 +89,15 @@ func TestV12NewestPointBeforeTheMachines(t *testing.T) {
 	}
 }
 
+// TestV12UnreadPointMayBeTheNewest: what cannot be read may be the very backup of the run.
+func TestV12UnreadPointMayBeTheNewest(t *testing.T) {
+	h := held("sales", sales()...)
+	h.Unread = []chain.Backup{{Point: "L4", Damage: "object damaged"}}
+	if steps := Plan(Machine{Name: "DB01", Before: at(60)}, []Held{h}); len(steps) != 1 || told(steps[0]) != "unreachable" || !strings.Contains(steps[0].Why, "L4") {
+		t.Errorf("%+v", steps)
+	}
+}
+
 // TestV12NeverBehindTheDisks: only a run that was done with the databases before the
 // snapshot has backups that are not older than the disks.
 func TestV12NeverBehindTheDisks(t *testing.T) {
@@ -150,9 +159,10 @@ func TestV12AnotherDatabaseOfThatNameIsLeftAlone(t *testing.T) {
 		{"not open, a file of ours", facts.Database{Name: "sales", State: "SUSPECT", Files: file("G1")}, "", Same},
 		{"not open, a file of nobody's", facts.Database{Name: "sales", State: "SUSPECT", Files: file("G2")}, "", Other},
 		{"not open, files unknown", facts.Database{Name: "sales", State: "SUSPECT"}, "", Other},
+		{"dropped, and made anew", facts.Database{Name: "sales", Family: "NEW"}, "sql:sql01:NEW", Gone},
 		{"dropped", facts.Database{Name: "stock", Family: "Y"}, "sql:sql01:Y", Gone},
 	} {
-		v, why := Judge(s, []facts.Database{{Name: "first", Family: "Z"}, c.db}, []string{"sql:sql01:Z", c.id})
+		v, why := Judge(s, []Step{*s, {Identity: "sql:sql01:NEW"}}, []facts.Database{{Name: "first", Family: "Z"}, c.db}, []string{"sql:sql01:Z", c.id})
 		if v != c.want || (why == "") != (v == Same) {
 			t.Errorf("%s: %v %q, want %v", c.what, v, why, c.want)
 		}

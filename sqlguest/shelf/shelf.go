@@ -8,12 +8,14 @@ package shelf
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/repo"
+	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/chain"
@@ -212,4 +214,27 @@ func Backups(ctx context.Context, r *repo.Repository, d *Database) (backups []ch
 		}
 	}
 	return backups, warnings, err
+}
+
+// Unread stands for those points of a database that cannot be read and may be newer than
+// all that can: nobody knows more of them, and the latest moment may be theirs. What was
+// begun before the newest ledger that a readable point knows is older.
+func Unread(ctx context.Context, r *repo.Repository, identity string) ([]chain.Backup, error) {
+	entries, problems, err := r.PointsOf(ctx, identity)
+	if err != nil {
+		return nil, err
+	}
+	newest := uint32(0)
+	for _, e := range entries {
+		newest = max(newest, e.Session().Gen)
+	}
+	var list []chain.Backup
+	for _, p := range problems {
+		sid, err := p.Session()
+		if errors.Is(err, ledger.ErrName) || sid.Gen < newest {
+			continue // only its label, which restores nothing
+		}
+		list = append(list, chain.Backup{Point: p.ID, Damage: p.Err.Error()})
+	}
+	return list, nil
 }

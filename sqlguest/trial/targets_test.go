@@ -203,7 +203,7 @@ func (o *other) tryTime() {
 		o.refused("time", err)
 		// Between backups of two offsets, in a zone that nobody knows, an instant may be
 		// either reading.
-		doubtful := w.jumped || w.zone == berlin && isAmbiguous(err)
+		doubtful := w.jumped || w.zone == berlin && isAmbiguous(err) || o.behindItself(reading)
 		if way := w.truthAt(reading); way != "" && !doubtful {
 			w.fatalf("%s: refused (%v), and %s leads there\n%s", t, err, way, w.show(p))
 		}
@@ -223,6 +223,27 @@ func (o *other) tryTime() {
 		w.fatalf("%s: the clock showed it twice, which backups tell, and one was chosen\n%s", t, w.show(p))
 	}
 	o.check("time", p, got, want...)
+}
+
+// behindItself tells whether a reading lies between a log that stands by itself and the
+// backup after it: the database may have been set back in between.
+func (o *other) behindItself(reading time.Time) bool {
+	var previous *chain.Backup
+	for i := range o.ours {
+		b := &o.ours[i]
+		if b.State != chain.Confirmed {
+			continue
+		}
+		if !wall(b.Started).Before(reading) {
+			break
+		}
+		previous = b
+	}
+	if previous == nil || previous.By != chain.ByItself {
+		return false
+	}
+	o.w.count["(time behind a log that stands by itself)"]++
+	return true
 }
 
 // twofold tells whether a reading lies in the hour that was shown twice, with something

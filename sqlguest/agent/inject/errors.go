@@ -50,7 +50,7 @@ var hints = []struct {
 	{agent.ErrVersion, "the agent that was built into this program is of another version: take a released program, or build it anew with go generate ./... before go build"},
 	{ErrNoServer, "if a SQL Server is there all the same, name it as the guest sees it: HOLDFAST_SQL_ADDRESS=127.0.0.1:PORT"},
 	{direct.ErrElsewhere, "HOLDFAST_SQL_ADDRESS is what the guest calls its own SQL Server, such as localhost or 127.0.0.1:1433, or nothing at all; back up the other machine's with --vm or --instance"},
-	{ErrAgent, "the agent's own words say why; for a login, look at the SQL Server's user and password, and if it said nothing, at a virus scanner in the guest"},
+	{ErrAgent, "the agent's own words say why; if SQL Server refused the login, check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; if it said nothing, look at a virus scanner in the guest"},
 }
 
 // Hint is a sentence of what helps against an error, "" if nothing is known.
