@@ -147,9 +147,9 @@ func step(vm Machine, h *Held, backups []chain.Backup) Step {
 	if slices.ContainsFunc(backups, func(b chain.Backup) bool { return slices.Contains(vm.Missed, h.Stored[b.Point].Source) }) {
 		return s.left(ErrMissed)
 	}
-	p, err := plan.Make(plan.Target{}, slices.Concat(backups, h.Unread), plan.Options{Replace: true})
+	p, err := plan.Make(plan.Target{}, backups, plan.Options{Replace: true})
 	if err == nil {
-		err = unsettled(p.Target, backups)
+		err = unsettled(p.Target, slices.Concat(backups, h.Unread))
 	}
 	if err != nil {
 		return s.left(err)
@@ -173,14 +173,16 @@ func (s Step) left(err error) Step {
 	return s
 }
 
-// unsettled is an error if SQL Server's word on the newest backup is not known: what is
-// confirmed may then be older than the disks by more than a run.
+// unsettled is an error if the newest backup cannot be read or SQL Server's word on it is
+// not known: what is confirmed may then be older than the disks by more than a run.
 func unsettled(target string, backups []chain.Backup) error {
 	for _, b := range slices.Backward(backups) {
-		switch b.State {
-		case chain.Confirmed:
+		switch {
+		case b.State == chain.Confirmed:
 			return nil
-		case chain.Unconfirmed:
+		case b.Kind == "":
+			return &plan.Unreachable{Target: target, Why: fmt.Sprintf("point %s may be the newest backup, and cannot be read: %s", b.Point, b.Damage)}
+		case b.State == chain.Unconfirmed:
 			return &plan.Unreachable{Target: target, Why: fmt.Sprintf("SQL Server has not confirmed the newest backup, point %s", b.Point)}
 		}
 	}
