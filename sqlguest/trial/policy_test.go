@@ -146,8 +146,8 @@ func (o *other) again(q question, kept map[string]bool) {
 	p, got, early, err := o.restore(q.target, q.opt)
 	switch {
 	case early:
-	case err == nil && there && w.zone == berlin && q.target.Bare && !q.target.At.IsZero() && p.Instead == nil:
-		o.check("asked again", p, got, w.heldAt(q.target.At)...) // which hour it is may be told by what went
+	case err == nil && there && (w.zone == berlin || w.jumped) && q.target.Bare && !q.target.At.IsZero() && p.Instead == nil:
+		o.check("asked again", p, got, w.heldAt(q.target.At)...) // which of its showings it is may be told by what went
 	case err == nil && there && p.Instead != nil && p.Instead.Point != "": // what is nearest may be told by what went
 		o.check("asked again", p, got, w.point(p.Instead.Point).rows)
 	case err == nil && there && p.Instead != nil:
