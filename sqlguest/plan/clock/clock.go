@@ -182,7 +182,9 @@ func (c Clock) instant(reading time.Time) Shown {
 			z = c.zoneOf(c.seen[i], c.seen[min(i+1, len(c.seen)-1)])
 		}
 	}
-	if z != nil {
+	// What the sight before it says is right if the zone has that offset then; of the hour
+	// that is shown twice the zone alone cannot tell which it was.
+	if z != nil && (len(c.seen) == 0 || !valid(z, s.Instant)) {
 		s.Instant, s.Skipped = inZone(reading, z)
 	}
 	return s
