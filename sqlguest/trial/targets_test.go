@@ -393,7 +393,7 @@ func (o *other) tryMark() {
 			if !w.marked(m) {
 				continue
 			}
-			if way := w.truthThrough(m.at, m.line); way != "" && unreachable(err) != nil && !t.Before && twice == 1 {
+			if way := w.truthThrough(m.at, m.line); way != "" && unreachable(err) != nil && !t.Before && twice == 1 && w.tellsOf(way, m) {
 				w.fatalf("%s (%s on line %d, path %v): refused (%v), and %s leads there\n%s", t, short(m.at), m.line, w.path, err, way, w.show(p))
 			}
 			continue
@@ -413,6 +413,14 @@ func (o *other) tryMark() {
 		}
 		o.check(what, p, got, want)
 	}
+}
+
+// tellsOf: the log that a way ends in knows the mark. Another one may hold the same
+// transaction, and its row in msdb was lost.
+func (w *world) tellsOf(way string, m moment) bool {
+	points := strings.Fields(way)
+	k := w.point(points[len(points)-1])
+	return slices.ContainsFunc(k.Marks, func(c chain.Mark) bool { return c.LSN == m.at && c.Name == m.mark })
 }
 
 // marked tells whether a log of ours knows a mark. One whose row msdb has lost is known

@@ -39,6 +39,7 @@ import (
 
 	"holdfast/vmware/lab/guest"
 	"holdfast/vmware/lab/machine"
+	"holdfast/vmware/lab/template"
 	"holdfast/vmware/lab/trouble"
 )
 
@@ -147,7 +148,7 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	l.model = simulator.VPX()
 	l.model.Machine, l.model.Host, l.model.Datastore, l.model.ClusterHost = 0, 0, 0, l.opt.Hosts
-	if err := l.model.Create(); err != nil {
+	if err := template.Alone(l.model.Create); err != nil {
 		return fmt.Errorf("create inventory: %w", err)
 	}
 	l.svc = l.model.Service

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/vmware/govmomi/simulator"
@@ -49,7 +50,7 @@ func (inv *Inventory) Guest(ref types.ManagedObjectReference) guest.Account {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	return guest.Account{
-		ID: ref.Value, User: or(vm.spec.GuestUser, "Administrator"), Password: or(vm.spec.GuestPassword, "secret"),
+		ID: ref.Value, User: cmp.Or(vm.spec.GuestUser, "Administrator"), Password: cmp.Or(vm.spec.GuestPassword, "secret"),
 		Ready: vm.on && vm.spec.Tools == spec.ToolsRunning, Filtered: vm.spec.GuestFiltered, Inside: &vm.inside, Used: vm.republish,
 	}
 }

@@ -26,6 +26,7 @@ import (
 
 	"holdfast/vmware/lab/chain"
 	"holdfast/vmware/lab/spec"
+	"holdfast/vmware/lab/template"
 	"holdfast/vmware/lab/trouble"
 )
 
@@ -244,14 +245,6 @@ func (inv *Inventory) sizeFlat(req *types.CreateVirtualDisk_Task) types.BaseMeth
 	return nil
 }
 
-func or[T comparable](v, fallback T) T {
-	var none T
-	if v == none {
-		return fallback
-	}
-	return v
-}
-
 // Create runs CreateVM_Task in the caller's context and waits. vcsim mixes up the
 // devices of a spec whose name needs escapes, so such a VM gets its name afterwards.
 func (inv *Inventory) Create(c *simulator.Context, folder *simulator.Folder, req types.CreateVM_Task) (types.ManagedObjectReference, types.BaseMethodFault) {
@@ -264,28 +257,36 @@ func (inv *Inventory) Create(c *simulator.Context, folder *simulator.Folder, req
 		return none, &types.DuplicateName{Name: name, Object: e.Reference()}
 	}
 	odd := strings.ContainsAny(req.Config.Name, spec.Specials)
-	// vcsim decodes such a spec over itself, which doubles the list of devices.
-	if odd {
+	if odd { // vcsim decodes such a spec over itself, which doubles the list of devices
 		req.Config.Name = "unnamed-" + spec.RandomHex(8)
 	}
 	var ref types.ManagedObjectReference
-	c.WithLock(folder, func() { ref = folder.CreateVMTask(c, &req).(*methods.CreateVM_TaskBody).Res.Returnval })
-	info := inv.Await(ref)
+	var info types.TaskInfo
+	var vm *simulator.VirtualMachine
+	err := template.Alone(func() (err error) {
+		c.WithLock(folder, func() { ref = folder.CreateVMTask(c, &req).(*methods.CreateVM_TaskBody).Res.Returnval })
+		if info = inv.Await(ref); info.Error != nil {
+			return nil
+		}
+		vm = c.Map.Get(info.Result.(types.ManagedObjectReference)).(*simulator.VirtualMachine)
+		c.WithLock(vm, func() { err = template.Own(vm.Config) })
+		return err
+	})
 	if info.Error != nil {
 		return none, info.Error.Fault
+	} else if err != nil {
+		return none, &types.InvalidArgument{InvalidProperty: err.Error()}
 	}
-	made := info.Result.(types.ManagedObjectReference)
-	vm := c.Map.Get(made).(*simulator.VirtualMachine)
 	c.WithLock(vm, func() { inv.observe(&vm.VirtualMachine, []types.PropertyChange{{Name: "config"}}) })
 	// Until now vcsim worked on the VM without its lock, so nobody else could touch it.
-	defer inv.Of(made).made()
+	defer inv.Of(vm.Self).made()
 	if odd {
 		c.WithLock(vm, func() {
 			old, _ := inv.Resolve(path.Dir(vm.Config.Files.VmPathName) + "/" + vm.Name + ".nvram")
 			_ = os.Rename(old, strings.TrimSuffix(old, vm.Name+".nvram")+name+".nvram")
-			ref = vm.ReconfigVMTask(c, &types.ReconfigVM_Task{This: made, Spec: types.VirtualMachineConfigSpec{Name: name}}).(*methods.ReconfigVM_TaskBody).Res.Returnval
+			ref = vm.ReconfigVMTask(c, &types.ReconfigVM_Task{This: vm.Self, Spec: types.VirtualMachineConfigSpec{Name: name}}).(*methods.ReconfigVM_TaskBody).Res.Returnval
 		})
 		inv.Await(ref)
 	}
-	return made, nil
+	return vm.Self, nil
 }
