@@ -94,6 +94,11 @@ func (p *Prefix) install(ctx context.Context, found parts) error {
 	if err := run(p.command(ctx, found.boot, "--init")); err != nil {
 		return fmt.Errorf("make prefix: %w", err)
 	}
+	// Wine boots a prefix before its first program, and that program was boot itself:
+	// two service managers run now, which answer in turn and know different services.
+	if err := p.Close(ctx); err != nil {
+		return err
+	}
 	system := filepath.Join(p.dir, "prefix", "drive_c", "windows", "system32")
 	for _, name := range []string{"sqlvdi", "bcryptprimitives"} {
 		text, err := sources.ReadFile("source/" + name + ".c")
@@ -110,7 +115,11 @@ func (p *Prefix) install(ctx context.Context, found parts) error {
 			return fmt.Errorf("compile %s.dll: %w", name, err)
 		}
 	}
-	return p.register(ctx)
+	if err := p.register(ctx); err != nil {
+		return err
+	}
+	// What is started next shall boot the prefix, not meet services that are ending.
+	return p.Close(ctx)
 }
 
 // registration is the class as SQL Server's setup registers it.

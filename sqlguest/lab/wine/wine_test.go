@@ -33,6 +33,22 @@ func TestPrefixRunsPrograms(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), BridgeVariable+"=127.0.0.1:1") || strings.Contains(string(out), "CANARY") {
 		t.Fatalf("environment %s, %v", out, err)
 	}
+	hasOneServiceManager(t, p)
+}
+
+// hasOneServiceManager: what one program has registered every later one finds. Two
+// service managers in a prefix answer in turn, and each knows its own services alone.
+func hasOneServiceManager(t *testing.T, p *Prefix) {
+	t.Helper()
+	if _, err := Output(p.Command(t.Context(), "sc", "create", "MSSQL$PROD", "binPath=", `C:\nothing.exe`, "start=", "disabled")); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		out, err := Output(p.Command(t.Context(), "sc", "query", "MSSQL$PROD"))
+		if err != nil || !strings.Contains(string(out), "STOPPED") {
+			t.Errorf("a service that was created is not found: %q, %v", out, err)
+		}
+	}
 }
 
 func TestPathOfAFile(t *testing.T) {
