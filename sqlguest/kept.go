@@ -206,7 +206,7 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.K
 	}
 	h := fate.Confirmation.Header
 	if h.Kind == chain.Log {
-		d.Parent = decide.ParentOf(h, ours)
+		d.Parent = decide.ParentOf(&chain.Backup{Header: *h, Run: f.Instance.Run(&f.Database)}, ours)
 	}
 	// The file goes once its bytes are a point: they must be all.
 	if err := facts.VerifyFile(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, file.Device), h.Checksums); err != nil {
@@ -274,6 +274,9 @@ func (k *keptSource) State() backup.State {
 		Files: k.files, ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
 		LastRestore: k.restore,
 	}
+	if !b.Traceless() { // what it follows was made in this run of SQL Server, or does not mind; see Tie
+		b.Run = k.facts.Instance.Run(&k.facts.Database)
+	}
 	if e := k.facts.Database.Encryption; e != nil {
 		b.Protector, b.Certificate = e.Thumbprint, e.Name
 	}
@@ -288,7 +291,7 @@ func (k *keptSource) State() backup.State {
 // next run finds the point and deletes it then.
 func (k *keptSource) Committed(ctx context.Context, p *recovery.Point) error {
 	k.done = true
-	addMarks(ctx, k.job.owner.Server, &k.facts.Instance, &k.facts.Database, &k.word)
+	addMarks(ctx, k.job.owner.Server, &k.facts.Instance, &k.facts.Database, &k.word, true)
 	word, err := json.Marshal(k.word)
 	if err == nil {
 		err = k.job.owner.Keep.Confirm(ctx, p, word)

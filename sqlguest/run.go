@@ -451,7 +451,7 @@ func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, 
 			j.owner.log().Warn("point stays unconfirmed", "source", j.source(), "point", b.Point, "reason", settled.Reason)
 			continue
 		}
-		addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &settled)
+		addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &settled, true)
 		word, err := json.Marshal(settled)
 		if err != nil {
 			return fmt.Errorf("settle point %s: %w", b.Point, err)

@@ -198,7 +198,7 @@ func (f *frozen) State() backup.State {
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
 		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons, Left: s.Left,
-		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd,
+		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd, Run: f.instance.Run(&s.Database),
 	}
 	b.Guest, b.Address, b.Settings, b.Zone = s.Guest, s.Address, f.settings, f.zone
 	if e := s.Database.Encryption; e != nil {
@@ -240,7 +240,7 @@ func (f *frozen) Committed(ctx context.Context, p *recovery.Point) error {
 	if confirmation.State == chain.Unconfirmed {
 		return fmt.Errorf("%w: msdb has no row of it", ErrUnconfirmed)
 	}
-	addMarks(ctx, f.source.Server, &f.source.Instance, &f.source.Database, &confirmation)
+	addMarks(ctx, f.source.Server, &f.source.Instance, &f.source.Database, &confirmation, false)
 	if err := f.keep(ctx, p, confirmation); err != nil {
 		return err
 	}

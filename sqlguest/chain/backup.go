@@ -172,6 +172,10 @@ type Backup struct {
 	// LogEnd is where the database's log ended in that look, as SQL Server writes it: equal
 	// or not, never reckoned with; "" if it did not say.
 	LogEnd string `json:"log_end,omitempty"`
+	// Run tells during which run of SQL Server it was made: when the service was started, by
+	// its own clock; equal or not, never reckoned with. "" in an availability group, whose
+	// backups come from several servers, and where SQL Server did not say.
+	Run string `json:"run,omitempty"`
 }
 
 // LastRestore is the newest row of msdb's restorehistory about a database, by what

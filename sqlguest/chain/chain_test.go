@@ -85,12 +85,12 @@ func TestR2LogsMeetExactly(t *testing.T) {
 }
 
 func TestR3R4R6WhichLogApplies(t *testing.T) {
-	log := set(Log, "L", 100, 200).Header
+	log := set(Log, "L", 100, 200)
 	for redo, want := range map[uint32]bool{99: false, 100: true, 150: true, 199: true, 200: false, 201: false} {
 		if got := log.Takes(at(redo), "F1"); got != want {
 			t.Errorf("redo at %d: %v", redo, got)
 		}
-		full := set(Full, "A", 50, redo).Header
+		full := set(Full, "A", 50, redo)
 		if got := Opens(&full, &log); got != want {
 			t.Errorf("full that ends at %d: %v", redo, got)
 		}
@@ -98,16 +98,36 @@ func TestR3R4R6WhichLogApplies(t *testing.T) {
 	if log.Takes(at(150), "F2") {
 		t.Error("a log of another fork applies")
 	}
-	empty := set(Log, "E", 100, 100).Header
+	empty := set(Log, "E", 100, 100)
 	if !empty.Empty() || empty.Takes(at(100), "F1") || log.Empty() {
 		t.Error("a log without records applies, or is not known as empty")
 	}
-	copied := set(Full, "C", 50, 150).Header
+	copied := set(Full, "C", 50, 150)
 	if copied.CopyOnly = true; !Opens(&copied, &log) {
 		t.Error("R7: a copy-only full does not open a chain")
 	}
-	if other := set(Log, "O", 50, 150).Header; Opens(&other, &log) {
+	if other := set(Log, "O", 50, 150); Opens(&other, &log) {
 		t.Error("a log opens a chain")
+	}
+}
+
+// TestALogFollowsWhatLeftATraceOrWasOfItsRun: a differential and what is copy-only leave
+// nothing in the database by which a disk that was set back beneath msdb would be seen.
+func TestALogFollowsWhatLeftATraceOrWasOfItsRun(t *testing.T) {
+	log := set(Log, "L", 100, 200)
+	log.Run = "of today"
+	for _, kind := range []Kind{Full, Diff, Log} {
+		for _, copied := range []bool{false, true} {
+			before := set(kind, "B", 50, 150)
+			before.CopyOnly, before.Run = copied, log.Run
+			if !before.Precedes(&log) {
+				t.Errorf("%s, copy-only %v, of the same run: the log does not follow", kind, copied)
+			}
+			before.Run = "of yesterday"
+			if got, want := before.Precedes(&log), kind != Diff && !copied; got != want {
+				t.Errorf("%s, copy-only %v, of another run: follows %v", kind, copied, got)
+			}
+		}
 	}
 }
 
@@ -199,7 +219,7 @@ func TestNewest(t *testing.T) {
 	lc.CopyOnly = true
 	tl := Grow([]Backup{a, b, copied, d, stray, l1, l2, lc}).Family("FAM").Timeline(Head{Fork: "F1"})
 	got := []string{
-		name(tl.NewestFull()), name(tl.NewestBase()), name(tl.NewestStart()), name(tl.NewestLog()),
+		name(tl.NewestFull()), name(tl.NewestBase()), name(tl.NewestStart("")), name(tl.NewestLog()),
 		name(tl.NewestDiff(&a)), name(tl.NewestDiff(&b)), name(tl.BaseOf(&d)), name(tl.BaseOf(&stray)), name(tl.Newest()),
 	}
 	if want := []string{"B", "B", "C", "L2", "D", "", "A", "", "LC"}; !slices.Equal(got, want) {
@@ -207,7 +227,7 @@ func TestNewest(t *testing.T) {
 	}
 	b.Damage, copied.Damaged = "a chunk is missing", true
 	tl = Grow([]Backup{a, b, copied, d, l1, l2}).Family("FAM").Timeline(Head{Fork: "F1"})
-	got = []string{name(tl.NewestFull()), name(tl.NewestBase()), name(tl.NewestStart())}
+	got = []string{name(tl.NewestFull()), name(tl.NewestBase()), name(tl.NewestStart(""))}
 	if want := []string{"B", "A", "D"}; !slices.Equal(got, want) {
 		t.Errorf("with damage newest = %q; want %q", got, want)
 	}
@@ -220,7 +240,7 @@ func TestRestorableNeedsAnUnbrokenWay(t *testing.T) {
 		all := append([]Backup{full}, slices.Clone(logs)...)
 		edit(all)
 		tl := Grow(all).Family("FAM").Timeline(Head{Fork: "F1"})
-		return tl.Restorable(tl.NewestLog())
+		return tl.Restorable(tl.NewestLog(), "")
 	}
 	if !try(func([]Backup) {}) {
 		t.Error("an unbroken chain is not restorable")
@@ -395,7 +415,7 @@ func TestADifferentialCarriesLogsWithItsFull(t *testing.T) {
 		{"the full alone", []Backup{full, log}, false},
 		{"a log before it that hangs in the air", []Backup{set(Log, "K", 200, 310), log}, false},
 	} {
-		if got := Grow(c.all).Family("FAM").Timeline(Head{Fork: "F1"}).Restorable(&log); got != c.want {
+		if got := Grow(c.all).Family("FAM").Timeline(Head{Fork: "F1"}).Restorable(&log, ""); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}

@@ -261,16 +261,29 @@ func (h *History) Starts(b *Backup) bool {
 	return b.Usable() && (b.Kind == Full || b.Kind == Diff && h.Base(b) != nil)
 }
 
-// Newest is the backup that reaches furthest, usable or not; nil if there is none.
-// Of several that end together the first counts.
-func (h *History) Newest() *Backup {
-	var best *Backup
-	for i := range h.Backups {
-		if b := &h.Backups[i]; best == nil || best.Last.Less(b.Last) {
-			best = b
+// Newest are the backups that reach furthest, usable or not, all to the same LSN. One
+// that left no trace is not among them if SQL Server came later to where it ends, or not
+// as far, in another run: the disk may have been set back behind it.
+func (h *History) Newest() (list []*Backup) {
+	for i := range slices.Backward(h.Backups) {
+		b := &h.Backups[i]
+		if len(list) > 0 && b.Last.Less(list[0].Last) {
+			break
+		}
+		if !h.outlived(b) {
+			list = append(list, b)
 		}
 	}
-	return best
+	slices.Reverse(list)
+	return list
+}
+
+// outlived tells whether a backup was made later that ends no further, and that could not
+// be restored on this one.
+func (h *History) outlived(b *Backup) bool {
+	return slices.ContainsFunc(h.Backups, func(o Backup) bool {
+		return h.Made[b.Point] < h.Made[o.Point] && o.Last.Compare(b.Last) <= 0 && !b.Tie().Holds(&o)
+	})
 }
 
 // Holds tells whether the point is in this history.

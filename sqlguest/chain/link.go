@@ -32,11 +32,37 @@ func (h *Header) Takes(redo lsn.LSN, fork string) bool {
 	return fork == h.FirstFork && redo.Compare(h.ForkPoint) <= 0 || fork == h.Fork && h.ForkPoint.Compare(redo) <= 0
 }
 
+// Traceless tells whether a backup changes nothing that SQL Server would show: neither
+// the differential base, as a full does, nor the beginning of the next log.
+func (h *Header) Traceless() bool { return h.Kind == Diff || h.CopyOnly }
+
+// Tie is a run of SQL Server that a log must be of, too, to be restored on a backup. The
+// zero value binds to none.
+type Tie struct {
+	Bound bool
+	Run   string // as in Backup
+}
+
+// Tie is what the backup asks of the log after it. If its disk is set back to before it,
+// beneath an msdb that remembers, only what it has left in the database would tell. Where
+// it has left nothing, the log may be of another history with the same LSNs, unless SQL
+// Server has run on from the one to the other: a disk is not exchanged beneath it.
+func (b *Backup) Tie() Tie { return Tie{b.Traceless(), b.Run} }
+
+// Holds tells whether the log may follow.
+func (t Tie) Holds(log *Backup) bool { return !t.Bound || t.Run == log.Run }
+
+// Precedes tells whether the log may be restored on a database that this backup has
+// brought to its end.
+func (b *Backup) Precedes(log *Backup) bool {
+	return log.Takes(b.Last, b.Fork) && b.Tie().Holds(log)
+}
+
 // Opens is R4: the log is the first that a restore applies after the full or
 // differential data, which leaves redo at its last LSN. A copy-only full may open a
 // chain, too (R7).
-func Opens(data, log *Header) bool {
-	return (data.Kind == Full || data.Kind == Diff) && data.Family == log.Family && log.Takes(data.Last, data.Fork)
+func Opens(data, log *Backup) bool {
+	return (data.Kind == Full || data.Kind == Diff) && data.Family == log.Family && data.Precedes(log)
 }
 
 // Bases is R5: the differential diff was read against the full. The GUID decides; of

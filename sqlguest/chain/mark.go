@@ -32,11 +32,13 @@ type Mark struct {
 // if they were made after the database came to be as it is (since: its last restore
 // or its creation, whichever is later). Times are of one server's clock, and a mark
 // left out is found by its LSN still; a wrong one would be another moment. They are
-// compared as the clock showed them: msdb keeps no offsets.
+// compared as the clock showed them: msdb keeps no offsets. So it is with those that were
+// made after the log, if msdb is asked only later: the machine was set back, and gives its
+// LSNs out once more.
 //
 // Marks from unlisted on, if that is not NULL, were too many to be kept.
-func (h *Header) Marks(found []Mark, since time.Time) (marks []Mark, unlisted lsn.LSN, warnings []string) {
-	stale := 0
+func (h *Header) Marks(found []Mark, since time.Time, later bool) (marks []Mark, unlisted lsn.LSN, warnings []string) {
+	stale, late := 0, 0
 	for _, m := range found {
 		inside := h.Kind == Log && h.First.Compare(m.LSN) <= 0 && m.LSN.Less(h.Last)
 		before := h.FirstFork != h.Fork && !h.ForkPoint.IsZero() && m.LSN.Less(h.ForkPoint)
@@ -44,6 +46,8 @@ func (h *Header) Marks(found []Mark, since time.Time) (marks []Mark, unlisted ls
 		case !inside:
 		case !before && reading(m.At).Before(reading(since)):
 			stale++
+		case later && reading(h.SurelyAfter()).Before(reading(m.At)):
+			late++
 		default:
 			marks = append(marks, m)
 		}
@@ -51,6 +55,9 @@ func (h *Header) Marks(found []Mark, since time.Time) (marks []Mark, unlisted ls
 	slices.SortStableFunc(marks, func(a, b Mark) int { return a.LSN.Compare(b.LSN) })
 	if stale > 0 {
 		warnings = append(warnings, "marks from before the last restore of the database were left out")
+	}
+	if late > 0 {
+		warnings = append(warnings, "marks that were made after the log, as the clock shows it, were left out")
 	}
 	if len(marks) > MaxMarks {
 		marks, unlisted = marks[:MaxMarks], marks[MaxMarks].LSN

@@ -22,7 +22,7 @@ func TestMarksOfAnotherForkAreLeftOut(t *testing.T) {
 		{Name: "after the restore", LSN: at(260), At: clock(31)},
 		{Name: "first", LSN: at(200), At: clock(5)},
 	}
-	marks, _, warnings := h.Marks(found, clock(30))
+	marks, _, warnings := h.Marks(found, clock(30), false)
 	var got []string
 	for _, m := range marks {
 		got = append(got, m.Name)
@@ -35,12 +35,26 @@ func TestMarksOfAnotherForkAreLeftOut(t *testing.T) {
 	}
 	// The same readings under an offset that msdb did not note mean the same.
 	summer := time.FixedZone("", 7200)
-	if again, _, _ := h.Marks(found, time.Date(2026, 3, 2, 8, 30, 0, 0, summer)); len(again) != 3 {
+	if again, _, _ := h.Marks(found, time.Date(2026, 3, 2, 8, 30, 0, 0, summer), false); len(again) != 3 {
 		t.Errorf("with another offset: %d marks", len(again))
 	}
 	data := set(Full, "A", 100, 500).Header
-	if marks, _, _ := data.Marks(found, time.Time{}); len(marks) != 0 {
+	if marks, _, _ := data.Marks(found, time.Time{}, false); len(marks) != 0 {
 		t.Errorf("a full has marks: %v", marks)
+	}
+}
+
+// TestMarksMadeAfterALogAreLeftOut: SQL Server's word on the log is asked for later, when the
+// machine was set back and its LSNs are given out once more.
+func TestMarksMadeAfterALogAreLeftOut(t *testing.T) {
+	h := set(Log, "L", 100, 200).Header
+	h.Started, h.Finished = clock(9), clock(10)
+	found := []Mark{{Name: "in it", LSN: at(150), At: clock(8)}, {Name: "of its last second", LSN: at(199), At: clock(10).Add(500 * time.Millisecond)}, {Name: "later", LSN: at(160), At: clock(11)}}
+	for later, want := range map[bool]int{true: 2, false: 3} {
+		marks, _, warnings := h.Marks(found, time.Time{}, later)
+		if len(marks) != want || (len(warnings) > 0) != later || marks[0].Name != "in it" || marks[len(marks)-1].Name != "of its last second" {
+			t.Errorf("asked for later %v: %+v, warnings %q", later, marks, warnings)
+		}
 	}
 }
 
@@ -50,11 +64,11 @@ func TestMarksOfALogAreBounded(t *testing.T) {
 	for i := range MaxMarks + 5 {
 		found = append(found, Mark{Name: fmt.Sprint(i), LSN: at(uint32(100 + i)), At: clock(i % 60)})
 	}
-	marks, unlisted, warnings := h.Marks(found[:MaxMarks], time.Time{})
+	marks, unlisted, warnings := h.Marks(found[:MaxMarks], time.Time{}, false)
 	if len(marks) != MaxMarks || !unlisted.IsZero() || len(warnings) != 0 {
 		t.Errorf("%d marks, unlisted from %s, warnings %q", len(marks), unlisted, warnings)
 	}
-	marks, unlisted, warnings = h.Marks(found, time.Time{})
+	marks, unlisted, warnings = h.Marks(found, time.Time{}, false)
 	if len(marks) != MaxMarks || unlisted != found[MaxMarks].LSN || len(warnings) != 1 || marks[MaxMarks-1].Name != fmt.Sprint(MaxMarks-1) {
 		t.Errorf("%d marks, warnings %q", len(marks), warnings)
 	}

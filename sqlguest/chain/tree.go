@@ -152,11 +152,12 @@ func (t Timeline) NewestBase() *Backup {
 	return t.newest(func(b *Backup) bool { return b.Kind == Full && !b.CopyOnly && b.Usable() })
 }
 
-// NewestStart is the newest backup from which a restore can go on with logs: a full,
-// copy-only or not, or a differential whose full is here.
-func (t Timeline) NewestStart() *Backup {
+// NewestStart is the newest backup from which a restore can go on with the log that is
+// taken next, in that run of SQL Server: a full, copy-only or not, or a differential whose
+// full is here.
+func (t Timeline) NewestStart(run string) *Backup {
 	return t.newest(func(b *Backup) bool {
-		if !b.Usable() {
+		if !b.Usable() || !b.Tie().Holds(&Backup{Run: run}) {
 			return false
 		}
 		return b.Kind == Full || b.Kind == Diff && t.BaseOf(b) != nil
@@ -183,25 +184,25 @@ func (t Timeline) NewestLog() *Backup {
 // Newest is the newest backup of any kind, or nil.
 func (t Timeline) Newest() *Backup { return t.newest(func(*Backup) bool { return true }) }
 
-// Restorable tells whether a restore can come to the end of the log: there is a start
-// from which usable logs lead to it without a gap.
-func (t Timeline) Restorable(log *Backup) bool {
+// Restorable tells whether a restore can come to the end of the log, and on from there
+// with the log that is taken next, in that run of SQL Server: there is a start from which
+// usable logs lead to it without a gap. An empty one leads to nothing itself.
+func (t Timeline) Restorable(log *Backup, run string) bool {
 	if !log.Usable() {
 		return false
 	}
+	opened := func(by *Backup) bool {
+		return slices.ContainsFunc(t.Backups, func(d Backup) bool {
+			start := d.Usable() && (d.Kind == Full || d.Kind == Diff && t.BaseOf(&d) != nil)
+			return start && Opens(&d, by)
+		})
+	}
 	reached := map[lsn.LSN]bool{}
 	for i := range t.Backups {
-		b := &t.Backups[i]
-		if !b.Usable() || b.Kind != Log || b.CopyOnly {
-			continue
-		}
-		opened := slices.ContainsFunc(t.Backups, func(d Backup) bool {
-			start := d.Usable() && (d.Kind == Full || d.Kind == Diff && t.BaseOf(&d) != nil)
-			return start && Opens(&d.Header, &b.Header)
-		})
-		if opened || reached[b.First] {
+		if b := &t.Backups[i]; b.Usable() && b.Kind == Log && !b.CopyOnly && !b.Empty() && (opened(b) || reached[b.First]) {
 			reached[b.Last] = true
 		}
 	}
-	return reached[log.Last]
+	next := Backup{Header: Header{Kind: Log, Family: log.Family, FirstFork: log.Fork, Fork: log.Fork, First: log.Last, Last: lsn.Max}, Run: run}
+	return reached[log.Last] || log.Empty() && opened(&next)
 }

@@ -101,7 +101,7 @@ func (h *History) Reach(rows []Row) Reach {
 	r.Windows = merge(append(runs, h.rests(at)...))
 	r.bridged(h, rows)
 	newest := h.Newest()
-	r.Broken = newest != nil && !slices.ContainsFunc(at, func(b *Backup) bool { return b.Last == newest.Last })
+	r.Broken = len(newest) > 0 && !slices.ContainsFunc(at, func(b *Backup) bool { return slices.Contains(newest, b) })
 	return r
 }
 
@@ -115,7 +115,7 @@ func (h *History) rests(at []*Backup) (runs []stretch) {
 	}
 	for i := range h.Backups {
 		b := &h.Backups[i]
-		if end := ends[b.Last]; end != nil && end != b && b.Rests(end.Last, end.Fork) {
+		if end := ends[b.Last]; end != nil && end != b && end.Tie().Holds(b) && b.Rests(end.Last, end.Fork) {
 			runs = append(runs, stretch{end, b})
 		}
 	}
@@ -183,7 +183,7 @@ func before(at []*Backup, log *Backup) (low, high *Backup) {
 		if b.Last.Less(log.First) {
 			break
 		}
-		if !log.Takes(b.Last, b.Fork) {
+		if !b.Precedes(log) {
 			continue
 		}
 		low = b

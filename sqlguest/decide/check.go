@@ -37,7 +37,7 @@ func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Data
 	c := chain.Confirmation{State: chain.Confirmed, By: chain.ByServer, Header: header,
 		Reason: "msdb has no row of it; the stream's header fits where SQL Server stands"}
 	switch {
-	case traceless(header):
+	case header.Traceless():
 		c.By, c.Reason = chain.ByHeader, "msdb has no row of it; the stream's header is whole"
 	case why != "":
 		c.By, c.Reason = chain.ByItself, "msdb has no row of it and its bytes are whole; "+why+". It restores to its end, and nothing later is built on it"
@@ -50,7 +50,7 @@ func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Data
 // up, or the machine was set back behind it; its bytes are whole either way.
 func vouches(h *chain.Header, db *facts.Database) (chain.State, string) {
 	switch {
-	case traceless(h):
+	case h.Traceless(): // it is nobody's base and no link: a header is enough
 		return chain.Confirmed, ""
 	case db.Fork != h.Fork:
 		return chain.Unconfirmed, "SQL Server is on another recovery fork now"
@@ -78,10 +78,6 @@ func Untouched(d Decision, before, now *facts.Database) bool {
 	}
 	return now.Fork == before.Fork && now.Base == before.Base
 }
-
-// traceless tells whether a backup changes nothing that SQL Server would show, as a
-// differential and a copy-only one do. Nothing is built on them: a header is enough.
-func traceless(h *chain.Header) bool { return h.Kind == chain.Diff || h.CopyOnly }
 
 // differs says why a header is not of the backup that was planned, "" if it is.
 func differs(b chain.Backup, h *chain.Header) string {

@@ -102,7 +102,7 @@ func whole(ours []chain.Backup, db *facts.Database) bool {
 		if b.Kind != chain.Log || !b.Usable() {
 			continue
 		}
-		if ParentOf(&b.Header, ours) == "" && !inside(&b.Header, ours) {
+		if ParentOf(b, ours) == "" && !inside(&b.Header, ours) {
 			return false
 		}
 		reaches = reaches || b.Last == db.LastLog && b.Fork == db.Fork
@@ -155,14 +155,14 @@ func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
 
 // ParentOf is the point of ours that a log continues: the log that ends where it
 // begins, else the newest data backup that it opens on, "" if there is neither.
-func ParentOf(log *chain.Header, ours []chain.Backup) string {
+func ParentOf(log *chain.Backup, ours []chain.Backup) string {
 	point := ""
 	for i := range ours {
 		switch b := &ours[i]; {
 		case !b.Usable():
-		case chain.Continues(&b.Header, log):
+		case chain.Continues(&b.Header, &log.Header):
 			return b.Point
-		case chain.Opens(&b.Header, log):
+		case chain.Opens(b, log):
 			point = b.Point
 		}
 	}

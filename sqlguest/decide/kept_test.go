@@ -106,7 +106,7 @@ func TestParentOfALog(t *testing.T) {
 	w := newWorld()
 	for first, want := range map[uint32]string{300: "04", 215: "03", 105: "01", 350: ""} {
 		log := ours(chain.Log, "20", first, first+40, now)
-		if got := ParentOf(&log.Header, w.ours); got != want {
+		if got := ParentOf(&log, w.ours); got != want {
 			t.Errorf("parent of a log from %d is %q, want %q", first, got, want)
 		}
 	}

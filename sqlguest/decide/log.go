@@ -129,7 +129,7 @@ func (s *state) gap() bool { return !s.db.LastLog.IsZero() && !s.continues() && 
 
 // unreachable: the log would continue ours, but a restore cannot come that far.
 func (s *state) unreachable() bool {
-	return !s.opens() && s.lastLog != nil && !s.line.Restorable(s.lastLog)
+	return !s.opens() && s.lastLog != nil && !s.line.Restorable(s.lastLog, s.in.Run(s.db))
 }
 
 // told: the data backup that bridges a gap was taken because of it, so that the gap

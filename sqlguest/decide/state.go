@@ -67,7 +67,7 @@ func look(r Request, f Facts, ours []chain.Backup) *state {
 	}
 	s.line = chain.Grow(here).Family(s.db.Family).Timeline(chain.Head{Fork: s.db.Fork})
 	s.full = s.line.NewestFull()
-	s.start = s.line.NewestStart()
+	s.start = s.line.NewestStart(s.in.Run(s.db))
 	s.lastLog = s.line.NewestLog()
 	if s.full != nil {
 		s.lastDif = s.line.NewestDiff(s.full)
@@ -201,9 +201,11 @@ func (s *state) vanished() *chain.Backup {
 // the end of the log that it has left in the database, if that is not another's.
 func (s *state) visible(b *chain.Backup) bool {
 	switch {
+	case s.overhangs(b):
+		return false
 	case s.knows(b.Set):
 		return true
-	case traceless(&b.Header):
+	case b.Traceless():
 		return false
 	case b.Kind == chain.Full:
 		return s.db.Base == b.Set
@@ -211,6 +213,14 @@ func (s *state) visible(b *chain.Backup) bool {
 	return b.Last != s.db.LastLog || !slices.ContainsFunc(s.h.Rows, func(r chain.Row) bool {
 		return r.Kind == chain.Log && !r.CopyOnly && r.Last == b.Last
 	})
+}
+
+// overhangs tells whether the database's log ends before the backup does: its disk was set
+// back, whatever msdb remembers. SQL Server notes the end as that of the next record, so
+// that within one run only the checkpoint of its beginning is surely in the log.
+func (s *state) overhangs(b *chain.Backup) bool {
+	end, err := lsn.Parse(s.db.LogEnd) // none is an error
+	return err == nil && s.db.Replica == "" && (end.Less(b.Checkpoint) || b.Run != s.in.Run(s.db) && end.Less(b.Last))
 }
 
 // revertedBase: SQL Server's differential base is older than our newest full.
@@ -273,7 +283,7 @@ func (s *state) abandoned() []string {
 	var sets []string
 	gone := s.vanished()
 	for _, b := range s.line.Backups {
-		if cut.Less(b.Last) || gone != nil && b.Point == gone.Point {
+		if cut.Less(b.Last) || gone != nil && (b.Point == gone.Point || s.overhangs(&b)) {
 			sets = append(sets, b.Set)
 		}
 	}

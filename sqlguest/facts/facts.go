@@ -48,6 +48,15 @@ func (i *Instance) Major() int {
 	return n
 }
 
+// Run tells the runs of a SQL Server apart, for chain.Backup.Run: when its service was
+// started, as its clock showed it.
+func (i *Instance) Run(d *Database) string {
+	if d.Replica != "" || i.Started.IsZero() {
+		return ""
+	}
+	return i.Started.Format("2006-01-02T15:04:05.000")
+}
+
 // Database is one database as sys.databases and its neighbours describe it. LogEnd,
 // Volumes, Group, Encryption and Estimate are asked for one by one and empty until then.
 type Database struct {

@@ -135,6 +135,37 @@ func (l *Lab) Revert(s *Snapshot) error {
 	return l.StartService()
 }
 
+// RevertFiles sets one database's files back to a snapshot, as reverting the volume does
+// that they lie on: the service is stopped for it, and msdb remembers all that was done
+// since. The instance lives in memory afterwards.
+func (l *Lab) RevertFiles(s *Snapshot, database string) error {
+	db, err := l.server().Database(database)
+	if err != nil {
+		return fmt.Errorf("revert files of %s: %w", database, err)
+	}
+	files := db.Info().Files
+	if err := l.stop(); err != nil {
+		return err
+	}
+	fs, err := l.server().Options().FS.Clone()
+	if err != nil {
+		return fmt.Errorf("revert files of %s: %w", database, err)
+	}
+	for _, f := range files {
+		if err := filesystem.Copy(fs, s.fs, f.Physical); err != nil {
+			return fmt.Errorf("revert files of %s: %w", database, err)
+		}
+	}
+	l.mu.Lock()
+	l.opt.FS = fs
+	l.opt.Seed++
+	l.mu.Unlock()
+	if err := l.open(); err != nil {
+		return err
+	}
+	return l.StartService()
+}
+
 // LoseMSDB empties msdb's history. While fails is set, backups cannot write theirs (3009).
 func (l *Lab) LoseMSDB(fails bool) { l.server().LoseMSDB(fails) }
 

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"holdfast/sqlguest/chain"
-	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan/clock"
 )
 
@@ -32,7 +31,7 @@ func inHour(h *chain.History, s clock.Shown) goal {
 	return goal{
 		data: func(d *chain.Backup) bool { return !d.SurelyAfter().After(t.at) },
 		log:  t.log,
-		done: func(lsn.LSN, string) bool { return false },
+		done: func(spot) bool { return false },
 		stop: Stop{At: clock.Tick(s.Reading)}, time: s.Reading, instant: t.at,
 	}
 }

@@ -126,13 +126,8 @@ func (m *maker) latest(t Target) (Plan, error) {
 		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
 	}
 	h := list[0]
-	newest := h.Newest()
 	var first error
-	for i := range h.Backups {
-		b := &h.Backups[i]
-		if b.Last != newest.Last {
-			continue
-		}
+	for _, b := range h.Newest() {
 		p, err := m.along(h, t, endOf(b))
 		if err == nil {
 			p.Again = m.o.Tail
@@ -240,13 +235,28 @@ func (m *maker) throughMark(t Target, f occurrence) (Plan, error) {
 		p.At = f.At
 		return p, err
 	}
-	p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: clock.Tick(clock.Wall(f.At))}))
+	p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: clock.Tick(clock.Wall(f.At)), Until: m.until(t, f)}))
 	if err == nil && !m.meets(p, f) {
 		// Another transaction with this name comes first by the clause: the LSN is exact.
 		p, err = m.along(f.history, t, throughLSN(f.LSN, t.Before, exact))
 	}
 	p.At = f.At
 	return p, err
+}
+
+// until is Stop.Until of an occurrence.
+func (m *maker) until(t Target, f occurrence) (until lsn.LSN) {
+	if t.Before {
+		return f.LSN
+	}
+	for i := range f.history.Backups {
+		for _, k := range m.o.Marks[f.history.Backups[i].Point] {
+			if strings.EqualFold(k.Name, f.Name) && f.LSN.Less(k.LSN) && (until.IsZero() || k.LSN.Less(until)) {
+				until = k.LSN
+			}
+		}
+	}
+	return until
 }
 
 // meets tells whether the clause of a plan stops at that occurrence: none of the same

@@ -20,7 +20,7 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	case m.passed(h, g):
 		return Plan{}, &Unreachable{Target: t.String(), Why: whyPassed, hint: hintAnew}
 	default:
-		w, ok = s.on(spot{at.Redo, at.Fork})
+		w, ok = s.on(spot{at.Redo, at.Fork, m.tied()})
 	}
 	if ok {
 		return m.steps(h, t, g, w)

@@ -26,7 +26,7 @@ type goal struct {
 	// log judges a log that the database takes.
 	log func(b *chain.Backup) verdict
 	// done tells whether a database that stands there is at the goal.
-	done func(redo lsn.LSN, fork string) bool
+	done func(at spot) bool
 	stop Stop
 	// lsn is where the goal lies, if that is known; time else.
 	lsn  lsn.LSN
@@ -55,7 +55,7 @@ func endOf(b *chain.Backup) goal {
 			}
 			return unfit
 		},
-		done: func(redo lsn.LSN, _ string) bool { return redo == b.Last },
+		done: func(at spot) bool { return at.redo == b.Last && at.tie.Holds(b) },
 		lsn:  b.Last,
 	}
 }
@@ -73,7 +73,7 @@ func throughLSN(target lsn.LSN, before bool, stop Stop) goal {
 			}
 			return last
 		},
-		done: func(redo lsn.LSN, _ string) bool { return before && redo == target },
+		done: func(at spot) bool { return before && at.redo == target && !at.tie.Bound },
 		stop: stop, lsn: target,
 	}
 }
@@ -109,15 +109,15 @@ func atTime(h *chain.History, reading time.Time) goal {
 
 // idle finds where nothing was written until a reading of the clock: a log that was begun
 // at it or later ends there. Empty ones do where a database rests.
-func idle(h *chain.History, reading time.Time) func(redo lsn.LSN, fork string) bool {
+func idle(h *chain.History, reading time.Time) func(at spot) bool {
 	ends := map[lsn.LSN][]*chain.Backup{}
 	for i := range h.Backups {
 		if b := &h.Backups[i]; b.Kind == chain.Log && !clock.Wall(b.Started).Before(reading) {
 			ends[b.Last] = append(ends[b.Last], b)
 		}
 	}
-	return func(redo lsn.LSN, fork string) bool {
-		return slices.ContainsFunc(ends[redo], func(b *chain.Backup) bool { return b.Rests(redo, fork) })
+	return func(at spot) bool {
+		return slices.ContainsFunc(ends[at.redo], func(b *chain.Backup) bool { return at.tie.Holds(b) && b.Rests(at.redo, at.fork) })
 	}
 }
 
@@ -125,7 +125,11 @@ func idle(h *chain.History, reading time.Time) func(redo lsn.LSN, fork string) b
 type spot struct {
 	redo lsn.LSN
 	fork string
+	tie  chain.Tie
 }
+
+// after is where a database stands that was brought to a backup's end.
+func after(b *chain.Backup) spot { return spot{b.Last, b.Fork, b.Tie()} }
 
 // search looks for a way to a goal along a history.
 type search struct {
@@ -170,7 +174,7 @@ func (s *search) find() (way, bool) {
 	}
 	slices.SortStableFunc(starts, func(a, b *chain.Backup) int { return b.Last.Compare(a.Last) })
 	for _, b := range starts {
-		logs, ok := s.on(spot{b.Last, b.Fork})
+		logs, ok := s.on(after(b))
 		if !ok {
 			continue
 		}
@@ -184,7 +188,7 @@ func (s *search) find() (way, bool) {
 
 // on goes on with logs from a spot.
 func (s *search) on(at spot) (way, bool) {
-	if s.g.done(at.redo, at.fork) {
+	if s.g.done(at) {
 		return nil, true
 	}
 	if s.dead[at] {
@@ -196,7 +200,7 @@ func (s *search) on(at spot) (way, bool) {
 		case last:
 			return way{l}, true
 		case whole:
-			if rest, ok := s.on(spot{l.Last, l.Fork}); ok {
+			if rest, ok := s.on(after(l)); ok {
 				return append(way{l}, rest...), true
 			}
 		case unfit:
@@ -217,7 +221,7 @@ func (s *search) takers(at spot) []*chain.Backup {
 	})
 	var list []*chain.Backup
 	for ; i < len(s.logs) && s.low[i].Compare(at.redo) <= 0; i++ {
-		if s.logs[i].Takes(at.redo, at.fork) {
+		if at.tie.Holds(s.logs[i]) && s.logs[i].Takes(at.redo, at.fork) {
 			list = append(list, s.logs[i])
 		}
 	}

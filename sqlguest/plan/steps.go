@@ -23,14 +23,14 @@ func (m *maker) steps(h *chain.History, t Target, g goal, w way) (Plan, error) {
 	}
 	m.prepare(&p)
 	files := newPlacing(m.o, p.Database)
-	redo := spot{}
+	var redo lsn.LSN
 	if m.o.Standing != nil {
-		redo = spot{m.o.Standing.Redo, m.o.Standing.Fork}
+		redo = m.o.Standing.Redo
 	}
 	for _, b := range w {
-		s := m.step(&p, b, files, redo.redo)
+		s := m.step(&p, b, files, redo)
 		s.May = b.Kind == chain.Log && !g.stop.IsZero() && (g.log(b) == last || !g.time.IsZero() && g.behind(b.SurelyAfter()))
-		redo = spot{s.After, s.Fork}
+		redo = s.After
 		p.Bytes += s.Bytes
 		p.Again = p.Again || b.Point == TailPoint
 		p.Steps = append(p.Steps, s)

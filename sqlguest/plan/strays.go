@@ -31,3 +31,20 @@ func (m *maker) strays(h *chain.History) bool {
 func (m *maker) setBack(b *chain.Backup) bool {
 	return b.By == chain.ByItself || slices.ContainsFunc(m.backups, func(o chain.Backup) bool { return slices.Contains(o.Abandons, b.Set) })
 }
+
+// tied is what a database that is gone on with asks of the next log: as the backup does
+// that was restored into it last. If nobody says which that was, one that ends there.
+func (m *maker) tied() (tie chain.Tie) {
+	at := m.o.Standing
+	if i := slices.IndexFunc(m.backups, func(b chain.Backup) bool { return at.Set != "" && b.Set == at.Set }); i >= 0 {
+		return m.backups[i].Tie()
+	}
+	for i := range m.backups {
+		if b := &m.backups[i]; b.State == chain.Confirmed && b.Family == m.family && b.Fork == at.Fork && b.Last == at.Redo {
+			if tie = b.Tie(); !tie.Bound {
+				break
+			}
+		}
+	}
+	return tie
+}

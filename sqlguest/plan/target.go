@@ -80,6 +80,10 @@ type Stop struct {
 	Mark   string    `json:"mark,omitempty"`  // a name, or lsn: and an LSN
 	Before bool      `json:"before,omitzero"` // STOPBEFOREMARK
 	After  time.Time `json:"after,omitzero"`  // of a mark's name, like At
+	// Until is the furthest LSN at which a database may stand that has met the mark of that
+	// name which is meant; zero if any will do. Msdb may know one that the log does not hold,
+	// whose disk was set back, and then the clause stops at the next of its name.
+	Until lsn.LSN `json:"until,omitzero"`
 }
 
 // IsZero tells whether there is no clause.

@@ -300,6 +300,8 @@ func (e *execution) compare(ctx context.Context, s plan.Step, out *server.Outcom
 		return astray("the stop was met before the log in which it lies")
 	case stopped && (s.After.Less(at.Redo) || at.Redo.Less(s.Before)):
 		return astray(fmt.Sprintf("it stopped at LSN %s, outside %s to %s", at.Redo, s.Before, s.After))
+	case stopped && !e.plan.Stop.Until.IsZero() && e.plan.Stop.Until.Less(at.Redo):
+		return at, fmt.Errorf("after log backup %s: %w: %s: the log has a later one of that name alone", s.Point, ErrMissed, e.plan.Target)
 	case !stopped && at.Redo != s.After:
 		return astray(fmt.Sprintf("it is at LSN %s, not %s", at.Redo, s.After))
 	case !stopped && s.Fork != "" && at.RedoFork != s.Fork:

@@ -156,7 +156,7 @@ func (x *work) hasTail() bool {
 // expected is the tail as it will be.
 func (x *work) expected() chain.Backup {
 	d := x.old
-	return chain.Backup{Point: plan.TailPoint, State: chain.Confirmed, Stripes: 1, StreamBytes: []int64{0}, Files: d.Prints(), Abandons: x.left, Header: chain.Header{
+	return chain.Backup{Point: plan.TailPoint, State: chain.Confirmed, Stripes: 1, StreamBytes: []int64{0}, Files: d.Prints(), Abandons: x.left, Run: x.at.Run(d), Header: chain.Header{
 		Kind: chain.Log, Database: d.Name, Family: d.Family, DatabaseGUID: d.GUID, FirstFork: d.FirstFork, Fork: d.Fork, ForkPoint: d.ForkPoint,
 		First: d.LastLog, Last: lsn.Max, Tail: true, Checksums: true, Started: x.at.Now, Finished: x.at.Now.Add(time.Second), Set: "tail",
 	}}

@@ -32,6 +32,31 @@ func (deaf) Confirm(context.Context, *recovery.Point, json.RawMessage) error {
 	return errors.New("killed")
 }
 
+// backedUp is a world in which sales has a full and a log.
+func backedUp(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.back(decide.Full, "sales")
+	w.back(decide.Log, "sales")
+	return w
+}
+
+// snapshot gives a function that sets the machine back to now.
+func (w *world) snapshot() (revert func()) {
+	w.t.Helper()
+	snap, err := w.lab.TakeSnapshot()
+	w.must(err)
+	return func() { w.t.Helper(); w.must(w.lab.Revert(snap)) }
+}
+
+// volume gives a function that sets back the files of sales alone; msdb remembers.
+func (w *world) volume() (revert func()) {
+	w.t.Helper()
+	snap, err := w.lab.TakeSnapshot()
+	w.must(err)
+	return func() { w.t.Helper(); w.must(w.lab.RevertFiles(snap, "sales")) }
+}
+
 // try is a run over sales whose outcome is the test's own business.
 func (w *world) try(r decide.Request, keep sqlguest.Keeper) []sqlguest.Step {
 	w.t.Helper()
@@ -73,20 +98,97 @@ func TestRevertBehindABackupThatNobodyConfirmed(t *testing.T) {
 	} {
 		for _, next := range []decide.Want{decide.Auto, decide.Log, decide.Diff} {
 			t.Run(name+", then "+string(next), func(t *testing.T) {
-				w := newWorld(t)
-				w.back(decide.Full, "sales")
-				w.back(decide.Log, "sales")
-				snap, err := w.lab.TakeSnapshot()
-				w.must(err)
+				w := backedUp(t)
+				revert := w.snapshot()
 				w.undone()
 				w.try(r, deaf{w.keep()})
-				w.must(w.lab.Revert(snap))
+				revert()
 				w.goesOn()
 				w.try(decide.Request{Want: next}, w.keep())
 				w.goesFurther()
 				w.wantLatest()
 			})
 		}
+	}
+}
+
+// TestVolumeSetBackBeneathAnMsdbThatRemembers: the database's files alone are set back,
+// and what was backed up since has left no trace in them: msdb has its row, the base and
+// the end of the log are as they were.
+func TestVolumeSetBackBeneathAnMsdbThatRemembers(t *testing.T) {
+	for name, r := range map[string]decide.Request{"differential": {Want: decide.Diff}, "copy-only full": {Want: decide.Full, CopyOnly: true}, "copy-only log": {Want: decide.Log, CopyOnly: true}} {
+		for _, next := range []decide.Want{decide.Log, decide.Diff, decide.Auto} {
+			for _, seen := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, then %s, seen %v", name, next, seen), func(t *testing.T) {
+					w := backedUp(t)
+					revert := w.volume()
+					w.undone()
+					w.try(r, w.keep())
+					w.now = w.now.Add(time.Minute)
+					revert()
+					if !seen { // LSNs overtake those of before
+						w.goesOn()
+					}
+					w.try(decide.Request{Want: next}, w.keep())
+					w.goesFurther()
+					w.wantLatest()
+				})
+			}
+		}
+	}
+}
+
+// TestContinueBehindAVolumeThatWasSetBack: the differential was restored elsewhere before
+// the database's files were set back, and then it shall go on with what came later.
+func TestContinueBehindAVolumeThatWasSetBack(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		w := backedUp(t)
+		revert := w.volume()
+		w.undone()
+		left := w.back(decide.Diff, "sales")[0]
+		w.now = w.now.Add(time.Minute)
+		revert()
+		w.goesOn()
+		w.back(decide.Log, "sales")
+		w.restore(w.instance, plan.Target{Point: left}, plan.Options{As: "x", End: plan.NoRecovery})
+		if !told {
+			w.lab.LoseMSDB(false)
+		}
+		r := w.job(w.instance, plan.Target{}, plan.Options{As: "x"})
+		r.Continue = true
+		_, err := r.Do(t.Context())
+		if miss := (*plan.Unreachable)(nil); !errors.As(err, &miss) {
+			t.Errorf("msdb tells what was restored: %v; it went on: %v", told, err)
+		}
+	}
+}
+
+// TestRestartBehindADifferentialBreaksNothing: nobody can prove that no disk was exchanged
+// while SQL Server was down, so a restore goes round the differential. No full follows,
+// and every moment is there as before.
+func TestRestartBehindADifferentialBreaksNothing(t *testing.T) {
+	w := backedUp(t)
+	w.undone()
+	between := w.now
+	w.now = w.now.Add(time.Minute)
+	w.add(35, "before the differential")
+	diff := w.back(decide.Diff, "sales")[0]
+	w.now = w.now.Add(time.Minute)
+	w.must(w.lab.StopService())
+	w.must(w.lab.StartService())
+	w.goesOn()
+	log := w.try(decide.Request{Want: decide.Log}, w.keep())
+	if len(log) != 1 || log[0].Decision.Rule != decide.RuleLog {
+		t.Errorf("steps %+v", log)
+	}
+	w.wantLatest()
+	res := w.restore(w.instance, plan.Target{At: between.Add(30 * time.Second)}, plan.Options{As: "y"})
+	if got := w.names("y"); slices.Contains(res.Points, diff) || !strings.Contains(got, "undone too") || strings.Contains(got, "before the differential") {
+		t.Errorf("points %v, rows %q", res.Points, got)
+	}
+	w.restore(w.instance, plan.Target{Point: diff}, plan.Options{As: "z"})
+	if got := w.names("z"); !strings.Contains(got, "before the differential") {
+		t.Errorf("the differential itself has %q", got)
 	}
 }
 
@@ -103,11 +205,10 @@ func TestRevertOnANightOfAutomaticBackups(t *testing.T) {
 	w := newWorld(t)
 	w.back(decide.Auto, "sales")
 	w.now = w.now.Add(24 * time.Hour)
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	revert := w.snapshot()
 	w.undone()
 	w.try(decide.Request{Want: decide.Auto}, deaf{w.keep()})
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.goesOn()
 	w.back(decide.Auto, "sales")
 	w.wantLatest()
@@ -117,11 +218,10 @@ func TestRevertOnANightOfAutomaticBackups(t *testing.T) {
 func TestRevertBehindTheOnlyBackup(t *testing.T) {
 	w := newWorld(t)
 	w.exec("BACKUP DATABASE sales TO DISK='NUL'")
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	revert := w.snapshot()
 	w.undone()
 	w.try(decide.Request{Want: decide.Full, CopyOnly: true}, w.keep())
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.goesOn()
 	w.try(decide.Request{Want: decide.Log}, w.keep())
 	w.wantLatest()
@@ -130,15 +230,12 @@ func TestRevertBehindTheOnlyBackup(t *testing.T) {
 // TestRevertAfterMsdbWasEmptied: no older row is left by which the loss of the newest
 // would be seen.
 func TestRevertAfterMsdbWasEmptied(t *testing.T) {
-	w := newWorld(t)
-	w.back(decide.Full, "sales")
-	w.back(decide.Log, "sales")
+	w := backedUp(t)
 	w.lab.LoseMSDB(false)
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	revert := w.snapshot()
 	w.undone()
 	w.back(decide.Diff, "sales")
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.goesOn()
 	w.try(decide.Request{Want: decide.Auto}, w.keep())
 	w.wantLatest()
@@ -150,11 +247,10 @@ func TestRevertOfAnUnchangedSimpleDatabase(t *testing.T) {
 	w := newWorld(t)
 	w.exec("ALTER DATABASE sales SET RECOVERY SIMPLE")
 	w.back(decide.Full, "sales")
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	revert := w.snapshot()
 	w.undone()
 	w.try(decide.Request{Want: decide.Diff}, deaf{w.keep()})
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.try(decide.Request{Want: decide.Auto}, w.keep())
 	w.wantLatest()
 }
@@ -165,11 +261,10 @@ func TestContinueAcrossARevert(t *testing.T) {
 	w := newWorld(t)
 	w.back(decide.Full, "sales")
 	common := w.back(decide.Log, "sales")[0]
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	revert := w.snapshot()
 	w.undone()
 	left := w.back(decide.Log, "sales")[0]
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.goesOn()
 	w.back(decide.Auto, "sales")
 	truth := w.names("sales")
@@ -177,7 +272,7 @@ func TestContinueAcrossARevert(t *testing.T) {
 		w.restore(w.instance, plan.Target{Point: point}, plan.Options{As: "x" + want, End: plan.NoRecovery})
 		r := w.job(w.instance, plan.Target{}, plan.Options{As: "x" + want})
 		r.Continue = true
-		_, err = r.Do(t.Context())
+		_, err := r.Do(t.Context())
 		var miss *plan.Unreachable
 		switch got := ""; {
 		case want == "refused" && !errors.As(err, &miss):
@@ -194,15 +289,12 @@ func TestContinueAcrossARevert(t *testing.T) {
 // TestWhatARevertHasUndoneIsStillReachable: SQL Server had truncated its log for a backup
 // whose run was killed; then the machine was set back to where that log begins.
 func TestWhatARevertHasUndoneIsStillReachable(t *testing.T) {
-	w := newWorld(t)
-	w.back(decide.Full, "sales")
-	w.back(decide.Log, "sales")
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	w := backedUp(t)
+	revert := w.snapshot()
 	w.undone()
 	truth := w.names("sales")
 	point := w.try(decide.Request{Want: decide.Log}, deaf{w.keep()})[0].Point.ID
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.now = w.now.Add(time.Minute)
 	w.add(41, "instead")
 	w.back(decide.Auto, "sales")
@@ -219,17 +311,14 @@ func TestRevertUnderWhatNobodyConfirmed(t *testing.T) {
 	for _, next := range []decide.Want{decide.Log, decide.Auto} {
 		for _, above := range []decide.Want{decide.Log, decide.Diff, decide.Full} {
 			t.Run(fmt.Sprint(above, ", then ", next), func(t *testing.T) {
-				w := newWorld(t)
-				w.back(decide.Full, "sales")
-				w.back(decide.Log, "sales")
+				w := backedUp(t)
 				w.lab.LoseMSDB(false)
-				snap, err := w.lab.TakeSnapshot()
-				w.must(err)
+				revert := w.snapshot()
 				w.undone()
 				w.back(decide.Diff, "sales")
 				w.add(33, "undone three")
 				w.try(decide.Request{Want: above}, deaf{w.keep()})
-				w.must(w.lab.Revert(snap))
+				revert()
 				w.goesOn()
 				w.try(decide.Request{Want: next}, w.keep())
 				w.goesFurther()
@@ -248,14 +337,13 @@ func TestFileOfBeforeARevertIsTakenInLate(t *testing.T) {
 			w := newWorldOn(t, lab.Options{BackupDirectory: dir, Path: func(p string) string { return p }})
 			w.back(decide.Full, "sales")
 			w.back(decide.Log, "sales")
-			snap, err := w.lab.TakeSnapshot()
-			w.must(err)
+			revert := w.snapshot()
 			for i := range 30 {
 				w.add(1100+i, "undone")
 			}
 			truth := w.names("sales")
 			w.exec(`BACKUP LOG sales TO DISK='{00000000-0000-4000-8000-999999999999}.bak' WITH CHECKSUM, FORMAT, INIT, NAME='Holdfast', DESCRIPTION='` + chain.Owner(w.keep().ID()) + `'`)
-			w.must(w.lab.Revert(snap))
+			revert()
 			w.now = w.now.Add(time.Minute)
 			w.add(41, "instead")
 			file := filepath.Join(dir, "{00000000-0000-4000-8000-999999999999}.bak")
@@ -286,8 +374,7 @@ func TestTimeBehindALogThatStandsByItself(t *testing.T) {
 	later := func() { w.now = w.now.Add(5 * time.Minute) }
 	w.back(decide.Full, "sales")
 	w.back(decide.Log, "sales")
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	revert := w.snapshot()
 	later()
 	w.undone()
 	later()
@@ -295,12 +382,12 @@ func TestTimeBehindALogThatStandsByItself(t *testing.T) {
 	later()
 	at := w.now
 	later()
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.add(41, "instead")
 	later()
 	w.try(decide.Request{Want: decide.Auto}, w.keep())
 	later()
-	_, err = w.job(w.instance, plan.Target{At: at}, plan.Options{As: "y"}).Do(t.Context())
+	_, err := w.job(w.instance, plan.Target{At: at}, plan.Options{As: "y"}).Do(t.Context())
 	var miss *plan.Unreachable
 	if !errors.As(err, &miss) {
 		t.Errorf("restored to %s: %v", at, err)
@@ -309,14 +396,11 @@ func TestTimeBehindALogThatStandsByItself(t *testing.T) {
 
 // TestRevertWhoseWitnessIsLost: the full that saw it cannot be read any more.
 func TestRevertWhoseWitnessIsLost(t *testing.T) {
-	w := newWorld(t)
-	w.back(decide.Full, "sales")
-	w.back(decide.Log, "sales")
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	w := backedUp(t)
+	revert := w.snapshot()
 	w.undone()
 	w.back(decide.Diff, "sales")
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.goesOn()
 	full := w.try(decide.Request{Want: decide.Auto}, w.keep())[0].Point.ID
 	w.goesFurther()
@@ -344,16 +428,13 @@ func TestRevertWhoseWitnessIsLost(t *testing.T) {
 // TestContinueOntoTheHistoryThatWasLeft is the other way round: nobody tells what was
 // restored last, and a log of the history that was left covers the LSN.
 func TestContinueOntoTheHistoryThatWasLeft(t *testing.T) {
-	w := newWorld(t)
-	w.back(decide.Full, "sales")
-	w.back(decide.Log, "sales")
-	snap, err := w.lab.TakeSnapshot()
-	w.must(err)
+	w := backedUp(t)
+	revert := w.snapshot()
 	for i := range 40 {
 		w.add(1100+i, "u")
 	}
 	left := w.back(decide.Log, "sales")[0]
-	w.must(w.lab.Revert(snap))
+	revert()
 	w.add(41, "instead")
 	full := w.try(decide.Request{Want: decide.Auto}, w.keep())
 	i := slices.IndexFunc(full, func(s sqlguest.Step) bool { return s.Decision.Do == decide.DoFull })

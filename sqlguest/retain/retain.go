@@ -322,7 +322,7 @@ func (c *Chain) wouldStand(n int) (base, on int) {
 			continue
 		}
 		fits := b.Kind == chain.Diff && x.Kind == chain.Full && x.Set == b.Base ||
-			b.Kind == chain.Log && c.seenBy[m] == none && b.Takes(x.Last, x.Fork)
+			b.Kind == chain.Log && c.seenBy[m] == none && x.Precedes(&b)
 		if fits && (best == none || nearer(x, &c.all[best])) {
 			best = m
 		}
@@ -391,7 +391,7 @@ func (l *line) opens(log *chain.Backup) *chain.Backup {
 		if x.Last.Less(log.First) {
 			break
 		}
-		if log.Takes(x.Last, x.Fork) && (best == nil || !nearer(best, x)) { // of equals the first, as a plan does
+		if x.Precedes(log) && (best == nil || !nearer(best, x)) { // of equals the first, as a plan does
 			best = x
 		}
 	}
@@ -406,7 +406,7 @@ func (l *line) into(log *chain.Backup, since time.Time) int {
 		if x.Last.Less(log.First) {
 			break
 		}
-		if !log.Takes(x.Last, x.Fork) {
+		if !x.Precedes(log) {
 			continue
 		}
 		best = x

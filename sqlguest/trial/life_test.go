@@ -36,6 +36,7 @@ var operations = []operation{
 	{"model", 22, (*world).model},
 	{"snapshot", 20, (*world).snapshot},
 	{"revert", 20, (*world).revert},
+	{"volume", 8, (*world).volume},
 	{"back", 30, (*world).back},
 	{"copied", 10, (*world).copied},
 	{"forget", 15, (*world).forget},
@@ -98,7 +99,7 @@ func (w *world) snapshot() {
 	s, err := w.lab.TakeSnapshot()
 	w.must(err)
 	w.snap, w.snapAt, w.snapOf, w.snapName = s, len(w.taken), w.rows, w.name
-	w.snapPath, w.snapEnd, w.snapLife = w.path, w.db().Info().LogEnd, len(w.life)
+	w.snapPath, w.snapEnd, w.snapLife, w.snapFiles = w.path, w.db().Info().LogEnd, len(w.life), w.fileNames()
 	w.count["op: snapshot"]++
 }
 
@@ -109,9 +110,35 @@ func (w *world) revert() {
 	}
 	w.end()
 	w.must(w.lab.Revert(w.snap))
-	w.rows, w.name = w.snapOf, w.snapName
+	w.name = w.snapName
+	w.reverted(false)
+	w.count["op: revert"]++
+}
+
+// volume sets the disk of the database back to the snapshot, and nothing else.
+func (w *world) volume() {
+	if w.snap == nil || w.snapFiles != w.fileNames() {
+		return // a restore has put others in place of the files
+	}
+	w.end()
+	w.must(w.lab.RevertFiles(w.snap, w.name))
+	w.reverted(true)
+	w.count["op: revert of the disk alone"]++
+}
+
+// fileNames are the files that the database cannot be opened without.
+func (w *world) fileNames() (names string) {
+	for _, f := range w.db().Info().Files {
+		names += f.Physical + " "
+	}
+	return names
+}
+
+// reverted is what is true after a revert.
+func (w *world) reverted(disk bool) {
+	w.rows = w.snapOf
 	w.leaves(w.snapPath, w.snapEnd)
-	lost := &lostWorld{w.rows, w.snapEnd, slices.Clone(w.taken[w.snapAt:])}
+	lost := &lostWorld{w.rows, w.snapEnd, slices.Clone(w.taken[w.snapAt:]), disk}
 	for i := w.snapLife; i < len(w.life); i++ {
 		w.life[i].lost = lost
 	}
@@ -122,7 +149,6 @@ func (w *world) revert() {
 	w.lives(moment{rows: w.rows})
 	w.snap = nil
 	w.reverts++
-	w.count["op: revert"]++
 	if w.r.IntN(3) == 0 {
 		w.write()
 	}

@@ -150,6 +150,8 @@ func (o *other) again(q question, kept map[string]bool) {
 		o.check("asked again", p, got, w.heldAt(q.target.At)...) // which of its showings it is may be told by what went
 	case err == nil && there && p.Instead != nil && p.Instead.Point != "": // what is nearest may be told by what went
 		o.check("asked again", p, got, w.point(p.Instead.Point).rows)
+	case err == nil && there && q.plan.Instead != nil && p.Instead == nil && q.target == (plan.Target{}): // what was newest, and could not be reached, went
+		o.check("asked again", p, got, w.newest().rows)
 	case err == nil && there && p.Instead != nil:
 		o.check("asked again", p, got, append(w.heldAt(wall(p.Instead.Time)), q.rows)...)
 	case err == nil && there:

@@ -98,7 +98,7 @@ func (o *other) restore(t plan.Target, opt plan.Options) (p plan.Plan, got rows,
 	if err == nil {
 		p, name = done.Plan, done.Database
 	}
-	if stopped(err) && w.jumped {
+	if stopped(err) && (w.jumped || w.unmade(t.Mark)) {
 		var left *replay.Left
 		if !errors.As(err, &left) {
 			w.fatalf("%s: %v", t, err)
@@ -117,6 +117,12 @@ func (o *other) restore(t plan.Target, opt plan.Options) (p plan.Plan, got rows,
 		o.done = append(o.done, question{t, opt, p, got})
 	}
 	return p, got, early, nil
+}
+
+// unmade tells of a mark that msdb remembers, and which the disk of the database was set
+// back behind: a log that seems to hold it does not.
+func (w *world) unmade(mark string) bool {
+	return mark != "" && slices.ContainsFunc(w.life, func(m moment) bool { return m.mark == mark && m.lost != nil && m.lost.disk })
 }
 
 // options are those of one restore: now and then over the original's name.
@@ -385,7 +391,7 @@ func (o *other) tryMark() {
 		}
 		p, got, early, err := o.restore(t, o.options())
 		if early {
-			w.count["target: mark: not met after the clock was set back"]++
+			w.count["target: mark: not met after the clock or the disk was set back"]++
 			continue
 		}
 		if err != nil {

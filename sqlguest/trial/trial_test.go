@@ -76,7 +76,7 @@ const enough = 2000
 var demanded = []string{
 	"op: auto", "op: clock set back", "op: clock set forth", "op: clocks changed (DST)", "op: copy beside it", "op: copy-only full", "op: copy-only log",
 	"op: diff", "op: file added", "op: foreign differential", "op: foreign full", "op: foreign log", "op: forget a point", "op: full", "op: log", "op: mark",
-	"op: msdb lost", "op: recovery model", "op: rename", "op: restore over it", "op: restore over it, refused", "op: revert", "op: rollback",
+	"op: msdb lost", "op: recovery model", "op: rename", "op: restore over it", "op: restore over it, refused", "op: revert", "op: revert of the disk alone", "op: rollback",
 	"op: policy and prune", "op: service restarted", "op: snapshot", "op: tail of the log", "op: write",
 	"fault: killed before SQL Server was told", "fault: killed before the confirmation was kept", "fault: msdb did not write its row", "fault: repository full, backup aborted",
 	"rule: diff S-diff", "rule: diff S-auto-diff", "rule: diff Q20", "rule: full M11.1", "rule: full M11.4", "rule: full M11.7", "rule: full M11.8", "rule: full M11.9",

@@ -49,7 +49,7 @@ func (w *world) seen(m *moment) []rows {
 // only msdb could tell, and who takes the tail of a log does not ask it.
 func (w *world) tells(lost *lostWorld, k *kept) bool {
 	return k.State == chain.Confirmed && !k.lost &&
-		(lost.end.Less(k.Last) || slices.ContainsFunc(w.here(), func(by *kept) bool { return slices.Contains(by.Abandons, k.Set) }))
+		(lost.end.Less(k.Last) && !(lost.disk && k.Traceless()) || slices.ContainsFunc(w.here(), func(by *kept) bool { return slices.Contains(by.Abandons, k.Set) }))
 }
 
 // heldAtInstant is the same for an instant of the server's clock, which it shows once
@@ -176,10 +176,10 @@ func (w *world) truth(k *kept, reached map[*kept]bool) bool {
 // rather too much is taken for abandoned than too little (decide): each log of which
 // nobody can tell whether the database went on from it.
 func (w *world) takes(l, o *kept) bool {
-	if l.Kind != chain.Log || o.By == chain.ByItself || o.Last.Less(l.First) || !o.Last.Less(l.Last) || w.behind(l, o) || w.behind(o, l) {
+	if l.Kind != chain.Log || o.Empty() || o.By == chain.ByItself || o.Last.Less(l.First) || !o.Last.Less(l.Last) || w.behind(l, o) || w.behind(o, l) {
 		return false
 	}
-	return l.through(o) && !w.withheld(l, o)
+	return l.through(o) && !w.withheld(l, o) && o.Tie().Holds(&l.Backup)
 }
 
 // through tells whether the way to a log leads through the end of a backup.

@@ -53,6 +53,7 @@ type lostWorld struct {
 	rows  rows
 	end   lsn.LSN // of the log that was kept
 	taken []*kept
+	disk  bool // of the database alone: msdb remembers
 }
 
 // kept is a backup of ours and what is true of it.
@@ -117,17 +118,18 @@ type world struct {
 	names    int
 	files    int
 
-	snap     *lab.Snapshot
-	snapAt   int
-	snapOf   rows
-	snapPath path
-	snapLife int // moments that there were
-	snapEnd  lsn.LSN
-	snapName string
-	reverts  int
-	fault    fault
-	lossy    bool // msdb lost rows, or has them under another name
-	alone    bool // nobody can write: the database is being restored
+	snap      *lab.Snapshot
+	snapAt    int
+	snapOf    rows
+	snapPath  path
+	snapLife  int // moments that there were
+	snapEnd   lsn.LSN
+	snapFiles string
+	snapName  string
+	reverts   int
+	fault     fault
+	lossy     bool // msdb lost rows, or has them under another name
+	alone     bool // nobody can write: the database is being restored
 }
 
 // fault is what goes wrong with the next backup.

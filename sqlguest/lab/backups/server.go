@@ -134,6 +134,11 @@ func New(o Options) (*Server, error) {
 			continue
 		}
 		s.databases[s.Key(e.Name)] = db
+		if db.Info().Name != e.Name { // its files were set back behind a new name, which master knows
+			if err := db.Rename(e.Name); err != nil {
+				lost = append(lost, fmt.Errorf("open database %s: %w", e.Name, err))
+			}
+		}
 	}
 	return s, errors.Join(lost...)
 }

@@ -268,6 +268,21 @@ func WriteFile(f FS, path string, data []byte) error {
 	return nil
 }
 
+// Copy puts one file of from in place of the file of that name in to; if from has none,
+// to has none afterwards.
+func Copy(to, from FS, path string) error {
+	data, err := ReadFile(from, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && to.Exists(path):
+		return to.Remove(path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return WriteFile(to, path, data)
+}
+
 // diskFile adds Size to a file of this machine.
 type diskFile struct{ *os.File }
 
