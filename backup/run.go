@@ -19,6 +19,10 @@ import (
 // was committed.
 var ErrTorn = errors.New("the source moved while it was read")
 
+// ErrMute: the source could not be asked for what the point must say of it, once
+// everything was read. It stands still by itself, and nothing was committed.
+var ErrMute = errors.New("the source did not answer after it was read, and nothing was committed")
+
 // ErrRelease: the point is committed, but something of ours is still on the
 // source (a snapshot) and must be removed.
 var ErrRelease = errors.New("the source could not be released")
@@ -124,6 +128,9 @@ type run struct {
 	opts    Options
 	shrunk  string // a stream that was shorter than the time before, in a sentence
 	missed  bool   // tracking missed a change; the disk was read in full instead
+	// streams are the labels of those under way: what is read of a stream is far ahead of
+	// what is stored, so that they are until the point is committed.
+	streams []string
 }
 
 // saved is what storing one item gave.
@@ -141,6 +148,11 @@ func (r *run) store(ctx context.Context, src Source, frozen Frozen) (*recovery.P
 	inline := 0
 	disksCtx, stop := context.WithCancel(ctx)
 	defer stop()
+	defer func() {
+		for _, label := range r.streams {
+			r.opts.Progress.End(label)
+		}
+	}()
 	group, gctx := errgroup.WithContext(disksCtx)
 	group.SetLimit(orDefault(r.opts.Disks, defaultDisksAtOnce))
 	for i, item := range items {
@@ -169,7 +181,9 @@ func (r *run) store(ctx context.Context, src Source, frozen Frozen) (*recovery.P
 		return nil, err
 	}
 	if holder, ok := frozen.(Holder); ok {
-		if err := holder.Holds(ctx); err != nil {
+		if err := holder.Holds(ctx); errors.Is(err, ErrMute) {
+			return nil, err
+		} else if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrTorn, err)
 		}
 	}
@@ -244,7 +258,7 @@ func (r *run) stream(ctx context.Context, item Item, inline *int) (saved, error)
 	}
 	defer src.Close()
 	r.opts.Progress.Begin(item.Label, item.Stream.Expected())
-	defer r.opts.Progress.End(item.Label)
+	r.streams = append(r.streams, item.Label)
 	out := saved{item: recovery.Item{Name: item.Name, Label: item.Label, Key: item.Key, Attrs: item.Attrs, ReadMode: recovery.ReadStream}}
 	var in io.Reader = &counting{r: src, tell: r.opts.Progress.Read}
 	if item.Stream.Inline {

@@ -45,7 +45,7 @@ type Frozen interface {
 
 // Holder is a Frozen that can lose its stand behind our back: a VM's snapshot
 // can be removed by others. It is asked once everything is read and before the
-// point is committed; an error means that what was read may be torn.
+// point is committed; an error means that what was read may be torn, unless it is ErrMute.
 type Holder interface {
 	Holds(ctx context.Context) error
 }

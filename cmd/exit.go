@@ -167,6 +167,7 @@ var exitTable = []exitRow{
 	{dbrevive.ErrNone, exitRefused, "restore the virtual machine alone, without --app"},
 	{dbrevive.ErrOther, exitRefused, "look at it, and restore it with holdfast restore sql if it is to be overwritten"},
 	{dbrevive.ErrMissed, exitBrokenChain, "look at what the disks hold; holdfast restore sql --to-vm brings it to an older backup"},
+	{dbrevive.ErrForgotten, exitBrokenChain, "the disks have the database as it was when the virtual machine was backed up; holdfast restore sql --to-vm brings it to a moment that its backups reach"},
 	{database.ErrOtherServer, exitUnreachable, "say where to with --to-vm or --to-instance"},
 	{plan.ErrUnreachable, exitBrokenChain, "holdfast chain shows what can be restored"},
 	{plan.ErrAmbiguous, exitBrokenChain, "an LSN or a point means one moment alone"},

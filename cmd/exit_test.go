@@ -15,6 +15,7 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/seal"
+	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/direct"
 )
 
@@ -117,6 +118,19 @@ func TestToldFailuresDecideAndAreNotRepeated(t *testing.T) {
 func TestKeptLogFilesAreNotTakenForLeftovers(t *testing.T) {
 	code, hint := classify(fmt.Errorf("%w: abort: %w", backup.ErrRelease, &direct.Kept{Files: []string{"log.bak"}}))
 	if code != exitFailed || !strings.HasPrefix(hint, "keep these files") {
+		t.Errorf("got %d %q", code, hint)
+	}
+}
+
+// TestKilledAgentsLogIsNamedBySQLsWords: its hint is that of the file, and snapshots are no
+// matter of databases.
+func TestKilledAgentsLogIsNamedBySQLsWords(t *testing.T) {
+	cut := fmt.Errorf("%w: %w", backup.ErrMute, agent.ErrCut)
+	code, hint := classify(errors.Join(cut, fmt.Errorf("%w: abort: %w", backup.ErrRelease, &direct.Kept{Files: []string{"log.bak"}, Unknown: true})))
+	if code != exitFailed || !strings.HasPrefix(hint, "keep these files") {
+		t.Errorf("got %d %q", code, hint)
+	}
+	if code, hint = classify(cut); code != exitFailed || strings.Contains(hint, "snapshot") || !strings.Contains(hint, "truncated nothing") {
 		t.Errorf("got %d %q", code, hint)
 	}
 }

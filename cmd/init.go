@@ -226,7 +226,7 @@ func (a *app) initKeys(ctx context.Context, opts initOptions, kdf seal.KDF, para
 		keyText = text
 		params.Keys = append(params.Keys, repo.NewKey{Secret: opens, Label: "key file made by init"})
 	}
-	if keyText != nil && !a.secrets().Given() {
+	if keyText != nil && (!a.secrets().Given() || secret.SameFile(a.settings.Text("key-file"), opts.newKeyFile)) {
 		return keyText, nil
 	}
 	opens, err := a.secrets().NewRepositoryKey(ctx)

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -199,7 +200,7 @@ func (a *app) label(ctx context.Context, words []string, change func(*ledger.Lab
 			if again.Pinned {
 				state = strings.TrimSuffix("pinned, "+state, ", ")
 			}
-			a.ui.Say("%s %s: %s\n", e.ID, e.Source, state)
+			a.ui.Say("%s %s: %s\n", e.ID, e.Source, cmp.Or(state, "not pinned, no tags"))
 		}
 		return a.ui.Result(rows)
 	})

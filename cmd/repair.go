@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/health"
 	"holdfast/cmd/verdict"
 	"holdfast/repo"
 )
@@ -34,8 +35,9 @@ func newRepairPacksCommand(a *app) *cobra.Command {
 		Short: "save what is left of packs that are damaged beyond repair",
 		Long: `Repair packs reads every pack. What still opens of a pack that parity cannot bring back is
 copied into new packs; the damaged bytes go to quarantine/, and the index is listed anew,
-so that the next full backup stores again what was lost and its source still has. Damage
-that parity can mend is left to scrub --heal.`,
+so that the next full backup stores again what was lost and its source still has. Points
+that need what is lost, now or since an earlier repair, are named (3). Damage that parity
+can mend is left to scrub --heal.`,
 		Example: "holdfast -r /srv/backup repair packs --dry-run",
 		Args:    args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -69,16 +71,24 @@ func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository
 	if len(rep.Healable) > 0 {
 		a.ui.Warn("%d packs are damaged and parity can mend them: holdfast scrub --heal", len(rep.Healable))
 	}
-	a.ui.Event("summary", rep)
+	hurt, err := health.FindHurt(ctx, r) // also by what an earlier repair has found to be gone
+	if err != nil {
+		return err
+	}
+	health.Warn(a.ui, hurt)
+	a.ui.Event("summary", struct {
+		*repo.RepairPacksReport
+		Hurt []health.Hurt `json:"points_hurt"`
+	}{rep, hurt})
 	switch {
 	case rep.ChunksLost > 0:
-		return verdict.Incomplete(fmt.Sprintf("%d chunks are lost; holdfast check names the points that need them", rep.ChunksLost))
+		err = verdict.Incomplete(fmt.Sprintf("%d chunks are lost; holdfast check names the points that need them", rep.ChunksLost))
 	case len(rep.Missing) > 0:
-		return verdict.Incomplete(fmt.Sprintf("%d packs are gone; what they held and the sources still have, the next backup stores anew", len(rep.Missing)))
+		err = verdict.Incomplete(fmt.Sprintf("%d packs are gone; what they held and the sources still have, the next backup stores anew", len(rep.Missing)))
 	case len(rep.Healable) > 0 || dryRun && len(rep.Damaged) > 0:
-		return verdict.Incomplete("damage was found that can be mended")
+		err = verdict.Incomplete("damage was found that can be mended")
 	}
-	return nil
+	return health.Advise(err, hurt)
 }
 
 func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
@@ -101,9 +111,19 @@ func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
 		a.ui.Warn("%s is gone; what it held and the sources still have, their next full backup stores anew", name)
 	}
 	rep.Segments, rep.Removed, rep.Unreadable, rep.Lost = orEmpty(rep.Segments), orEmpty(rep.Removed), orEmpty(rep.Unreadable), orEmpty(rep.Lost)
-	a.ui.Event("summary", rep)
-	if len(rep.Unreadable) > 0 {
-		return verdict.Incomplete(fmt.Sprintf("%d packs cannot be read", len(rep.Unreadable)))
+	hurt := []health.Hurt{}
+	if len(rep.Lost)+len(rep.Unreadable) > 0 {
+		if hurt, err = health.FindHurt(ctx, r); err != nil {
+			return err
+		}
 	}
-	return nil
+	health.Warn(a.ui, hurt)
+	a.ui.Event("summary", struct {
+		*repo.RepairReport
+		Hurt []health.Hurt `json:"points_hurt"`
+	}{rep, hurt})
+	if len(rep.Unreadable) > 0 {
+		err = verdict.Incomplete(fmt.Sprintf("%d packs cannot be read", len(rep.Unreadable)))
+	}
+	return health.Advise(err, hurt)
 }

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 
 	"holdfast/repo/ledger"
 	"holdfast/repo/points"
@@ -15,6 +16,7 @@ type Copier struct {
 	carrier  transfer.Carrier
 	ids      map[string]string // point there → point here
 	last     *recovery.Point   // the copy whose maps the carrier builds on
+	words    *words            // nil: not looked for yet
 }
 
 // CopierFrom makes a Copier. progress is told of bytes as they are read; it may
@@ -40,8 +42,44 @@ func (c *Copier) Known(there, here *recovery.Point) {
 	c.carrier.Known(there.Items, here.Items)
 }
 
+// words are the points of the source that are confirmed, there and here.
+type words struct{ there, here ledger.Pile }
+
+// Said tells whether the point there is confirmed and its copy here is not: the copy was
+// made before the source had said anything. That costs two listings for a source.
+func (c *Copier) Said(ctx context.Context, there Entry, here *recovery.Point) (bool, error) {
+	sid, err := ledger.ParseSID(here.SID)
+	if err != nil {
+		return false, err
+	}
+	if c.words == nil {
+		var found words
+		if found.there, err = points.Sessions(ctx, c.from.catalog, ledger.Confirms+there.Session().Src+"/"); err != nil {
+			return false, err
+		}
+		if found.here, err = points.Sessions(ctx, c.to.catalog, ledger.Confirms+sid.Src+"/"); err != nil {
+			return false, err
+		}
+		c.words = &found
+	}
+	return c.words.there.Has(there.Session().Pack()) && !c.words.here.Has(sid.Pack()), nil
+}
+
+// Confirm gives a copy the word that its original has got since. One that it has got here
+// meanwhile stays.
+func (c *Copier) Confirm(ctx context.Context, there Entry, here *recovery.Point) error {
+	sid, err := ledger.ParseSID(here.SID)
+	if err != nil {
+		return err
+	}
+	if err := c.confirmFirst(ctx, sid, there); !errors.Is(err, ErrConfirmed) {
+		return err
+	}
+	return nil
+}
+
 // Copy makes a point here of one there: the same content, time and identity, with
-// an id of its own. Its tags and pin come along.
+// an id of its own. Its tags and pin come along, and its place in the order.
 func (c *Copier) Copy(ctx context.Context, e Entry) (*recovery.Point, error) {
 	s, err := c.to.Begin(ctx, e.Source, e.Identity)
 	if err != nil {

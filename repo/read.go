@@ -60,6 +60,12 @@ func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn
 	return r.catalog.Load.Load(ctx, kind, ids, fn)
 }
 
+// Locate tells whether chunks have a place, by the index or by packs that it does not
+// list, and reads none of them: ErrMissing names one that has not.
+func (r *Repository) Locate(ctx context.Context, ids []blob.ID) error {
+	return r.catalog.Load.Locate(ctx, ids)
+}
+
 // Check tells whether every point can be restored; see check.Run.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	return check.Run(ctx, r.subject(), opts)
@@ -159,6 +165,10 @@ func Scrub(ctx context.Context, be backend.Backend, opts ScrubOptions) (*Report,
 func (r *Repository) Points(ctx context.Context) ([]Entry, []*PointError, error) {
 	return points.All(ctx, r.catalog)
 }
+
+// InOrder sorts points as each source's were made, and numbers those that have no
+// number, in memory alone. A point's time cannot tell: it is the source's clock's.
+func InOrder(entries []Entry) { points.InOrder(entries) }
 
 // Briefs is Points without what only a restore needs: of many points a small
 // fraction of the memory.

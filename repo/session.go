@@ -25,6 +25,7 @@ type Session struct {
 	r        *Repository
 	parent   *recovery.Point
 	previous string
+	made     int64 // see recovery.Point
 }
 
 // Begin starts a session for the source of that identity (steps W1–W4 of
@@ -79,6 +80,7 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		}
 		s.r.log.Warn("manifest cannot be read", "point", p.ID, "error", p.Err)
 	}
+	s.made = points.NextMade(known, s.r.catalog.Now())
 	for newest := points.LastMade(known); newest != nil; newest = points.LastMade(known) {
 		stands, err := s.stands(ctx, newest.Session())
 		if err != nil {
@@ -133,10 +135,13 @@ func (r *Repository) IDOf(kind blob.Kind, plain []byte) blob.ID { return r.keys.
 // Commit makes the point exist: everything it needs is made durable first, the
 // slot is written last, and success is returned only after the ledger has shown
 // that nobody gave the session up meanwhile. p's ID, SID, Previous, Host and
-// Program are filled in.
+// Program are filled in, and unless p is a copy, Turn and Made.
 func (s *Session) Commit(ctx context.Context, p *recovery.Point) error {
 	p.ID, p.SID, p.Previous = s.ID(), s.SID().String(), s.previous
 	p.Host, p.Program = s.r.opts.Host, s.r.opts.Program
+	if p.Origin == "" {
+		p.Turn, p.Made = s.Turn(), s.made
+	}
 	manifest, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("write manifest: %w", err)

@@ -2,21 +2,32 @@ package sqlguest_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"holdfast/backup"
+	"holdfast/repo/recovery"
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/agent"
 	"holdfast/sqlguest/agent/trust"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/lab/bridge"
 	"holdfast/sqlguest/server"
 )
 
 // afar is the same SQL Server through an agent.
 func (w *world) afar() *agent.Client {
+	c, _ := w.mortal()
+	return c
+}
+
+// mortal is afar, and how the agent ends before its time.
+func (w *world) mortal() (c *agent.Client, kill func()) {
 	w.t.Helper()
 	service, client, err := trust.New(time.Now())
 	w.must(err)
@@ -29,12 +40,75 @@ func (w *world) afar() *agent.Client {
 		_ = agent.Serve(ctx, l, agent.ServiceOptions{Server: w.sql, Keys: service})
 	}()
 	w.t.Cleanup(func() { stop(); <-ended })
-	c, err := agent.Connect(w.t.Context(), agent.ClientOptions{Keys: client, Dial: func(ctx context.Context) (net.Conn, error) {
+	c, err = agent.Connect(w.t.Context(), agent.ClientOptions{Keys: client, Dial: func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
 	}})
 	w.must(err)
 	w.t.Cleanup(func() { _ = c.Close() })
-	return c
+	return c, func() {
+		stop()
+		<-ended
+	}
+}
+
+// deadly kills the agent once all of a log was read.
+type deadly struct {
+	sqlguest.Keeper
+	kill func()
+}
+
+func (d *deadly) Store(ctx context.Context, src backup.Source) (*recovery.Point, error) {
+	return d.Keeper.Store(ctx, deadlySource{src, d})
+}
+
+type deadlySource struct {
+	backup.Source
+	d *deadly
+}
+
+func (s deadlySource) Freeze(ctx context.Context, parent *recovery.Point) (backup.Frozen, error) {
+	f, err := s.Source.Freeze(ctx, parent)
+	return deadlyFrozen{f, s.d}, err
+}
+
+type deadlyFrozen struct {
+	backup.Frozen
+	d *deadly
+}
+
+func (f deadlyFrozen) Holds(ctx context.Context) error {
+	f.d.kill()
+	return f.Frozen.(backup.Holder).Holds(ctx)
+}
+
+// TestSQL16AgentIsKilledDuringALog through files: the error says where the only copy of the
+// log lies and that the next run takes it in, and nothing of snapshots, which it has none
+// of; and so it is.
+func TestSQL16AgentIsKilledDuringALog(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	w.all(w.disk(decide.Log, w.sql, "sales"))
+	w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (93, N'one')")
+	far, kill := w.mortal()
+	r := w.disk(decide.Log, far, "sales")
+	r.Keep = &deadly{r.Keep, kill}
+	steps, err := r.All(t.Context())
+	if len(steps) == 0 || steps[0].Err == nil {
+		t.Fatalf("%v %v", steps, err)
+	}
+	err = steps[0].Err
+	kept := (*direct.Kept)(nil)
+	if !errors.As(err, &kept) || errors.Is(err, backup.ErrTorn) || !errors.Is(err, agent.ErrCut) {
+		t.Fatalf("got %v", err)
+	}
+	for _, word := range []string{kept.Files[0], w.dir, "LAB", "truncated"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q is not in %v", word, err)
+		}
+	}
+	if files := w.files(); len(files) != 1 || !strings.HasSuffix(kept.Files[0], files[0]) {
+		t.Errorf("%q lie there", files)
+	}
+	w.want(w.all(w.disk(decide.Log, w.sql, "sales")), "sales log S-kept", "sales log S-log")
 }
 
 // TestSQL16ThroughTheAgent: what a run beside the server has left, the agent's next run

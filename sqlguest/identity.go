@@ -1,70 +1,90 @@
 package sqlguest
 
 import (
-	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"slices"
-	"strings"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/identity"
+	"holdfast/sqlguest/locks"
 )
 
-// PlaceOf is what a SQL Server is found by, whichever way it is reached: the name of
-// machine and instance that it has itself, in lower case since Windows makes no
-// difference. A virtual machine's UUID would be seen from one side only.
-func PlaceOf(at *facts.Instance) string { return strings.ToLower(at.Name) }
+// PlaceOf is identity.PlaceOf.
+func PlaceOf(at *facts.Instance) string { return identity.PlaceOf(at) }
 
-// Identity is what stays of a database while its name, files and place in SQL
-// Server's list change: its family on its server (PlaceOf).
-func Identity(place, family string) string { return "sql:" + place + ":" + family }
+// Identity is identity.New.
+func Identity(place, family string) string { return identity.New(place, family) }
 
-// Identities gives each of a server's databases its identity, in their order; "" to
-// those whose family is not known, because they are not open. Of several databases
-// of one family (one was restored from the other) the one that ours are of keeps the
-// family's identity; known are our backups of an identity, the oldest first.
-func Identities(place string, databases []facts.Database, known func(identity string) ([]chain.Backup, error)) ([]string, error) {
-	ids := make([]string, len(databases))
-	families := map[string][]int{}
-	for i, d := range databases {
-		if d.Family != "" {
-			families[d.Family] = append(families[d.Family], i)
-		}
-	}
-	for family, members := range families {
-		first := members[0]
-		if len(members) > 1 {
-			ours, err := known(Identity(place, family))
-			if err != nil {
-				return nil, err
-			}
-			first = heir(databases, members, ours)
-		}
-		for _, i := range members {
-			ids[i] = Identity(place, family)
-			if i != first {
-				ids[i] += "/" + databases[i].GUID
-			}
-		}
-	}
-	return ids, nil
+// Known are our backups of an identity, the oldest first.
+type Known = identity.Known
+
+// Identities is identity.All.
+func Identities(place string, databases []facts.Database, known Known) ([]string, error) {
+	return identity.All(place, databases, known)
 }
 
-// heir is which of a family's databases our backups are of: by database GUID, else by
-// name, else the one that was created first.
-func heir(databases []facts.Database, members []int, ours []chain.Backup) int {
-	for _, fits := range []func(b chain.Backup, d facts.Database) bool{
-		func(b chain.Backup, d facts.Database) bool { return b.DatabaseGUID == d.GUID },
-		func(b chain.Backup, d facts.Database) bool { return b.Database == d.Name },
-	} {
-		for k := len(ours) - 1; k >= 0; k-- {
-			for _, i := range members {
-				if fits(ours[k], databases[i]) {
-					return i
-				}
-			}
+// IdentityOf is identity.Of.
+func IdentityOf(place string, databases []facts.Database, i int, known Known) (string, error) {
+	return identity.Of(place, databases, i, known)
+}
+
+// ErrHeir: which database of a family keeps the family's identity has changed while a run
+// was under way; the next run goes on.
+var ErrHeir = errors.New("its identity has changed since the run began")
+
+// identify finds out whose backups a job's database continues, and what locks that needs.
+// A database that was not open when the run began may be by now.
+func (j *job) identify(ctx context.Context) error {
+	if j.request.Excluded {
+		return nil
+	}
+	r := j.owner
+	all := r.all
+	i := j.among(all)
+	if all[i].Family == "" {
+		var err error
+		if _, all, err = r.look(ctx); err != nil {
+			return err
+		}
+		if i = j.among(all); i < 0 {
+			return nil // as the first question will find
 		}
 	}
-	return slices.MinFunc(members, func(a, b int) int {
-		return cmp.Or(databases[a].Created.Compare(databases[b].Created), cmp.Compare(databases[a].ID, databases[b].ID))
+	d := &all[i]
+	id, err := IdentityOf(r.Place, all, i, func(id string) ([]chain.Backup, error) { return r.Keep.Backups(ctx, id) })
+	switch {
+	case err != nil:
+		return err
+	case id == "" && d.Family == "":
+		j.closed = *d
+	case id != "":
+		j.id, j.guid, j.lock, j.locks = id, d.GUID, LockName(d), locks.New(r.Server, d, id)
+	}
+	return nil
+}
+
+// among is the job's database in a list of all, -1 if it is not there.
+func (j *job) among(all []facts.Database) int {
+	return slices.IndexFunc(all, func(d facts.Database) bool {
+		return d.Name == j.name && (j.guid == "" || d.GUID == "" || d.GUID == j.guid)
 	})
+}
+
+// stays makes sure, under the locks, that ours are still the backups of the job's
+// database: another run may have made some of a relative in between.
+func (j *job) stays(ctx context.Context, all []facts.Database, i int, ours []chain.Backup) error {
+	r := j.owner
+	id, err := IdentityOf(r.Place, all, i, func(id string) ([]chain.Backup, error) {
+		if id == j.id {
+			return ours, nil
+		}
+		return r.Keep.Backups(ctx, id)
+	})
+	if err == nil && id != j.id && all[i].Family != "" {
+		err = fmt.Errorf("back up database %q: %w", j.name, ErrHeir)
+	}
+	return err
 }

@@ -1,15 +1,16 @@
 package sqlguest
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 
 	"holdfast/backup"
 	"holdfast/repo"
+	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
 	"holdfast/restore"
@@ -50,14 +51,16 @@ func (k *Repository) Readable(ctx context.Context, identity string) ([]chain.Bac
 	if err != nil {
 		return nil, nil, err
 	}
-	inOrder(entries)
+	repo.InOrder(entries) // no time of the server's can tell, for its clock may have been set back
 	var list []chain.Backup
 	for _, e := range entries {
 		b, err := k.read(ctx, e.Point)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, nil, ctx.Err()
-		}
-		if err != nil {
+		case errors.Is(err, backend.ErrUnreachable): // it may be whole: nobody has looked at it
+			return nil, nil, fmt.Errorf("read points of a database: %w", err)
+		case err != nil:
 			problems = append(problems, &repo.PointError{ID: e.ID, Object: ledger.ConfirmName(e.Session()), Err: err})
 			if b, err = chain.Parse(e.ID, e.Attrs, nil); err != nil {
 				continue // its attributes say nothing either
@@ -69,40 +72,6 @@ func (k *Repository) Readable(ctx context.Context, identity string) ([]chain.Bac
 	return list, problems, nil
 }
 
-// inOrder sorts points as they were made: each names the one before it. No time of the
-// server's can tell, for its clock may have been set back in between. Where a point was
-// forgotten, the stretches before and behind it are told apart by the ledger's
-// generation and by when our own machine had finished them.
-func inOrder(entries []repo.Entry) {
-	next := map[string][]repo.Entry{} // by the hash of the one before
-	known := map[string]bool{}
-	for _, e := range entries {
-		next[e.Previous] = append(next[e.Previous], e)
-		known[e.Hash()] = true
-	}
-	finished := func(a, b repo.Entry) int {
-		return cmp.Or(cmp.Compare(a.Session().Gen, b.Session().Gen), a.Finished.Compare(b.Finished))
-	}
-	var firsts []repo.Entry
-	for _, e := range entries {
-		if !known[e.Previous] {
-			firsts = append(firsts, e)
-		}
-	}
-	slices.SortStableFunc(firsts, finished)
-	made := entries[:0:0]
-	for _, first := range firsts {
-		for stretch := []repo.Entry{first}; len(stretch) > 0; {
-			e := stretch[0]
-			made = append(made, e)
-			// Two machines at once may have gone on from the same point.
-			stretch = append(stretch[1:], next[e.Hash()]...)
-			slices.SortStableFunc(stretch, finished)
-		}
-	}
-	copy(entries, made)
-}
-
 func (k *Repository) read(ctx context.Context, p *recovery.Point) (chain.Backup, error) {
 	word, err := k.Repo.Confirmation(ctx, p)
 	if err != nil {
@@ -111,8 +80,15 @@ func (k *Repository) read(ctx context.Context, p *recovery.Point) (chain.Backup,
 	return chain.Parse(p.ID, p.Attrs, word)
 }
 
+// ErrNameless: a source has no identity. Its point would be among those of every other
+// database of which nobody knows what it is.
+var ErrNameless = errors.New("the database has no identity")
+
 // Store makes a point of the source.
 func (k *Repository) Store(ctx context.Context, src backup.Source) (*recovery.Point, error) {
+	if src.Identity() == "" {
+		return nil, fmt.Errorf("store a point of %s: %w", src.Name(), ErrNameless)
+	}
 	return k.Back(ctx, src)
 }
 
@@ -128,7 +104,9 @@ func (k *Repository) Settle(ctx context.Context, point string, word json.RawMess
 	if err != nil {
 		return fmt.Errorf("settle point %s: %w", point, err)
 	}
-	if _, err := k.Repo.Confirmation(ctx, e.Point); err != nil {
+	if _, err := k.Repo.Confirmation(ctx, e.Point); errors.Is(err, backend.ErrUnreachable) {
+		return fmt.Errorf("settle point %s: %w", point, err)
+	} else if err != nil {
 		return ctx.Err()
 	}
 	return k.Repo.Confirm(ctx, e.Point, word)

@@ -16,8 +16,10 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/decide/kept"
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/locks"
 	"holdfast/sqlguest/server"
 )
 
@@ -84,7 +86,7 @@ func (j *job) adopt(ctx context.Context, s stager, devices []string, running boo
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	if sure, err := j.locks.sure(ctx); err != nil {
+	if sure, err := j.locks.Sure(ctx); err != nil {
 		return err
 	} else if !sure {
 		return j.adopt(ctx, s, devices, running)
@@ -100,8 +102,8 @@ func (j *job) adopt(ctx context.Context, s stager, devices []string, running boo
 	if ours, err = j.owner.Keep.Backups(ctx, j.id); err != nil {
 		return err
 	}
-	for _, fate := range decide.Keep(files, ours, &f.Database) {
-		at := slices.IndexFunc(files, func(k decide.KeptFile) bool { return k.Device == fate.Device })
+	for _, fate := range kept.Decide(files, ours, &f.Database) {
+		at := slices.IndexFunc(files, func(k kept.File) bool { return k.Device == fate.Device })
 		switch {
 		case fate.Take:
 			if err := j.take(ctx, s, f, files[at], fate); err != nil {
@@ -122,15 +124,24 @@ const incomplete = "*** INCOMPLETE ***"
 
 // kept are the files among the devices that are this repository's and of this database:
 // by what the set says, or, of a file that cannot be read, by its name.
-func (j *job) kept(ctx context.Context, f *decide.Facts, devices []string) ([]decide.KeptFile, error) {
-	var list []decide.KeptFile
+func (j *job) kept(ctx context.Context, f *decide.Facts, devices []string) ([]kept.File, error) {
+	var list []kept.File
 	for _, device := range devices {
 		row, err := facts.FindDevice(ctx, j.owner.Server, &f.Instance, device)
 		if err != nil && !errors.Is(err, facts.ErrNoRow) {
 			return nil, err
 		}
 		header, err := facts.AskFile(ctx, j.owner.Server, &f.Instance, direct.StagedPath(j.owner.Staging, device))
-		if err != nil && !errors.Is(err, facts.ErrNoRow) {
+		var said *server.Error
+		switch {
+		case err == nil || errors.Is(err, facts.ErrNoRow):
+		case errors.As(err, &said): // unreadable now is not worthless
+			why := "SQL Server could not read it this time: " + said.Error()
+			if j.warn(device, why); strings.HasPrefix(strings.ToUpper(device), j.stamp()) {
+				j.unread = append(j.unread, direct.StagedPath(j.owner.Staging, device)+": "+why)
+			}
+			continue
+		default:
 			return nil, err
 		}
 		if header != nil && header.Name == incomplete {
@@ -138,14 +149,14 @@ func (j *job) kept(ctx context.Context, f *decide.Facts, devices []string) ([]de
 		}
 		switch {
 		case header == nil && strings.HasPrefix(strings.ToUpper(device), j.stamp()):
-			list = append(list, decide.KeptFile{Device: device, Row: row})
+			list = append(list, kept.File{Device: device, Row: row})
 		case header == nil:
 			j.warn(device, "nobody can read it, and nobody knows whose it is")
-		case header.Name != chain.SetName || !j.isOf(&header.Header, &f.Database):
+		case header.Name != chain.SetName || !j.isOf(ctx, &header.Header, &f.Database):
 		case header.Description != chain.Owner(j.owner.Keep.ID()):
 			j.warn(device, "it belongs to another repository: "+header.Description)
 		default:
-			list = append(list, decide.KeptFile{Device: device, Row: row, Header: header})
+			list = append(list, kept.File{Device: device, Row: row, Header: header})
 		}
 	}
 	return list, nil
@@ -167,9 +178,18 @@ func (j *job) warn(device, reason string) {
 }
 
 // isOf tells whether a backup is of this job's database: of those that share a family,
-// of the very one, or else of the one that keeps the family's identity.
-func (j *job) isOf(h *chain.Header, d *facts.Database) bool {
-	return h.Family == d.Family && (h.DatabaseGUID == d.GUID || j.id == Identity(j.owner.Place, d.Family) && !slices.Contains(j.owner.guids, h.DatabaseGUID))
+// of the very one, or else, if nobody has backups of that one, of the one that keeps the
+// family's identity.
+func (j *job) isOf(ctx context.Context, h *chain.Header, d *facts.Database) bool {
+	if h.Family != d.Family || h.DatabaseGUID == d.GUID {
+		return h.Family == d.Family
+	}
+	family := Identity(j.owner.Place, d.Family)
+	if j.id != family || slices.Contains(j.owner.guids, h.DatabaseGUID) {
+		return false
+	}
+	theirs, err := j.owner.Keep.Backups(ctx, family+"/"+h.DatabaseGUID)
+	return err == nil && len(theirs) == 0
 }
 
 func unconfirmed(ours []chain.Backup) (d decide.Decision) {
@@ -197,7 +217,7 @@ func (j *job) drop(ctx context.Context, s stager, device string) error {
 }
 
 // take makes a point of a file, and notes the step; its error is errNotTaken or nil.
-func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.KeptFile, fate decide.Fate) error {
+func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file kept.File, fate kept.Fate) error {
 	d := fate.Decision
 	ours, err := j.owner.Keep.Backups(ctx, j.id)
 	if err != nil {
@@ -206,20 +226,19 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.K
 	}
 	h := fate.Confirmation.Header
 	if h.Kind == chain.Log {
-		d.Parent = decide.ParentOf(&chain.Backup{Header: *h, Run: f.Instance.Run(&f.Database)}, ours)
+		d.Parent = kept.ParentOf(&chain.Backup{Header: *h, Run: f.Instance.Run(&f.Database)}, ours)
 	}
 	// The file goes once its bytes are a point: they must be all.
 	if err := facts.VerifyFile(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, file.Device), h.Checksums); err != nil {
 		j.note(Step{Decision: d, Err: fmt.Errorf("%w: %w", errDamaged, err)})
 		return nil
 	}
-	// The database may have other files by now than that backup knows.
-	files, err := facts.AskFilesOf(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, file.Device))
+	src, err := j.keep(ctx, s, f, fate, ours)
 	if err != nil {
 		j.note(Step{Decision: d, Err: fmt.Errorf("%w: %w", errDamaged, err)})
 		return nil
 	}
-	src := &keptSource{job: j, stager: s, facts: f, files: files, device: file.Device, decision: d, word: fate.Confirmation, restore: chain.SeenBefore(ours)}
+	src.decision = d
 	p, err := j.owner.Keep.Store(ctx, src)
 	j.note(Step{Decision: d, Point: p, Err: err})
 	if p == nil && err != nil && !src.broken.Load() {
@@ -228,16 +247,29 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file decide.K
 	return nil
 }
 
+// keep is a file as a source, with what is asked for it now: the database may have other
+// files by then than that backup knows.
+func (j *job) keep(ctx context.Context, s stager, f *decide.Facts, fate kept.Fate, ours []chain.Backup) (*keptSource, error) {
+	files, err := facts.AskFilesOf(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, fate.Device))
+	if err != nil {
+		return nil, err
+	}
+	zone, _ := facts.AskZone(ctx, j.owner.Server, &f.Instance) // without it the offsets stand
+	return &keptSource{job: j, stager: s, facts: f, files: files, zone: zone, device: fate.Device, decision: fate.Decision, word: fate.Confirmation, restore: chain.SeenBefore(ours), ours: ours}, nil
+}
+
 // keptSource is a file of an earlier run as a source.
 type keptSource struct {
 	job      *job
 	stager   stager
 	facts    *decide.Facts
 	files    []chain.File // the database's when the file was written
+	zone     string       // the server's, "" if it does not say
 	device   string
 	decision decide.Decision
 	word     chain.Confirmation
 	restore  *chain.LastRestore
+	ours     []chain.Backup
 
 	backup server.Backup
 	read   atomic.Int64
@@ -269,17 +301,7 @@ func (k *keptSource) Items() []backup.Item {
 
 // State is of the moment when SQL Server had finished the backup.
 func (k *keptSource) State() backup.State {
-	b := chain.Backup{
-		Header: *k.word.Header, Device: k.device, Transport: server.Disk, Stripes: 1, StreamBytes: []int64{k.read.Load()},
-		Files: k.files, ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
-		LastRestore: k.restore,
-	}
-	if !b.Traceless() { // what it follows was made in this run of SQL Server, or does not mind; see Tie
-		b.Run = k.facts.Instance.Run(&k.facts.Database)
-	}
-	if e := k.facts.Database.Encryption; e != nil {
-		b.Protector, b.Certificate = e.Thumbprint, e.Name
-	}
+	b := k.made()
 	attrs, err := json.Marshal(b)
 	if err != nil {
 		panic("backup attributes: " + err.Error()) // plain data
@@ -287,11 +309,28 @@ func (k *keptSource) State() backup.State {
 	return backup.State{Time: b.Finished, Consistency: recovery.Application, Attrs: attrs, Rule: b.Rule, Reason: b.Reason, Parent: k.decision.Parent}
 }
 
+// made is the backup that the file is. Nobody knows the settings that the database had
+// then.
+func (k *keptSource) made() chain.Backup {
+	b := chain.Backup{
+		Header: *k.word.Header, Device: k.device, Transport: server.Disk, Stripes: 1, StreamBytes: []int64{k.read.Load()},
+		Files: k.files, ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
+		LastRestore: k.restore, Zone: k.zone, Guest: k.job.owner.Guest, Address: k.job.owner.Address,
+	}
+	if !b.Traceless() { // what it follows was made in this run of SQL Server, or does not mind; see Tie
+		b.Run = k.facts.Instance.Run(&k.facts.Database)
+	}
+	if e := k.facts.Database.Encryption; e != nil {
+		b.Protector, b.Certificate = e.Thumbprint, e.Name
+	}
+	return b
+}
+
 // Committed keeps SQL Server's word, and only then deletes the file. If that fails, the
 // next run finds the point and deletes it then.
 func (k *keptSource) Committed(ctx context.Context, p *recovery.Point) error {
 	k.done = true
-	addMarks(ctx, k.job.owner.Server, &k.facts.Instance, &k.facts.Database, &k.word, true)
+	addMarks(ctx, k.job.owner.Server, &k.facts.Instance, &k.facts.Database, &k.word, k.ours, true)
 	word, err := json.Marshal(k.word)
 	if err == nil {
 		err = k.job.owner.Keep.Confirm(ctx, p, word)
@@ -333,7 +372,7 @@ func (j *job) stamp() string {
 
 // LockName is the lock under which a database is backed up, by whichever repository:
 // sp_getapplock's resource on its server.
-func LockName(d *facts.Database) string { return "holdfast " + d.Family + "/" + d.GUID }
+func LockName(d *facts.Database) string { return locks.Name(d) }
 
 // ID is the repository's id.
 func (k *Repository) ID() string { return k.Repo.Config().ID }

@@ -42,7 +42,7 @@ func TestMarksAreKeptWithTheLogThatHoldsThem(t *testing.T) {
 	}
 	w.want(got, "early", "fresh")
 	undone := slices.IndexFunc(all, func(b chain.Backup) bool {
-		return slices.Contains(b.Why, "marks from before the last restore of the database were left out")
+		return slices.Contains(b.Why, "marks of what a restore of the database has undone were left out")
 	})
 	if undone < 0 {
 		t.Error("no log was in doubt: the LSNs of what was undone were not given out again, and the test proves nothing")

@@ -9,8 +9,10 @@ import (
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/decide/kept"
 	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/locks"
 	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/server"
 )
@@ -23,6 +25,8 @@ type Recalled struct {
 	Taken []string
 	// Left are logs that lie in staging files alone and lead beyond all our backups.
 	Left []LeftLog
+	// Unread are staging files of the database that SQL Server could not read, and why.
+	Unread []string
 }
 
 // LeftLog is a log that no point holds.
@@ -30,7 +34,10 @@ type LeftLog struct {
 	Path  string // as the server calls it
 	First lsn.LSN
 	Last  lsn.LSN
-	Err   error // why it was not taken in, nil if nobody tried
+	// Backup is what it will be as a point, but for the point's id, where it can be taken in
+	// and nobody has tried.
+	Backup chain.Backup
+	Err    error // why it was not taken in, nil if nobody tried
 }
 
 // Recall finds what runs that were killed have left of a database of ours, before a
@@ -53,14 +60,14 @@ func (r *Run) Recall(ctx context.Context, id string, ask func(context.Context) (
 		return nil, err
 	}
 	if !look {
-		l := newLocks(r.Server, &f.Database, id)
-		switch err := l.take(context.WithoutCancel(ctx)); {
+		l := locks.New(r.Server, &f.Database, id)
+		switch err := l.Take(context.WithoutCancel(ctx)); {
 		case errors.Is(err, server.ErrHeld):
 			look = true
 		case err != nil:
 			return nil, err
 		default:
-			defer l.drop() //nolint:errcheck // they go with their sessions in any case
+			defer l.Drop() //nolint:errcheck // they go with their sessions in any case
 			if f, guids, err = ask(ctx); err != nil || f == nil {
 				return nil, err
 			}
@@ -131,14 +138,15 @@ func (r *Run) recallFiles(ctx context.Context, id string, f *decide.Facts, look 
 		r.log().Debug("staging directory not looked at", "error", err) // virtual devices need none
 		return nil
 	}
-	j := &job{owner: r, name: f.Database.Name, guid: f.Database.GUID, id: id}
+	j := &job{owner: r, name: f.Database.Name, guid: f.Database.GUID, id: id, lock: LockName(&f.Database)}
 	files, err := j.kept(ctx, f, slices.DeleteFunc(devices, r.isOurs))
 	if err != nil {
 		return err
 	}
-	files = slices.DeleteFunc(files, func(k decide.KeptFile) bool { return k.Header == nil || k.Header.Kind != chain.Log })
-	for _, fate := range decide.Keep(files, out.Backups, &f.Database) {
-		file := files[slices.IndexFunc(files, func(k decide.KeptFile) bool { return k.Device == fate.Device })]
+	out.Unread = j.unread
+	files = slices.DeleteFunc(files, func(k kept.File) bool { return k.Header == nil || k.Header.Kind != chain.Log })
+	for _, fate := range kept.Decide(files, out.Backups, &f.Database) {
+		file := files[slices.IndexFunc(files, func(k kept.File) bool { return k.Device == fate.Device })]
 		if fate.Drop || file.Header.CopyOnly || reached(&file.Header.Header, out.Backups) {
 			continue
 		}
@@ -158,6 +166,8 @@ func (r *Run) recallFiles(ctx context.Context, id string, f *decide.Facts, look 
 			if left.Err == nil {
 				continue
 			}
+		default:
+			left.Backup, left.Err = j.foreseen(ctx, s, f, fate, out.Backups)
 		}
 		out.Left = append(out.Left, left)
 	}
@@ -165,6 +175,18 @@ func (r *Run) recallFiles(ctx context.Context, id string, f *decide.Facts, look 
 		out.Backups, err = r.Keep.Backups(ctx, id)
 	}
 	return err
+}
+
+// foreseen is what a file will be as a point.
+func (j *job) foreseen(ctx context.Context, s stager, f *decide.Facts, fate kept.Fate, ours []chain.Backup) (chain.Backup, error) {
+	src, err := j.keep(ctx, s, f, fate, ours)
+	if err != nil {
+		return chain.Backup{}, err
+	}
+	addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &src.word, ours, true)
+	b := src.made().With(src.word)
+	b.StreamBytes = []int64{b.Bytes}
+	return b, nil
 }
 
 // reached tells whether a log of ours leads as far.

@@ -14,10 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/backup"
+	"holdfast/repo/backend"
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
+	"holdfast/sqlguest/locks"
 	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/server"
 )
@@ -75,8 +77,9 @@ type Run struct {
 	// Log is told of details; nil for nobody.
 	Log *slog.Logger
 
-	tell  chan struct{} // holds one token: Tell is called by who has it
-	guids []string      // of all databases of the server, as the run began
+	tell  chan struct{}    // holds one token: Tell is called by who has it
+	all   []facts.Database // of the server, as the run began
+	guids []string         // theirs
 
 	mu      sync.Mutex
 	devices []string        // that this run has made
@@ -93,6 +96,8 @@ func (r *Run) log() *slog.Logger {
 // Step is one decision about one database, and what became of it.
 type Step struct {
 	Source   string
+	Database string // its name
+	Identity string // "" if it is not known: the database is not open
 	Decision decide.Decision
 	Point    *recovery.Point // of a full, a differential or a log backup that is stored
 	Err      error           // with a Point: it is stored and not confirmed
@@ -108,14 +113,11 @@ func (r *Run) All(ctx context.Context) ([]Step, error) {
 	if r.Place == "" {
 		r.Place = PlaceOf(at)
 	}
-	ids, err := Identities(r.Place, all, func(id string) ([]chain.Backup, error) { return r.Keep.Backups(ctx, id) })
+	jobs, err := r.choose(at, all)
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := r.choose(at, all, ids)
-	if err != nil {
-		return nil, err
-	}
+	r.all = all
 	for _, d := range all {
 		r.guids = append(r.guids, d.GUID)
 	}
@@ -144,7 +146,7 @@ func (r *Run) look(ctx context.Context) (*facts.Instance, []facts.Database, erro
 }
 
 // choose makes a job of each database, and fails for names that fit none.
-func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]*job, error) {
+func (r *Run) choose(at *facts.Instance, all []facts.Database) ([]*job, error) {
 	only, err := find(r.Databases, at, all)
 	if err != nil {
 		return nil, err
@@ -154,19 +156,14 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]
 		return nil, err
 	}
 	var jobs []*job
-	var members []string
 	users := 0
 	for i, d := range all {
 		if len(r.Databases) > 0 && !slices.Contains(only, i) {
 			continue
 		}
-		j := &job{owner: r, name: d.Name, guid: d.GUID, id: ids[i], lock: LockName(&d), request: r.Request}
+		j := &job{owner: r, name: d.Name, guid: d.GUID, request: r.Request}
 		j.request.Excluded = slices.Contains(except, i)
 		if !j.request.Excluded {
-			if j.id != "" {
-				j.locks = newLocks(r.Server, &d, j.id)
-			}
-			members = append(members, max(d.Family, d.Name))
 			if !d.System() && d.SnapshotOf == 0 {
 				users++
 			}
@@ -176,7 +173,7 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database, ids []string) ([]
 	for _, j := range jobs {
 		j.request.Alone = users == 1
 		if len(r.Databases) == 0 {
-			j.request.SetHash = chain.SetHash(members)
+			j.request.SetHash = facts.SetOf(all)
 		}
 	}
 	return jobs, nil
@@ -213,11 +210,17 @@ type job struct {
 	owner   *Run
 	name    string
 	guid    string
-	id      string // "" if it is not known
-	lock    string // see LockName
-	locks   *locks // nil: none is needed
+	id      string         // "" if it is not known: the database is not open
+	closed  facts.Database // as it was then
+	lock    string         // see LockName
+	locks   *locks.Locks   // nil: none is needed
 	request decide.Request
 	steps   []Step
+	heads   map[string]*chain.Header // what SQL Server has read in streams, by their points
+	unread  []string                 // kept files of the database that it could not read, and why
+	// lost is why the repository cannot give points back, by point, "" if it can; those that
+	// were not looked for are not in it.
+	lost map[string]string
 }
 
 // maxRounds is how many backups of a database one run takes: a log, the full that mends
@@ -229,18 +232,22 @@ var errCircle = errors.New("backup does not change what it was to mend")
 
 // run does a database's part, under its locks.
 func (j *job) run(ctx context.Context) []Step {
+	if err := j.identify(ctx); err != nil {
+		j.note(Step{Err: err})
+		return j.steps
+	}
 	if j.locks == nil {
 		j.work(ctx)
 		return j.steps
 	}
-	if err := j.locks.take(ctx); err != nil {
+	if err := j.locks.Take(ctx); err != nil {
 		j.note(Step{Err: err})
 		return j.steps
 	}
 	if j.takeKept(ctx) {
 		j.work(ctx)
 	}
-	if err := j.locks.drop(); err != nil {
+	if err := j.locks.Drop(); err != nil {
 		j.note(Step{Err: err})
 	}
 	return j.steps
@@ -280,8 +287,14 @@ func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, 
 			return decide.Decision{}, false
 		}
 		d := decide.Decide(request, *f, ours)
+		if anew, err := j.prove(ctx, decide.Stands(request, *f, ours, d)); err != nil {
+			j.note(Step{Decision: d, Err: err})
+			return d, false
+		} else if anew {
+			continue
+		}
 		if d.Do != decide.Skip && d.Do != decide.Refuse {
-			sure, err := j.locks.sure(ctx)
+			sure, err := j.locks.Sure(ctx)
 			if err != nil {
 				j.note(Step{Decision: d, Err: err})
 				return d, false
@@ -317,6 +330,9 @@ func (j *job) do(ctx context.Context, request decide.Request) (decide.Decision, 
 			request.Failed = cause(said)
 			continue
 		}
+		if p != nil {
+			j.proven(p.ID) // what follows stands on what was just stored
+		}
 		j.note(Step{Decision: d, Point: p, Err: err})
 		if errors.Is(err, ErrBroken) && !request.CopyOnly {
 			d.Then = []decide.Want{decide.Full}
@@ -351,13 +367,14 @@ func (j *job) ask(ctx context.Context) (*decide.Facts, []chain.Backup, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	i := slices.IndexFunc(all, func(d facts.Database) bool {
-		return d.Name == j.name && (j.guid == "" || d.GUID == "" || d.GUID == j.guid)
-	})
+	i := j.among(all)
 	if i < 0 {
 		return nil, nil, fmt.Errorf("find database %q on %s: %w", j.name, at.Name, ErrNoDatabase)
 	}
 	f := &decide.Facts{Instance: *at, Database: all[i]}
+	if j.id == "" && f.Database.Family != "" && j.closed.Name != "" { // opened just now: the next run's
+		f.Database = j.closed
+	}
 	if j.id == "" || j.request.Excluded || !at.SysAdmin { // the rest would fail, and the rule be unsaid
 		return f, nil, nil
 	}
@@ -365,6 +382,10 @@ func (j *job) ask(ctx context.Context) (*decide.Facts, []chain.Backup, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := j.stays(ctx, all, i, ours); err != nil {
+		return nil, nil, err
+	}
+	j.mark(ours)
 	if err := details(ctx, r.Server, &f.Database); err != nil {
 		return nil, nil, err
 	}
@@ -441,17 +462,19 @@ func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, 
 		}
 		var header *chain.Header
 		if row == nil {
-			if header, err = j.header(ctx, f, b); err != nil {
+			if header, err = j.header(ctx, f, b); errors.Is(err, backend.ErrUnreachable) {
+				return err // the next run may know more
+			} else if err != nil {
 				j.owner.log().Warn("point's stream not read, SQL Server's word on it stays unknown", "source", j.source(), "point", b.Point, "error", err)
 				continue
 			}
 		}
-		settled := decide.Settle(b, row, header, &f.Database)
+		settled := decide.Settle(b, row, header, decide.Stood(header, ours, &f.Database))
 		if settled.State == chain.Unconfirmed {
 			j.owner.log().Warn("point stays unconfirmed", "source", j.source(), "point", b.Point, "reason", settled.Reason)
 			continue
 		}
-		addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &settled, true)
+		addMarks(ctx, j.owner.Server, &f.Instance, &f.Database, &settled, ours, true)
 		word, err := json.Marshal(settled)
 		if err != nil {
 			return fmt.Errorf("settle point %s: %w", b.Point, err)
@@ -463,9 +486,19 @@ func (j *job) settle(ctx context.Context, f *decide.Facts, ours []chain.Backup, 
 	return nil
 }
 
-// header is what SQL Server reads in a point's streams, nil if it reads no backup there.
+// header is what SQL Server reads in a point's streams, nil if it finds no backup there.
+// Anything else that keeps it from reading them is an error, and says nothing of the point.
+// The streams never change, so that they are read once a run.
 func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*chain.Header, error) {
 	r := j.owner
+	if h, known := j.heads[b.Point]; known {
+		return h, nil
+	}
+	if r.Transport == server.Disk { // they go into the staging directory for that
+		if err := facts.AskRoom(ctx, r.Server, r.Staging, b.StreamBytes); err != nil {
+			return nil, err
+		}
+	}
 	streams, err := r.Keep.Open(ctx, b.Point)
 	if err != nil {
 		return nil, err
@@ -475,24 +508,15 @@ func (j *job) header(ctx context.Context, f *decide.Facts, b chain.Backup) (*cha
 		defer s.Close() //nolint:errcheck // nothing was written
 		readers[i] = s
 	}
-	out, err := r.Server.Restore(ctx, server.Statement{
-		Text: "RESTORE HEADERONLY FROM %s", Name: r.device(""), Devices: len(readers), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
-	}, readers)
-	var refused *server.Error
-	switch {
-	case errors.As(err, &refused):
-		r.log().Warn("SQL Server reads no backup in a point's streams", "point", b.Point, "error", err)
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case out.Rows == nil:
-		return nil, nil
-	}
-	headers, err := facts.ReadHeaders(out.Rows, f.Instance.Now.Location())
-	if err != nil || len(headers) == 0 {
+	h, err := facts.AskStreams(ctx, r.Server, &f.Instance, server.Statement{Name: r.device(""), Transport: r.Transport, Staging: r.Staging, Local: r.Local}, readers)
+	if err != nil && !errors.Is(err, facts.ErrNoRow) {
 		return nil, err
 	}
-	return &headers[0], nil
+	if j.heads == nil {
+		j.heads = map[string]*chain.Header{}
+	}
+	j.heads[b.Point] = h
+	return h, nil
 }
 
 // back makes the backup.
@@ -504,7 +528,7 @@ func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision, ours
 		}
 	}
 	return r.Keep.Store(ctx, &Source{
-		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(), Left: chain.LeftOn(ours, f.Database.Fork),
+		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(), Ours: ours,
 		Label: j.source(), ID: j.id, Guest: r.Guest, Address: r.Address, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
 	})
@@ -514,7 +538,7 @@ func (j *job) source() string { return j.owner.Label + "/" + j.name }
 
 // note keeps a step and tells it.
 func (j *job) note(s Step) {
-	s.Source = j.source()
+	s.Source, s.Database, s.Identity = j.source(), j.name, j.id
 	j.steps = append(j.steps, s)
 	if j.owner.Tell == nil {
 		return

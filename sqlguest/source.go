@@ -43,8 +43,8 @@ type Source struct {
 	Decision decide.Decision // full, differential or log
 	// LastRestore is of the look that the decision was made on, see chain.Backup.
 	LastRestore *chain.LastRestore
-	// Left is chain.Backup.Left.
-	Left []string
+	// Ours are the database's backups that were known then.
+	Ours []chain.Backup
 
 	Label string // sql/VM/DATABASE
 	ID    string // see Identities
@@ -113,15 +113,30 @@ func (s *Source) statement() server.Statement {
 
 // Freeze begins the BACKUP. SQL Server waits with the data until it is read.
 func (s *Source) Freeze(ctx context.Context, _ *recovery.Point) (backup.Frozen, error) {
+	file := s.file(ctx)
 	b, err := s.Server.Backup(ctx, s.statement())
 	if err != nil {
 		return nil, fmt.Errorf("back up %s: %w", s.Label, err)
 	}
-	return &frozen{source: s, backup: b}, nil
+	return &frozen{source: s, backup: b, file: file}, nil
+}
+
+// file is where a log is staged, as SQL Server calls it; "" for what may go at any time.
+// It is asked for before it is needed: who could tell may be gone then.
+func (s *Source) file(ctx context.Context) string {
+	if s.Transport != server.Disk || s.Decision.Do != decide.DoLog {
+		return ""
+	}
+	in := s.Staging
+	if in == "" {
+		in, _ = facts.AskBackupDirectory(ctx, s.Server) // "" too is where the file is found
+	}
+	return direct.StagedPath(in, s.Device)
 }
 
 // frozen is a BACKUP under way.
 type frozen struct {
+	file   string // see Source.file
 	source *Source
 	backup server.Backup
 	read   atomic.Int64
@@ -163,8 +178,15 @@ func (s *Source) about() int64 {
 }
 
 // Holds asks for the server's time once everything was read: that is the moment the
-// data is of.
+// data is of. A BACKUP stands still by itself.
 func (f *frozen) Holds(ctx context.Context) error {
+	if err := f.ask(ctx); err != nil {
+		return fmt.Errorf("%w: %w", backup.ErrMute, err)
+	}
+	return nil
+}
+
+func (f *frozen) ask(ctx context.Context) error {
 	now, err := facts.AskInstance(ctx, f.source.Server)
 	if err != nil {
 		return fmt.Errorf("ask %s for its time: %w", f.source.Instance.Name, err)
@@ -197,7 +219,7 @@ func (f *frozen) State() backup.State {
 		},
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
-		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons, Left: s.Left,
+		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons, Left: chain.LeftBy(s.Ours, s.Database.Family),
 		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd, Run: f.instance.Run(&s.Database),
 	}
 	b.Guest, b.Address, b.Settings, b.Zone = s.Guest, s.Address, f.settings, f.zone
@@ -240,7 +262,7 @@ func (f *frozen) Committed(ctx context.Context, p *recovery.Point) error {
 	if confirmation.State == chain.Unconfirmed {
 		return fmt.Errorf("%w: msdb has no row of it", ErrUnconfirmed)
 	}
-	addMarks(ctx, f.source.Server, &f.source.Instance, &f.source.Database, &confirmation, false)
+	addMarks(ctx, f.source.Server, &f.source.Instance, &f.source.Database, &confirmation, f.source.Ours, false)
 	if err := f.keep(ctx, p, confirmation); err != nil {
 		return err
 	}
@@ -274,10 +296,20 @@ func (f *frozen) Release(ctx context.Context) error {
 	if f.committed {
 		return nil
 	}
-	if err := f.backup.Abort(ctx); err != nil {
+	err := f.backup.Abort(ctx)
+	if err == nil && f.file != "" && f.isCut() {
+		err = fmt.Errorf("on %s: %w", f.source.Instance.Name, &direct.Kept{Device: f.source.Device, Files: []string{f.file}, Unknown: true})
+	}
+	if err != nil {
 		return fmt.Errorf("abort backup of %s: %w", f.source.Label, err)
 	}
 	return nil
+}
+
+// isCut tells whether there is nobody any more who could say what became of the BACKUP.
+func (f *frozen) isCut() bool {
+	s, afar := f.source.Server.(interface{ Err() error })
+	return afar && s.Err() != nil
 }
 
 // counted counts what is read.

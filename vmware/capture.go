@@ -42,6 +42,17 @@ type Apps struct {
 	Done   time.Time `json:"done,omitzero"`    // when the last of their points was stored, by our machine's clock; zero if it failed
 	Missed []string  `json:"missed,omitempty"` // sources that have no point of that run, and should have
 	Failed bool      `json:"failed,omitempty"` // nobody could say which databases there are, of a SQL Server at least
+	// Databases are those that had a point when that run was done with them; nil in points
+	// that were made before this was noted.
+	Databases []AppDatabase `json:"databases,omitzero"`
+}
+
+// AppDatabase is a database in the guest.
+type AppDatabase struct {
+	Source   string `json:"source"`   // what its points were called then
+	Identity string `json:"identity"` // and whose they are
+	Database string `json:"database"` // its name
+	Point    string `json:"point"`    // the newest one then
 }
 
 // VMAttrs is what a recovery point remembers of a VM, as JSON in the point's

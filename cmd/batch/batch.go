@@ -181,8 +181,8 @@ func (b *Run) show(res *backup.Result) {
 		ReadMode: p.ReadMode, Reason: p.Reason, Rule: p.Rule, Consistency: p.Consistency, BytesTotal: p.BytesTotal,
 		BytesRead: p.BytesRead, BytesAdded: p.BytesAdded, ChunksNew: p.ChunksNew, Duration: res.Duration.Seconds(), Warnings: ui.OrEmpty(p.Warnings),
 	})
-	b.Report.Set("backup_bytes_read", "Bytes read from the source.", float64(p.BytesRead), [2]string{"source", p.Source})
-	b.Report.Set("backup_bytes_added", "Bytes stored for it.", float64(p.BytesAdded), [2]string{"source", p.Source})
+	b.Report.Add("backup_bytes_read", "Bytes read from the source.", float64(p.BytesRead), [2]string{"source", p.Source})
+	b.Report.Add("backup_bytes_added", "Bytes stored for it.", float64(p.BytesAdded), [2]string{"source", p.Source})
 }
 
 // All is every error there was.

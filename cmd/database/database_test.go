@@ -86,3 +86,19 @@ func TestHomeOfADefaultInstanceIsItsMachine(t *testing.T) {
 		t.Errorf("the port is kept: %q, %q", vm, instance)
 	}
 }
+
+// TestHomeIsToldByTheNewestPointThatTellsIt: one of a file that was taken in without a word
+// of it has the server's name alone.
+func TestHomeIsToldByTheNewestPointThatTellsIt(t *testing.T) {
+	server := chain.Header{ServerName: "SQL01"}
+	kept := chain.Backup{Header: server, Rule: chain.RuleKept}
+	if vm, instance := Home([]chain.Backup{{Header: server, Guest: "sql01"}, kept, kept}); vm != "sql01" || instance != "" {
+		t.Errorf("%q, %q", vm, instance)
+	}
+	if vm, instance := Home([]chain.Backup{{Header: server, Guest: "old"}, {Header: server}, kept}); vm != "" || instance != "SQL01:1433" {
+		t.Errorf("it is reached directly now: %q, %q", vm, instance)
+	}
+	if vm, instance := Home([]chain.Backup{kept}); vm != "" || instance != "SQL01:1433" {
+		t.Errorf("nothing else tells: %q, %q", vm, instance)
+	}
+}

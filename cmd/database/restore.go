@@ -1,9 +1,11 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"holdfast/backup"
@@ -58,22 +60,29 @@ func Keeper(run *batch.Run) *sqlguest.Repository {
 // ErrOtherServer: what was reached is not the SQL Server that the backups came from.
 var ErrOtherServer = errors.New("the SQL Server that the backups came from was not found")
 
-// Home is where the backups of a database were taken from, by the newest of them: a VM,
-// or an instance; both are empty if none tells.
+// Home is where the backups of a database were taken from, by the newest of them that
+// tells: a VM, or an instance; both are empty if none does.
 func Home(backups []chain.Backup) (vm, instance string) {
-	for i := len(backups) - 1; i >= 0; i-- {
-		if b := &backups[i]; b.Guest != "" || b.ServerName != "" {
-			if b.Guest != "" {
-				return b.Guest, ""
-			}
-			if b.Address != "" {
-				return "", b.Address
-			}
-			own, _ := os.Hostname()
-			return "", instanceOf(b.ServerName, own)
+	named := ""
+	for _, b := range slices.Backward(backups) {
+		switch {
+		case b.Guest != "":
+			return b.Guest, ""
+		case b.Address != "":
+			return "", b.Address
+		case b.ServerName == "":
+			continue
+		}
+		named = cmp.Or(named, b.ServerName)
+		if b.Rule != chain.RuleKept { // a file knows its server, and not how that was reached
+			break
 		}
 	}
-	return "", ""
+	if named == "" {
+		return "", ""
+	}
+	own, _ := os.Hostname()
+	return "", instanceOf(named, own)
 }
 
 // instanceOf is how a server is reached that calls itself name, from the machine own. A

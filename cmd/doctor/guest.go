@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"holdfast/cmd/database"
@@ -27,8 +28,11 @@ type Inside struct {
 
 // Guest looks at a virtual machine from outside, then puts the agent into its guest, as
 // a backup does, looks from there, and takes it out again. After a failure it goes no
-// further.
+// further, nor where the vCenter has let nobody in: that has its line.
 func (r *Report) Guest(ctx context.Context, o Inside) {
+	if slices.ContainsFunc(r.Lines, func(l Line) bool { return l.ID == "P1-login" && l.Status == check.Failed }) {
+		return
+	}
 	entered := false
 	err := r.app.VCenter(ctx, func(s *vmware.Session) error {
 		entered = true

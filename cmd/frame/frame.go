@@ -52,6 +52,8 @@ type App interface {
 	// Warnings are what a summary says about damage that was healed on the way, and
 	// about points that are gone.
 	Warnings() []string
+	// Vanished tells the operator, once, that a point is gone that was there.
+	Vanished(point string)
 
 	// VCenter runs fn with a session at the vCenter that the settings name.
 	VCenter(ctx context.Context, fn func(s *vmware.Session) error) error

@@ -40,13 +40,31 @@ func NewReport(now time.Time) *Report { return &Report{started: now} }
 // Elapsed is how long the run has taken until now.
 func (r *Report) Elapsed(now time.Time) time.Duration { return now.Sub(r.started) }
 
-// Set adds a figure of this run. name is without the
-// prefix holdfast_, in base units (bytes_read, duration_seconds), never
+// Set tells a figure of this run; of one that was told before the last counts. name is
+// without the prefix holdfast_, in base units (bytes_read, duration_seconds), never
 // _total; labels are pairs.
 func (r *Report) Set(name, help string, value float64, labels ...[2]string) {
+	r.tell(name, help, labels, func(float64) float64 { return value })
+}
+
+// Add is Set of a figure that is a sum over the run: a database's full and the log behind
+// it are of one source.
+func (r *Report) Add(name, help string, value float64, labels ...[2]string) {
+	r.tell(name, help, labels, func(before float64) float64 { return before + value })
+}
+
+// tell gives a series its value by the one that it has, 0 for none. There is one line a
+// series: node_exporter refuses a file that has two.
+func (r *Report) tell(name, help string, labels [][2]string, value func(before float64) float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gauges = append(r.gauges, gauge{"holdfast_" + name, help, labels, value})
+	name = "holdfast_" + name
+	i := slices.IndexFunc(r.gauges, func(g gauge) bool { return g.name == name && slices.Equal(g.labels, labels) })
+	if i < 0 {
+		i = len(r.gauges)
+		r.gauges = append(r.gauges, gauge{name: name, help: help, labels: labels})
+	}
+	r.gauges[i].value = value(r.gauges[i].value)
 }
 
 // Ending is how a run ended.

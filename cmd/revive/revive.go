@@ -25,6 +25,7 @@ import (
 	"holdfast/cmd/settings"
 	"holdfast/cmd/sqlcmd"
 	"holdfast/cmd/verdict"
+	"holdfast/cmd/view"
 	"holdfast/repo"
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest"
@@ -81,23 +82,60 @@ func Prepare(ctx context.Context, a frame.App, r *repo.Repository, p *recovery.P
 	vm := revive.Machine{Name: attrs.Name}
 	if attrs.Apps != nil {
 		vm.Before, vm.Missed, vm.Failed = attrs.Apps.Done, attrs.Apps.Missed, attrs.Apps.Failed
+		if attrs.Apps.Databases != nil {
+			vm.Protected = []revive.Protected{}
+		}
+		for _, d := range attrs.Apps.Databases {
+			vm.Protected = append(vm.Protected, revive.Protected(d))
+		}
 	}
 	if err := vm.Check(); err != nil {
 		return nil, fmt.Errorf("restore the databases of point %s: %w", p.ID, err)
 	}
-	held, err := holds(ctx, a, r, vm.Name)
+	held, err := holds(ctx, a, r, vm)
 	if err != nil {
 		return nil, err
 	}
+	var identities []string
+	for _, h := range held {
+		identities = append(identities, h.Identity)
+	}
+	if err := view.VanishedOf(ctx, r, identities, a.Vanished); err != nil {
+		return nil, err
+	}
 	j := &Job{app: a, repo: r, steps: revive.Plan(vm, held), ended: map[string]bool{}}
-	if !slices.ContainsFunc(j.steps, func(s revive.Step) bool { return !s.System }) {
-		return nil, fmt.Errorf("restore the databases of %s: %w", vm.Name, revive.ErrNone)
+	if !slices.ContainsFunc(j.steps, func(s revive.Step) bool { return !s.System && len(s.Backups) > 0 }) {
+		return nil, fmt.Errorf("restore the databases of %s: %w%s", vm.Name, revive.ErrNone, named(j.steps))
 	}
 	return j, nil
 }
 
-// holds are the databases that have ever been called a machine's.
-func holds(ctx context.Context, a frame.App, r *repo.Repository, vm string) ([]revive.Held, error) {
+// named are the databases that were the machine's and of which nothing is left.
+func named(steps []revive.Step) string {
+	var list []string
+	for _, s := range steps {
+		if !s.System {
+			list = append(list, s.Source)
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(list, ", ")
+}
+
+// mine tells whether a database may be one of the machine's: one that the machine's point
+// names or, if it names none, that has ever been called so.
+func mine(vm *revive.Machine, d *shelf.Database) bool {
+	if vm.Protected != nil {
+		return vm.Wants(d.Identity, func(source string) bool { return d.Called(source, "") })
+	}
+	_, instance, _ := strings.Cut(d.Machine(), `\`)
+	return d.Called("", vm.Name) || d.Called("", vm.Name+`\`+instance) || strings.Contains(vm.Name, "/")
+}
+
+// holds are the databases that may be a machine's.
+func holds(ctx context.Context, a frame.App, r *repo.Repository, vm revive.Machine) ([]revive.Held, error) {
 	all, problems, err := shelf.List(ctx, r)
 	if err != nil {
 		return nil, err
@@ -108,8 +146,7 @@ func holds(ctx context.Context, a frame.App, r *repo.Repository, vm string) ([]r
 	var held []revive.Held
 	for i := range all {
 		d := &all[i]
-		_, instance, _ := strings.Cut(d.Machine(), `\`)
-		if !d.Called("", vm) && !d.Called("", vm+`\`+instance) && !strings.Contains(vm, "/") {
+		if !mine(&vm, d) {
 			continue
 		}
 		backups, warnings, err := shelf.Backups(ctx, r, d)
@@ -128,7 +165,7 @@ func holds(ctx context.Context, a frame.App, r *repo.Repository, vm string) ([]r
 			return nil, err
 		}
 		for _, e := range entries {
-			h.Stored[e.ID] = revive.Stored{At: e.Finished, Source: e.Source}
+			h.Stored[e.ID] = revive.Stored{At: e.Finished, Source: e.Source, Origin: e.Origin}
 		}
 		held = append(held, h)
 	}
@@ -148,13 +185,18 @@ func (j *Job) Show(line func(name, format string, args ...any)) {
 		case s.Err != nil:
 			line("warning", "%s stays as the disks have it: %s", s.Source, s.Why)
 		default:
-			line("database", "%s, to the end of point %s, %s, backups: %d", s.Source, s.Point, clock(s.Ended), len(s.Points))
+			line("database", "%s, %s, backups: %d", s.Source, moment(&s), len(s.Points))
 		}
 	}
 }
 
+// moment is what a database comes to, in the words by which its restore is told of.
+func moment(s *revive.Step) string {
+	return fmt.Sprintf("at %s, with point %s as the last", clock(s.Moment), s.Point)
+}
+
 // clock is a reading of the SQL Server's clock with its offset.
-func clock(t time.Time) string { return t.Format("2006-01-02 15:04:05 -07:00") }
+func clock(t time.Time) string { return t.Format("2006-01-02 15:04:05.999 -07:00") }
 
 // Run restores the databases into the VM, which is on. The error is verdict.Incomplete
 // if some were not restored, what they failed by if none was, or the interrupt; the VM
@@ -187,7 +229,7 @@ func (j *Job) Run(ctx context.Context, s *vmware.Session, vm vmware.VM, guests *
 // open is how many databases nobody has dealt with yet.
 func (j *Job) open() (n int) {
 	for _, s := range j.steps {
-		if !j.ended[s.Identity] {
+		if !j.ended[s.Key()] {
 			n++
 		}
 	}
@@ -203,7 +245,7 @@ func (j *Job) before() {
 		switch s := &j.steps[i]; {
 		case s.System:
 			j.skip(s, ruleSystem, s.Why)
-		case s.Err != nil && !look:
+		case s.Err != nil && (!look || s.Identity == ""):
 			j.fail(s, s.Err)
 		}
 	}
@@ -214,8 +256,8 @@ func (j *Job) before() {
 func (j *Job) unreached(err error) {
 	var names []string
 	for _, s := range j.steps {
-		if !j.ended[s.Identity] {
-			names, j.ended[s.Identity] = append(names, s.Source), true
+		if !j.ended[s.Key()] {
+			names, j.ended[s.Key()] = append(names, s.Source), true
 		}
 	}
 	if len(names) == 0 {
@@ -245,14 +287,14 @@ type skipped struct {
 }
 
 func (j *Job) skip(s *revive.Step, rule, why string) {
-	j.ended[s.Identity] = true
+	j.ended[s.Key()] = true
 	j.app.UI().Note("skipped %s: %s (rule %s)", s.Source, why, rule)
 	j.app.UI().Event("skipped", skipped{s.Source, rule, why})
 }
 
 // fail notes that a database stays as the disks have it, or was left midway.
 func (j *Job) fail(s *revive.Step, err error) {
-	j.ended[s.Identity] = true
+	j.ended[s.Key()] = true
 	if !errors.Is(err, replay.ErrLeft) {
 		err = fmt.Errorf("%w: %w", ErrLeft, err)
 	}
@@ -313,7 +355,7 @@ func (j *Job) server(ctx context.Context, at database.Place, run *batch.Run) err
 	}
 	place := sqlguest.PlaceOf(about)
 	mine := func(s *revive.Step) bool {
-		return !j.ended[s.Identity] && strings.HasPrefix(s.Identity, sqlguest.Identity(place, ""))
+		return !j.ended[s.Key()] && strings.HasPrefix(s.Identity, sqlguest.Identity(place, ""))
 	}
 	var list []facts.Database
 	if err := (waiting{}).until(ctx, func(ctx context.Context) (bool, error) {
@@ -376,7 +418,7 @@ func (j *Job) database(ctx context.Context, at database.Place, run *batch.Run, s
 		j.fail(s, err)
 		return nil
 	}
-	j.ended[s.Identity] = true
+	j.ended[s.Key()] = true
 	j.done++
 	sqlcmd.Restored(j.app, s.Source, res)
 	return nil
@@ -386,7 +428,7 @@ func (j *Job) database(ctx context.Context, at database.Place, run *batch.Run, s
 // keeps anything of it: what this copy has since is no part of the original's chain.
 func (j *Job) replay(ctx context.Context, at database.Place, run *batch.Run, s *revive.Step) (*replay.Result, error) {
 	job, err := database.Restoring(ctx, at, run, replay.Source{Name: s.Source, Identity: s.Identity}, slices.Clone(s.Backups), database.RestoreOptions{
-		Plan: plan.Options{Replace: true, Kick: true}, NoTail: true, Transport: "auto",
+		Plan: plan.Options{Name: s.Database, Replace: true, Kick: true}, NoTail: true, Transport: "auto",
 	})
 	if err != nil {
 		return nil, err
@@ -398,7 +440,7 @@ func (j *Job) replay(ctx context.Context, at database.Place, run *batch.Run, s *
 				run.Progress.Expect(replay.Label(step, p.Plan.Database), step.Bytes)
 			}
 		}
-		j.app.UI().Note("restoring %s to the end of point %s, %s", s.Source, s.Point, clock(s.Ended))
+		j.app.UI().Note("restoring %s, %s", s.Source, moment(s))
 	}
 	return job.Do(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"holdfast/cmd/settings"
 	"holdfast/repo/seal"
@@ -31,6 +32,17 @@ func (s Source) NewRepositoryKey(ctx context.Context) (seal.Secret, error) {
 		return seal.Secret{}, err
 	}
 	return seal.NewPassword(password)
+}
+
+// SameFile tells whether two paths name one file, which need not be there yet; "" names
+// none.
+func SameFile(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
 }
 
 // WriteKeyFile writes a new file that only its owner may read, durably.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 
 	"holdfast/cmd/settings"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
 	"holdfast/repo/seal"
 )
 
@@ -96,6 +98,13 @@ func (s Source) RepositoryKey(ctx context.Context, kind Kind) (seal.Secret, erro
 		return seal.NewPassword(password)
 	}
 	text, err := s.readFile("key file", file)
+	if errors.Is(err, fs.ErrNotExist) {
+		hint := "check --" + name
+		if kind == Repository {
+			hint += "; a new repository gets its key with holdfast init --new-key-file " + settings.Quote(file)
+		}
+		err = verdict.Advise(err, hint)
+	}
 	if err != nil {
 		return seal.Secret{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/picture"
 	"holdfast/sqlguest/shelf"
+	"holdfast/sqlguest/whole"
 )
 
 type chainOptions struct{ source, html string }
@@ -28,7 +29,8 @@ func NewChain(a frame.App) *cobra.Command {
 		Short: "show a database's backups, and which moments can be restored",
 		Long: `Chain shows what the repository holds of SQL Server databases: fulls, differentials and
 logs by recovery fork, gaps in the chain, and the windows of time that can be restored.
-It needs no server. With 15 it ends if the newest backup of a database cannot be restored
+It needs no server. Whether the newest full and the differential on it are whole is looked
+up in the index, and then that of those before; holdfast check looks at all. With 15 it ends if the newest backup of a database cannot be restored
 to its end, or nothing of it can.`,
 		Example: "holdfast -r /srv/backup chain sales\nholdfast -r /srv/backup chain --html /var/www/chains.html",
 		Args:    usage.Args("[DB]"),
@@ -66,6 +68,9 @@ func runChain(ctx context.Context, name string, opts chainOptions, a frame.App, 
 		}
 		for _, w := range warnings {
 			a.UI().Warn("%s", w)
+		}
+		if err := whole.Mark(ctx, r, d.Identity, backups); err != nil {
+			return err
 		}
 		c := picture.Chart{Source: d.Source, Identity: d.Identity, Earlier: d.Earlier, Report: chain.Describe(backups, nil)}
 		if c.Broken && !c.Earlier {

@@ -2,10 +2,12 @@ package sqlcmd
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"holdfast/cmd/frame"
 	"holdfast/cmd/settings"
+	"holdfast/cmd/view"
 	"holdfast/repo"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/shelf"
@@ -29,6 +31,9 @@ func choose(ctx context.Context, a frame.App, r *repo.Repository, name, machine,
 	if point == "" {
 		d, err := shelf.One(all, name, machine)
 		if err != nil {
+			return nil, errors.Join(err, view.VanishedOf(ctx, r, nil, a.Vanished))
+		}
+		if err := view.VanishedOf(ctx, r, []string{d.Identity}, a.Vanished); err != nil {
 			return nil, err
 		}
 		for _, old := range shelf.Older(all, d) {

@@ -103,7 +103,7 @@ func (o *filesOptions) find(ctx context.Context, a frame.App, r *repo.Repository
 	for _, p := range d.problems {
 		a.UI().Warn("%v", p)
 	}
-	o.Target.Point = d.point
+	o.Target.Point, o.Plan.Name = d.point, d.Meant(name, o.source)
 	backups, warnings, err := shelf.Backups(ctx, r, d.Database)
 	for _, w := range warnings {
 		a.UI().Warn("%s", w)
@@ -131,13 +131,14 @@ func (o *filesOptions) make(ctx context.Context, a frame.App, at database.Place,
 		return err
 	}
 	terminal := a.UI()
-	res.Warnings = append(ui.OrEmpty(res.Warnings), a.Warnings()...)
+	res.Warnings = ui.OrEmpty(res.Warnings)
 	for _, b := range backups {
 		if slices.Contains(res.Points, b.Point) || b.Point == o.Target.Point {
 			res.Warnings = append(res.Warnings, kept(b)...)
 		}
 	}
 	warn(terminal, res.Warnings)
+	res.Warnings = append(res.Warnings, a.Warnings()...) // which were told when they came
 	for _, f := range res.Files {
 		terminal.Printf("%s  %s  %s\n", ui.Clean(f.Path), f.Type, ui.Bytes(f.Bytes))
 	}

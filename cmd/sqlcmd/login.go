@@ -17,6 +17,7 @@ import (
 	"holdfast/cmd/secret"
 	"holdfast/cmd/settings"
 	"holdfast/cmd/verdict"
+	"holdfast/repo"
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/agent/inject"
 	"holdfast/sqlguest/decide"
@@ -138,10 +139,13 @@ const ruleNone = "S-none"
 // Backup backs up every database of the VM and notes in the run what became of it. What
 // it gives is for the VM's point; nil if the guest has no SQL Server.
 func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, run *batch.Run, tags []string) *vmware.Apps {
-	stored, bad := map[string]bool{}, map[string]bool{}
+	stored, bad, all := map[string]bool{}, map[string]bool{}, map[string]vmware.AppDatabase{}
 	err := g.Inside(ctx, s, vm, func(at database.Place) error {
 		warnOfEvents(ctx, at, run.UI)
 		return database.Backup(ctx, at, run, database.Options{Transport: "auto", Parallel: 1, Tags: tags, Tell: func(step sqlguest.Step) {
+			if step.Identity != "" {
+				all[step.Identity] = vmware.AppDatabase{Source: step.Source, Identity: step.Identity, Database: step.Database}
+			}
 			switch {
 			case step.Err == nil && step.Point != nil:
 				stored[step.Source] = true
@@ -158,7 +162,12 @@ func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, ru
 		run.Fail("sql/"+vm.Name, err)
 		return &vmware.Apps{Failed: true} // not why: the words are not free of secrets here
 	}
-	apps := &vmware.Apps{Done: run.Now()}
+	protected, err := protected(ctx, run.Repository, all)
+	if err != nil {
+		run.Fail("sql/"+vm.Name, err)
+		return &vmware.Apps{Failed: true}
+	}
+	apps := &vmware.Apps{Done: run.Now(), Databases: protected}
 	for source := range bad {
 		if !stored[source] {
 			apps.Missed = append(apps.Missed, source)
@@ -166,6 +175,29 @@ func (g *Guests) Backup(ctx context.Context, s *vmware.Session, vm vmware.VM, ru
 	}
 	slices.Sort(apps.Missed)
 	return apps
+}
+
+// protected are those of the databases that have a point, with the newest one: whatever
+// becomes of it later, the VM's point tells that there was one.
+func protected(ctx context.Context, r *repo.Repository, all map[string]vmware.AppDatabase) ([]vmware.AppDatabase, error) {
+	list := []vmware.AppDatabase{}
+	for id, d := range all {
+		entries, problems, err := r.PointsOf(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case len(entries) > 0:
+			d.Point = entries[len(entries)-1].ID
+		case len(problems) > 0:
+			d.Point = problems[len(problems)-1].ID
+		default:
+			continue // never backed up: tempdb, a snapshot
+		}
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b vmware.AppDatabase) int { return strings.Compare(a.Source+a.Identity, b.Source+b.Identity) })
+	return list, nil
 }
 
 // Inside runs fn with an agent in the VM, and takes it out again whatever becomes of fn.

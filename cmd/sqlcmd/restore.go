@@ -228,6 +228,9 @@ func (o *restoreOptions) find(ctx context.Context, a frame.App, run *batch.Run, 
 		a.UI().Warn("%v", p)
 	}
 	o.Target.Point = d.point
+	if err := o.name(a, d, name); err != nil {
+		return replay.Source{}, nil, err
+	}
 	src := replay.Source{Name: d.Source, Identity: d.Identity}
 	backups, warnings, err := shelf.Backups(ctx, r, d.Database) // of points that cannot be read at all it was told above
 	for _, w := range warnings {
@@ -238,6 +241,21 @@ func (o *restoreOptions) find(ctx context.Context, a frame.App, run *batch.Run, 
 	}
 	unread, err := d.unread(ctx, r)
 	return src, append(backups, unread...), err
+}
+
+// name says which database is restored to where no --as does: the one that was typed,
+// whatever the backups of then call it. What has its older name now may be anybody's, so
+// that nothing is overwritten by that.
+func (o *restoreOptions) name(a frame.App, d *chosen, typed string) error {
+	if o.Plan.Name = d.Meant(typed, o.source); o.Plan.Name == d.Name() || o.Plan.As != "" {
+		return nil
+	}
+	if o.Plan.Replace {
+		return settings.Usagef(fmt.Sprintf("restore sql %s --replace restores over it as it is called now; --as NAME says that another name is meant", settings.Quote(d.Name())),
+			"%s was called %s once: what has that name now may be another database", d.Source, o.Plan.Name)
+	}
+	a.UI().Note("%s was called %s once, and is restored under that name", d.Source, o.Plan.Name)
+	return nil
 }
 
 // restored is how a restore ends.
@@ -272,19 +290,23 @@ func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Ru
 	if files != "" {
 		err = os.WriteFile(files, origin.DatabaseFiles(res.Server, res.Database, res.Plan.Files), 0o600)
 	}
-	Restored(a, src.Name, res)
+	var later []string
 	if job.Options.Replace && res.State == plan.Recovery {
-		terminal.Note("back it up now: until then moments since this restore are reached only as the latest")
+		later = []string{"back it up now: until then moments since this restore are reached only as the latest"}
+	}
+	Restored(a, src.Name, res, later...)
+	for _, text := range later {
+		terminal.Note("%s", text)
 	}
 	return err
 }
 
-// Restored shows what a restore came to.
-func Restored(a frame.App, source string, res *replay.Result) {
-	res.Warnings = append(res.Warnings, a.Warnings()...)
+// Restored shows what a restore came to; later are sentences for its summary alone.
+func Restored(a frame.App, source string, res *replay.Result, later ...string) {
 	for _, w := range res.Warnings {
 		a.UI().Warn("%s", w)
 	}
+	res.Warnings = append(append(res.Warnings, later...), a.Warnings()...) // which were told when they came
 	a.UI().Say("%s\n", ui.Clean(told(source, res)))
 	a.UI().Event("summary", restored{Source: source, Result: res, Target: res.Plan.Target})
 }

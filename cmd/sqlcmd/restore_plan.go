@@ -60,6 +60,7 @@ func showPreview(ctx context.Context, a frame.App, src replay.Source, job *repla
 		}
 		line(name, "%s (rule %s)", f.Text, f.Rule)
 	}
+	p.Plan.Warnings = append(p.Plan.Warnings, a.Warnings()...) // which were told when they came
 	if err := a.UI().Result(planned{src.Name, p}); err != nil {
 		return err
 	}

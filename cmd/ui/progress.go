@@ -66,6 +66,7 @@ type snapshot struct {
 	label       string
 	items       []string
 	done, total int64 // total < 0: not known
+	underWay    bool  // something has begun, or will, and has not ended
 	elapsed     time.Duration
 }
 
@@ -247,6 +248,10 @@ func (p *Progress) snapshot() snapshot {
 	for _, it := range p.items {
 		s.items = append(s.items, it.name)
 	}
+	if !p.fixed {
+		s.underWay = len(p.items)+len(p.coming) > 0
+		s.total = max(s.total, s.done) // it was an estimate
+	}
 	if p.unknown || p.total == 0 {
 		s.total = -1
 	}
@@ -261,10 +266,17 @@ func (s snapshot) left() time.Duration {
 	return time.Duration(float64(s.elapsed) * float64(s.total-s.done) / float64(s.done))
 }
 
+// most is the part done of what is under way, whatever was read of it: sizes may be
+// estimates, and what was read is not stored yet.
+const most = 0.99
+
 // fraction is the part done, 0 … 1; 0 when the total is not known.
 func (s snapshot) fraction() float64 {
-	if s.total <= 0 {
+	switch {
+	case s.total <= 0:
 		return 0
+	case s.underWay:
+		return min(most, float64(s.done)/float64(s.total))
 	}
 	return min(1, float64(s.done)/float64(s.total))
 }

@@ -353,6 +353,27 @@ func TestPercentageCountsItemsThatHaveNotBegun(t *testing.T) {
 	})
 }
 
+// TestEstimateThatWasTooSmall: a database's full is larger than SQL Server said, and read
+// faster than it is stored. It is not done before it is.
+func TestEstimateThatWasTooSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		term, out, _ := streams(Options{JSON: true})
+		p := term.Progress()
+		p.Begin("sales", 1000)
+		p.Read(1500)
+		time.Sleep(time.Second * 3 / 2)
+		p.End("sales")
+		time.Sleep(time.Second)
+		p.Done()
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		for i, want := range map[int]string{1: `"percent_done":0.99,"bytes_total":1500,"bytes_done":1500`, 2: `"percent_done":1,`} {
+			if len(lines) <= i || !strings.Contains(lines[i], want) {
+				t.Errorf("line %d: want %s in\n%s", i, want, out)
+			}
+		}
+	})
+}
+
 func TestUnknownTotalHasNoPercentage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term, _, errs := streams(Options{})

@@ -72,6 +72,27 @@ func Vanished(ctx context.Context, r *repo.Repository, srcs []string, tell func(
 	return err
 }
 
+// VanishedOf is Vanished of the sources of those identities, and of sources of which no
+// point is left: what those were called nobody knows.
+func VanishedOf(ctx context.Context, r *repo.Repository, identities []string, tell func(point string)) error {
+	gone, err := r.Vanished(ctx)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	briefs, _, err := r.Briefs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lost := range gone {
+		p := &repo.PointError{Object: ledger.CommitName(lost)}
+		of := func(identity string) bool { return r.Hits(p, identity) }
+		if slices.ContainsFunc(identities, of) || !slices.ContainsFunc(briefs, func(b repo.Brief) bool { return of(b.Identity()) }) {
+			tell(lost.Rand)
+		}
+	}
+	return nil
+}
+
 // KeepVanished keeps all of a source whose newest point has vanished, and tells of it:
 // what stays by a policy may be counted from that one, or be all that is left. all says
 // that every source is in question, not those judged alone.

@@ -96,6 +96,9 @@ func apps(p *recovery.Point) (lines [][2]string) {
 		return append(lines, [2]string{"databases", "could not be backed up in this run: the disks alone have them as they were then"})
 	}
 	lines = append(lines, [2]string{"databases", "backed up by " + attrs.Apps.Done.Format(time.RFC3339)})
+	for _, d := range attrs.Apps.Databases {
+		lines = append(lines, [2]string{"", d.Source + " up to point " + d.Point})
+	}
 	for _, source := range attrs.Apps.Missed {
 		lines = append(lines, [2]string{"", "but not " + source})
 	}

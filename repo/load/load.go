@@ -105,6 +105,13 @@ func (l *Loader) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn fun
 	return group.Wait()
 }
 
+// Locate looks for chunks as Load would, and reads none of them: nil if every one has a
+// place by the index, or in a pack that it does not list; ErrMissing names one that has not.
+func (l *Loader) Locate(ctx context.Context, ids []blob.ID) error {
+	_, err := l.locate(ctx, ids)
+	return err
+}
+
 // fresher brings the index up to date for one operation, as often as that can
 // help: once, and again as long as the ledger has moved since, because a prune
 // beside us may take away what the last refresh has found.

@@ -54,6 +54,12 @@ type Point struct {
 	Finished time.Time `json:"finished"` // when the backup was complete
 	Parent   string    `json:"parent"`   // id of the point it was read against, "" for none
 	Previous string    `json:"previous"` // hex BLAKE3 of the manifest bytes of the source's previous point
+	// Turn and Made are the point's place among its source's as they were made, a copy
+	// has its original's. Turn is that of the session in the repository that made it.
+	// Made is higher than that of every point that the repository knew then, those of
+	// other repositories included. 0: made before there were numbers.
+	Turn int64 `json:"turn,omitempty"`
+	Made int64 `json:"made,omitempty"`
 
 	ReadMode    string   `json:"read_mode"`          // the most complete mode among the items
 	Reason      string   `json:"reason"`             // why that mode, in a sentence

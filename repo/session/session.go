@@ -63,6 +63,7 @@ type Session struct {
 	c    *catalog.Catalog
 	opts Options
 	sid  ledger.SID
+	roll uint32       // its number there
 	view *ledger.View // the ledger that it began with
 
 	inRun func(index.Pack) bool // listed by a run of that ledger
@@ -160,6 +161,7 @@ func (s *Session) enroll(ctx context.Context) error {
 		}
 		err = s.c.Write(ctx, ledger.RollName(n), parity.Session, s.beatRecord())
 		if err == nil || record.IsTaken(err) {
+			s.roll = n
 			s.c.SawRoll(n + 1)
 		}
 		if !record.IsTaken(err) {
@@ -199,6 +201,11 @@ func (s *Session) beat(ctx context.Context) (stop func()) {
 	}()
 	return sync.OnceFunc(func() { cancel(); <-done })
 }
+
+// Turn is one more than the session's number in the roll: of two sessions of a
+// repository, the one that began when the other was over has the higher one, whatever
+// clocks say and listings hide.
+func (s *Session) Turn() int64 { return int64(s.roll) + 1 }
 
 // SID names the session.
 func (s *Session) SID() ledger.SID { return s.sid }

@@ -31,7 +31,8 @@
 // end all its statements, streams and locks: an aborted BACKUP truncates nothing. A
 // stream without its trailer is an error (ErrCut), never an end. A session that is
 // idle is found dead by pings. The agent ends with its session where it is told so
-// (Once), and when none is there for IdleTimeout, or Lifetime is over.
+// (Once), and when none is there for IdleTimeout or Lifetime. A session that lives is
+// never ended by a clock.
 //
 // # Flow
 //

@@ -287,20 +287,3 @@ func TestAgentEnds(t *testing.T) {
 		t.Errorf("goodbye: %v", err)
 	}
 }
-
-// TestLifetimeEndsWhatRuns: a session does not keep an agent alive for ever.
-func TestLifetimeEndsWhatRuns(t *testing.T) {
-	p := start(t, agent.ServiceOptions{Lifetime: time.Second})
-	c := p.connect(t)
-	defer c.Close()
-	if _, err := c.Query(t.Context(), "wait"); err == nil {
-		t.Error("the query ended well")
-	}
-	if err := <-p.served; !errors.Is(err, agent.ErrLifetime) || p.sql.running != 0 {
-		t.Errorf("served %v, %d statements left", err, p.sql.running)
-	}
-	<-c.Done()
-	if !errors.Is(c.Err(), agent.ErrCut) {
-		t.Errorf("session: %v", c.Err())
-	}
-}

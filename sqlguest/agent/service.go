@@ -23,7 +23,9 @@ type ServiceOptions struct {
 	// Checks answer /checks; nil has none.
 	Checks func(ctx context.Context) []Check
 	// IdleTimeout is how long the agent waits without a session (10 minutes if 0),
-	// Lifetime how long it lives at all (24 hours if 0).
+	// Lifetime how long it lives before and between sessions at all (24 hours if 0). A
+	// session that lives has as long as it needs: a backup or restore may take days, and
+	// one whose client is gone is found dead by pings.
 	IdleTimeout, Lifetime time.Duration
 	// Once ends the agent with its first session: nobody comes back to one that was cut.
 	Once   bool
@@ -35,6 +37,7 @@ type service struct {
 	opt  ServiceOptions
 	log  *slog.Logger
 	idle *time.Timer
+	life *time.Timer
 	stop context.CancelCauseFunc
 
 	mu      sync.Mutex
@@ -68,10 +71,7 @@ func Serve(ctx context.Context, l net.Listener, o ServiceOptions) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s := &service{opt: o, log: o.Logger, stop: stop}
-	s.idle = time.AfterFunc(o.IdleTimeout, func() { stop(ErrIdle) })
-	defer s.idle.Stop()
-	end := time.AfterFunc(o.Lifetime, func() { stop(ErrLifetime) })
-	defer end.Stop()
+	defer s.wind()()
 	h := s.http(ctx)
 	served := make(chan struct{})
 	go func() {
@@ -83,6 +83,13 @@ func Serve(ctx context.Context, l net.Listener, o ServiceOptions) error {
 	err = errors.Join(s.close(h, err), ignoreGoodbye(err))
 	<-served
 	return err
+}
+
+// wind starts the two timers, which run while nobody has a session.
+func (s *service) wind() (stop func()) {
+	s.idle = time.AfterFunc(s.opt.IdleTimeout, func() { s.stop(ErrIdle) })
+	s.life = time.AfterFunc(s.opt.Lifetime, func() { s.stop(ErrLifetime) })
+	return func() { s.idle.Stop(); s.life.Stop() }
 }
 
 func ignoreGoodbye(err error) error {
@@ -178,6 +185,7 @@ func (s *service) enter(n *session) bool {
 		return false
 	}
 	s.idle.Stop()
+	s.life.Stop()
 	s.session = n
 	s.log.Info("session began")
 	return true
@@ -190,6 +198,7 @@ func (s *service) leave(n *session) {
 	defer s.mu.Unlock()
 	s.session = nil
 	s.idle.Reset(s.opt.IdleTimeout)
+	s.life.Reset(s.opt.Lifetime)
 	close(n.ended)
 	s.log.Info("session ended")
 	if s.opt.Once {

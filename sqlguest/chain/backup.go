@@ -163,8 +163,8 @@ type Backup struct {
 	Rule        string   `json:"rule"`               // which rule chose the kind
 	Reason      string   `json:"reason"`             // its sentence
 	Abandons    []string `json:"abandons,omitempty"` // sets that were seen to be of a history that the database left without a fork
-	// Left are the sets that earlier backups of this fork saw abandoned, said once more: the
-	// one that saw it may get lost.
+	// Left are the sets that earlier backups of the database saw abandoned, said once more:
+	// the one that saw it may get lost.
 	Left []string `json:"left,omitempty"`
 	// LastRestore is what msdb told of restores over the database in the look that the
 	// backup was decided on, before it began; nil if nobody asked.
@@ -274,11 +274,11 @@ func (b *Backup) TakenIn(other *Backup) bool {
 		!(other.Kind == Full && !other.CopyOnly && other.Checkpoint == b.DatabaseBackup)
 }
 
-// LeftOn are the sets of a fork that these backups saw abandoned, sorted.
-func LeftOn(backups []Backup, fork string) []string {
+// LeftBy are the sets that these backups of a family saw abandoned, sorted.
+func LeftBy(backups []Backup, family string) []string {
 	var sets []string
 	for i := range backups {
-		if b := &backups[i]; b.Fork == fork {
+		if b := &backups[i]; b.Family == family {
 			sets = append(sets, slices.Concat(b.Abandons, b.Left)...)
 		}
 	}

@@ -30,6 +30,13 @@ type History struct {
 func Histories(backups []Backup, family string) []History {
 	v := view{family: family, backups: backups}
 	list := v.histories("")
+	news := make([][]string, len(backups)) // what each is the first to tell of
+	var gone Gone
+	for i := range backups {
+		if b := &backups[i]; b.Family == family {
+			news[i] = gone.News(b)
+		}
+	}
 	for i := len(backups) - 1; i >= 0; i-- {
 		b := &backups[i]
 		if b.Family != family {
@@ -39,12 +46,12 @@ func Histories(backups []Backup, family string) []History {
 			alone := view{family: family, backups: backups[:i+1], only: []string{b.Set}, later: b.TakenIn}
 			list = append(list, alone.histories(b.Point)...)
 		}
-		if len(b.Abandons) == 0 {
+		if len(news[i]) == 0 {
 			continue
 		}
 		// What was abandoned restores among itself and with what was there before: the
 		// world as it was until somebody saw that the database had gone back.
-		before := view{family: family, backups: backups[:i], only: b.Abandons}
+		before := view{family: family, backups: backups[:i], only: news[i]}
 		list = append(list, before.histories(b.Point)...)
 	}
 	return list

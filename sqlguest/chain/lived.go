@@ -24,11 +24,12 @@ type life struct {
 func lived(backups []Backup, family string) []life {
 	var list []life
 	var previous *Backup
-	reverted := false    // seen since then, if only by a backup that SQL Server gave up
+	reverted := false // seen since then, if only by a backup that SQL Server gave up
+	var gone Gone
 	var latest time.Time // clocks may have been set back
 	for i := range backups {
 		b := &backups[i]
-		reverted = reverted || b.Family == family && len(b.Abandons) > 0
+		reverted = b.Family == family && len(gone.News(b)) > 0 || reverted
 		if b.State != Confirmed || b.Family != family || b.Fork == "" {
 			continue
 		}
@@ -82,4 +83,23 @@ func sooner(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// Gone are the sets that backups, in the order of their making, have told to be of a
+// history that was left without a fork.
+type Gone struct{ sets map[string]bool }
+
+// News are those sets of a backup that none before it has named. It need not be the one
+// that saw them left: that may be lost.
+func (g *Gone) News(b *Backup) (sets []string) {
+	for _, set := range slices.Concat(b.Abandons, b.Left) {
+		if !g.sets[set] {
+			if g.sets == nil {
+				g.sets = map[string]bool{}
+			}
+			g.sets[set] = true
+			sets = append(sets, set)
+		}
+	}
+	return sets
 }

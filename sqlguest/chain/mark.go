@@ -23,30 +23,41 @@ type Mark struct {
 	At          time.Time `json:"at"` // server-local, with the offset of the backup
 }
 
+// Life is when a database was where a log is, by its server's clock; a zero time is no
+// bound.
+type Life struct {
+	// Since is when it came to the fork on which the log ends: its last restore before the
+	// log, or its creation.
+	Since time.Time
+	// Left is when it left the fork on which the log begins. What it did on a fork between
+	// the two is undone.
+	Left time.Time
+	// Until is when the log was finished; of a log that is asked for only later, when the
+	// machine may have been set back and give its LSNs out once more.
+	Until time.Time
+}
+
 // Marks chooses from msdb's marks of a database those that are in the log, by LSN,
 // and says in sentences what it left out.
 //
 // msdb keeps names and LSNs of marks and no fork: what the database had done before
 // it was restored to an earlier moment stays there, with LSNs that are given out
-// again afterwards. So marks beyond the point where the log's fork began count only
-// if they were made after the database came to be as it is (since: its last restore
-// or its creation, whichever is later). Times are of one server's clock, and a mark
-// left out is found by its LSN still; a wrong one would be another moment. They are
-// compared as the clock showed them: msdb keeps no offsets. So it is with those that were
-// made after the log, if msdb is asked only later: the machine was set back, and gives its
-// LSNs out once more.
+// again afterwards. So a mark counts only if it was made while the database was where
+// the log is (Life). Times are of one server's clock, and a mark left out is found by its
+// LSN still; a wrong one would be another moment. They are compared as the clock showed
+// them: msdb keeps no offsets.
 //
 // Marks from unlisted on, if that is not NULL, were too many to be kept.
-func (h *Header) Marks(found []Mark, since time.Time, later bool) (marks []Mark, unlisted lsn.LSN, warnings []string) {
+func (h *Header) Marks(found []Mark, life Life) (marks []Mark, unlisted lsn.LSN, warnings []string) {
 	stale, late := 0, 0
 	for _, m := range found {
 		inside := h.Kind == Log && h.First.Compare(m.LSN) <= 0 && m.LSN.Less(h.Last)
 		before := h.FirstFork != h.Fork && !h.ForkPoint.IsZero() && m.LSN.Less(h.ForkPoint)
 		switch {
 		case !inside:
-		case !before && reading(m.At).Before(reading(since)):
+		case !before && reading(m.At).Before(reading(life.Since)), before && !life.Left.IsZero() && !reading(m.At).Before(reading(life.Left)):
 			stale++
-		case later && reading(h.SurelyAfter()).Before(reading(m.At)):
+		case !life.Until.IsZero() && reading(life.Until).Before(reading(m.At)):
 			late++
 		default:
 			marks = append(marks, m)
@@ -54,7 +65,7 @@ func (h *Header) Marks(found []Mark, since time.Time, later bool) (marks []Mark,
 	}
 	slices.SortStableFunc(marks, func(a, b Mark) int { return a.LSN.Compare(b.LSN) })
 	if stale > 0 {
-		warnings = append(warnings, "marks from before the last restore of the database were left out")
+		warnings = append(warnings, "marks of what a restore of the database has undone were left out")
 	}
 	if late > 0 {
 		warnings = append(warnings, "marks that were made after the log, as the clock shows it, were left out")

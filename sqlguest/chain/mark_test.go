@@ -22,7 +22,7 @@ func TestMarksOfAnotherForkAreLeftOut(t *testing.T) {
 		{Name: "after the restore", LSN: at(260), At: clock(31)},
 		{Name: "first", LSN: at(200), At: clock(5)},
 	}
-	marks, _, warnings := h.Marks(found, clock(30), false)
+	marks, _, warnings := h.Marks(found, Life{Since: clock(30)})
 	var got []string
 	for _, m := range marks {
 		got = append(got, m.Name)
@@ -30,17 +30,28 @@ func TestMarksOfAnotherForkAreLeftOut(t *testing.T) {
 	if want := []string{"first", "before the fork", "after the restore"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("marks %q, want %q", got, want)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0], "last restore") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "undone") {
 		t.Errorf("warnings %q", warnings)
 	}
 	// The same readings under an offset that msdb did not note mean the same.
 	summer := time.FixedZone("", 7200)
-	if again, _, _ := h.Marks(found, time.Date(2026, 3, 2, 8, 30, 0, 0, summer), false); len(again) != 3 {
+	if again, _, _ := h.Marks(found, Life{Since: time.Date(2026, 3, 2, 8, 30, 0, 0, summer)}); len(again) != 3 {
 		t.Errorf("with another offset: %d marks", len(again))
 	}
 	data := set(Full, "A", 100, 500).Header
-	if marks, _, _ := data.Marks(found, time.Time{}, false); len(marks) != 0 {
+	if marks, _, _ := data.Marks(found, Life{}); len(marks) != 0 {
 		t.Errorf("a full has marks: %v", marks)
+	}
+}
+
+// TestMarksOfAForkBetweenAreLeftOut: F1 was left at minute 20 for a fork of which the log
+// knows nothing, and that was left for F2 at minute 30.
+func TestMarksOfAForkBetweenAreLeftOut(t *testing.T) {
+	h := spans("F1", "F2", at(250), set(Log, "S", 200, 400)).Header
+	found := []Mark{{Name: "on F1", LSN: at(220), At: clock(10)}, {Name: "between", LSN: at(230), At: clock(25)}, {Name: "on F2", LSN: at(300), At: clock(40)}}
+	marks, _, warnings := h.Marks(found, Life{Since: clock(30), Left: clock(20)})
+	if len(marks) != 2 || marks[0].Name != "on F1" || marks[1].Name != "on F2" || len(warnings) != 1 {
+		t.Errorf("%+v, warnings %q", marks, warnings)
 	}
 }
 
@@ -51,7 +62,11 @@ func TestMarksMadeAfterALogAreLeftOut(t *testing.T) {
 	h.Started, h.Finished = clock(9), clock(10)
 	found := []Mark{{Name: "in it", LSN: at(150), At: clock(8)}, {Name: "of its last second", LSN: at(199), At: clock(10).Add(500 * time.Millisecond)}, {Name: "later", LSN: at(160), At: clock(11)}}
 	for later, want := range map[bool]int{true: 2, false: 3} {
-		marks, _, warnings := h.Marks(found, time.Time{}, later)
+		var life Life
+		if later {
+			life.Until = h.SurelyAfter()
+		}
+		marks, _, warnings := h.Marks(found, life)
 		if len(marks) != want || (len(warnings) > 0) != later || marks[0].Name != "in it" || marks[len(marks)-1].Name != "of its last second" {
 			t.Errorf("asked for later %v: %+v, warnings %q", later, marks, warnings)
 		}
@@ -64,11 +79,11 @@ func TestMarksOfALogAreBounded(t *testing.T) {
 	for i := range MaxMarks + 5 {
 		found = append(found, Mark{Name: fmt.Sprint(i), LSN: at(uint32(100 + i)), At: clock(i % 60)})
 	}
-	marks, unlisted, warnings := h.Marks(found[:MaxMarks], time.Time{}, false)
+	marks, unlisted, warnings := h.Marks(found[:MaxMarks], Life{})
 	if len(marks) != MaxMarks || !unlisted.IsZero() || len(warnings) != 0 {
 		t.Errorf("%d marks, unlisted from %s, warnings %q", len(marks), unlisted, warnings)
 	}
-	marks, unlisted, warnings = h.Marks(found, time.Time{}, false)
+	marks, unlisted, warnings = h.Marks(found, Life{})
 	if len(marks) != MaxMarks || unlisted != found[MaxMarks].LSN || len(warnings) != 1 || marks[MaxMarks-1].Name != fmt.Sprint(MaxMarks-1) {
 		t.Errorf("%d marks, warnings %q", len(marks), warnings)
 	}

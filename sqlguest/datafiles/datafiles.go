@@ -50,7 +50,8 @@ const releaseTimeout = 2 * time.Minute
 // Run is one request. Restore, Dir and Request are needed.
 type Run struct {
 	// Restore is the restore as for package replay: Server, Streams, Backups, Target
-	// and how the data travels. Options are made here.
+	// and how the data travels. Options are made here, but for Name, which says what the
+	// database is called.
 	Restore replay.Run
 	Source  string // as people name it
 	Point   string // names the directory
@@ -89,7 +90,7 @@ type Result struct {
 // Do makes the files. Errors: those of plan.Make and replay.Run.Do, of which nothing is
 // left behind; ErrDirectory; ErrLeft beside the cause.
 func (r *Run) Do(ctx context.Context) (*Result, error) {
-	p, err := plan.Make(r.Restore.Target, r.Restore.Backups, plan.Options{})
+	p, err := plan.Make(r.Restore.Target, r.Restore.Backups, plan.Options{Name: r.Restore.Options.Name})
 	if err != nil {
 		return nil, err
 	}

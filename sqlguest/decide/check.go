@@ -10,8 +10,8 @@ import (
 )
 
 // Settle gives SQL Server's word on a backup of ours: from msdb's row, found by the
-// device's name (nil: none), or failing that from the stream's own header (nil: it
-// cannot be read) together with where the database stands now. It is denied only if it is
+// device's name (nil: none), or failing that from the stream's own header (nil: SQL
+// Server has read it and there is none) together with where the database stands now. It is denied only if it is
 // not what was planned, or if SQL Server is seen to stand where it stood before it; where
 // others have gone on since then it stays unconfirmed. Nothing is built on either.
 func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Database) chain.Confirmation {
@@ -43,6 +43,18 @@ func Settle(b chain.Backup, row *chain.Row, header *chain.Header, db *facts.Data
 		c.By, c.Reason = chain.ByItself, "msdb has no row of it and its bytes are whole; "+why+". It restores to its end, and nothing later is built on it"
 	}
 	return c
+}
+
+// Stood is the database as it stood behind a log, for Settle: as it stands now, or, if a log
+// of ours begins where that one ends, there. A log may be nil, and no log at all.
+func Stood(log *chain.Header, ours []chain.Backup, now *facts.Database) *facts.Database {
+	follows := func(b chain.Backup) bool { return b.Usable() && chain.Continues(log, &b.Header) }
+	if log == nil || !slices.ContainsFunc(ours, follows) {
+		return now
+	}
+	then := *now
+	then.LastLog, then.Fork = log.Last, log.Fork
+	return &then
 }
 
 // vouches tells by the server's state whether the backup was finished, and why if it was

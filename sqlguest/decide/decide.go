@@ -203,6 +203,36 @@ func (s *state) finish(d Decision) Decision {
 		d.Then = nil // whatever follows would change what copy-only must leave alone
 	}
 	d.Warnings = append(d.Warnings, s.warnings(d)...)
+	return s.switched(d)
+}
+
+// switched says with the first data backup that it was the switch to SIMPLE that has ended
+// the logs. Whoever made it need not have known of them, and nothing else would tell.
+func (s *state) switched(d Decision) Decision {
+	if !s.simple() || s.lastLog == nil || s.r.CopyOnly || d.Do != DoFull && d.Do != DoDiff {
+		return d
+	}
+	for i := range slices.Backward(s.line.Backups) {
+		b := &s.line.Backups[i]
+		if b.CopyOnly || b.Rule == string(RuleKept) || b.Model == "" {
+			continue
+		}
+		if b.Model == "SIMPLE" {
+			return d // it was said
+		}
+		break
+	}
+	if s.lastLog.Model == "" {
+		return d
+	}
+	text := s.say("{database} was switched to the SIMPLE recovery model since our {log}: behind that log no moment can be reached but the ends of fulls and differentials; after a switch back to FULL the next full or differential begins logs anew")
+	if slices.Contains([]Rule{RuleFull, RuleDiff, RuleAutoFull, RuleAutoDiff}, d.Rule) {
+		d.Rule, d.Reason = RuleToSimple, text
+	}
+	if d.Exit == ExitDone {
+		d.Exit = ExitLeftOut
+	}
+	d.Warnings = append(d.Warnings, Warning{RuleToSimple, text})
 	return d
 }
 

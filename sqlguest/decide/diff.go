@@ -26,6 +26,8 @@ func diffRows() []row {
 		full(RuleReverted, "{database} stands before our newest backup, as after a revert of the machine to a snapshot: {revert}", (*state).reverted),
 		full(RuleFullFailed, "our last full failed after the one that SQL Server would refer to", (*state).fullFailed),
 		full(RuleNoFull, "there is no completed full of {database}", func(s *state) bool { return s.full == nil }),
+		{id: RuleDamaged, do: DoFull, exit: ExitLeftOut, when: (*state).fullLost,
+			says: "our last {full} cannot be built on: {damage}"},
 		full(RuleDamaged, "our last {full} cannot be built on: {damage}", func(s *state) bool { return s.damage() != "" }),
 		full(RuleNoChanges, "SQL Server cannot tell the changes since one full: {nochanges}", func(s *state) bool { return s.noChanges() != "" }),
 		full(RuleOtherFull, "another full was taken after ours{otherfull}", func(s *state) bool { return s.db.Base != s.full.Set }),
@@ -67,6 +69,10 @@ func (s *state) fullFailed() bool {
 	}
 	return false
 }
+
+// fullLost: the repository cannot give our newest full back, and with it what is built on
+// it; that no backup mends.
+func (s *state) fullLost() bool { return s.full != nil && s.full.Damage != "" }
 
 // damage says why our newest full is no base, "" if it is one.
 func (s *state) damage() string {

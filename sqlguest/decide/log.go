@@ -49,7 +49,9 @@ func breaks() []row {
 			says: "{database} is on another recovery fork ({fork}) than our backups: its log does not continue ours"},
 		{id: RuleReverted, do: Refuse, then: full, exit: ExitLeftOut, when: (*state).reverted,
 			says: "{database} stands before our newest backup, as after a revert of the machine to a snapshot: {revert}"},
-		{id: RuleDamaged, do: DoFull, then: log, exit: ExitLeftOut, when: func(s *state) bool { return s.start == nil && s.damage() != "" },
+		{id: RuleDamaged, do: DoFull, then: log, exit: ExitLeftOut, when: func(s *state) bool {
+			return s.damage() != "" && (s.start == nil || s.fullLost() && s.start.Last.Less(s.full.Last))
+		},
 			says: "our last {full} cannot be built on: {damage}"},
 		{id: RuleFirst, do: DoFull, then: log, when: func(s *state) bool { return s.start == nil },
 			says: "there is no completed full of {database} yet, which a log backup needs: it comes first"},

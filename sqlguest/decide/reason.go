@@ -79,6 +79,8 @@ func (s *state) chainWord(name string) string {
 		return describe(s.policyFull())
 	case "start":
 		return describe(s.start)
+	case "log":
+		return describe(s.lastLog)
 	case "previous":
 		if s.continues() {
 			return describe(s.lastLog)

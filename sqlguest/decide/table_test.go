@@ -35,7 +35,7 @@ func (c kase) world() *world {
 }
 
 func everyCase() []kase {
-	return slices.Concat(nothingWrong(), m11(), besides(), gateCases(), eligibility(), chainBreaks(), leftHistories(), restores(), autos())
+	return slices.Concat(nothingWrong(), m11(), besides(), switches(), gateCases(), eligibility(), chainBreaks(), leftHistories(), restores(), autos())
 }
 
 func run(t *testing.T, cases []kase) {
@@ -60,6 +60,14 @@ func run(t *testing.T, cases []kase) {
 			}
 		})
 	}
+}
+
+// switched makes it a database that was FULL when we backed it up and is SIMPLE now.
+func switched(w *world) {
+	for i := range w.ours {
+		w.ours[i].Model = "FULL"
+	}
+	w.db().Model, w.db().LastLog = "SIMPLE", lsn.LSN{}
 }
 
 func nothingWrong() []kase {
@@ -105,7 +113,7 @@ func m11() []kase {
 		{name: "M11.3 file moved", want: Diff, do: DoFull, rule: "M11.3", says: "sales moved", set: func(w *world) { w.db().Files[0].Path = `F:\sales.mdf` }},
 		{name: "M11.3 not by the case of a Windows path", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.db().Files[0].Path = `d:\DATA\Sales.mdf` }},
 		{name: "M11.4 database renamed", want: Diff, do: DoFull, rule: "M11.4", says: "the name sales", set: func(w *world) { w.db().Name = "umsatz" }},
-		{name: "M11.5 repository damaged", want: Diff, do: DoFull, rule: "M11.5", says: "chunk is missing", set: func(w *world) { w.ours[0].Damage = "a chunk is missing" }},
+		{name: "M11.5 repository damaged", want: Diff, do: DoFull, rule: "M11.5", exit: 3, says: "chunk is missing", set: func(w *world) { w.ours[0].Damage = "a chunk is missing" }},
 		{name: "M11.5 a stream is missing", want: Diff, do: DoFull, rule: "M11.5", set: func(w *world) { w.ours[0].Stripes = 2 }},
 		{name: "M11.5 msdb has another size", want: Diff, do: DoFull, rule: "M11.5", set: func(w *world) { w.f.History.Rows[0].Bytes++ }},
 		{name: "M11.5 damaged pages", want: Diff, do: DoFull, rule: "M11.5", set: func(w *world) { w.ours[0].Damaged = true }},
@@ -157,6 +165,24 @@ func m11() []kase {
 		{name: "M11.11 secondary", want: Diff, do: DoFull, rule: "M11.11", says: "3059", set: secondary},
 		{name: "M11.12 set of databases changed", want: Diff, do: DoFull, rule: "M11.12", set: func(w *world) { w.r.SetHash = "other" }},
 		{name: "M11.12 not in runs over chosen databases", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.r.SetHash = "" }},
+	}
+}
+
+// switches are of a database that had logs and is SIMPLE now.
+func switches() []kase {
+	return []kase{
+		{name: "Q19 the first differential after a switch to SIMPLE", want: Diff, do: DoDiff, rule: "Q19", exit: 3, says: "behind that log no moment", warn: "Q19", set: switched},
+		{name: "Q19 the first full", want: Full, do: DoFull, rule: "Q19", exit: 3, warn: "Q19", set: switched},
+		{name: "Q19 automatic", want: Auto, do: DoDiff, rule: "Q19", exit: 3, warn: "Q19", set: switched},
+		{name: "Q19 where something else calls for a full", want: Diff, do: DoFull, rule: "M11.12", exit: 3, warn: "Q19", set: func(w *world) { switched(w); w.r.SetHash = "other" }},
+		{name: "Q19 was said", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) {
+			switched(w)
+			b := ours(chain.Diff, "05", 310, 320, now.Add(-time.Hour))
+			b.Model = "SIMPLE"
+			w.ours = append(w.ours, b)
+			w.f.History.Rows = append(w.f.History.Rows, msdbRow(b))
+		}},
+		{name: "Q19 copy-only", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) { switched(w); w.r.CopyOnly = true }},
 	}
 }
 
@@ -455,7 +481,7 @@ func autos() []kase {
 		{name: "master, full of today", do: Skip, rule: RuleRecent, set: func(w *world) { w.db().ID = 1; age(0, 0)(w) }},
 		{name: "master, never seen", do: DoFull, rule: RuleMaster, set: func(w *world) { w.empty(); w.db().ID = 1 }},
 		{name: "master, full of today is damaged", do: DoFull, rule: RuleMaster, set: func(w *world) { w.db().ID = 1; age(0, 0)(w); w.ours[0].Damage = "gone" }},
-		{name: "damaged full, SIMPLE", do: DoFull, rule: "M11.5", set: func(w *world) { simple(w); w.ours[0].Damage = "gone" }},
+		{name: "damaged full, SIMPLE", do: DoFull, rule: "M11.5", exit: 3, set: func(w *world) { simple(w); w.ours[0].Damage = "gone" }},
 		{name: "master, full of yesterday", do: DoFull, rule: RuleMaster, set: func(w *world) { w.db().ID = 1; age(0, 1)(w) }},
 		{name: "secondary, copy-only full of today", do: DoLog, rule: RuleAutoLog, set: func(w *world) { secondary(w); w.ours[0].CopyOnly = true; w.without("03") }},
 		{name: "secondary, copy-only full of a week", do: DoFull, rule: RuleAutoFull, then: Log, says: "01", set: func(w *world) {

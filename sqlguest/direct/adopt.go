@@ -111,6 +111,9 @@ func (s *Server) unstage(ctx context.Context, st server.Statement, streams []io.
 			s.log.Warn("staging file not deleted", "error", removed)
 		}
 	}
+	if err != nil && looks(st.Text) {
+		err = unseen(err, remote, local)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}

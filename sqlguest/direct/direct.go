@@ -20,6 +20,7 @@ import (
 	"context"
 	"crypto/x509"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,11 +64,12 @@ type Options struct {
 // Server is one SQL Server and one login.
 type Server struct {
 	opt       Options
-	connector *mssql.Connector
+	connector driver.Connector
 	db        *sql.DB
 	log       *slog.Logger
 	others    []string // addresses, see OpenFirst
 	held      sync.Map // of *held, by the lock's name
+	proven    sync.Map // staging directories, by both names; see prove
 }
 
 var _ server.Server = (*Server)(nil)
@@ -79,7 +81,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: o, connector: mssql.NewConnectorConfig(config), log: o.Logger}
+	connector := mssql.NewConnectorConfig(config)
+	connector.Dialer = &dialler{net.Dialer{KeepAlive: config.KeepAlive}}
+	s := &Server{opt: o, connector: &door{connector, loginTimeout}, log: o.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

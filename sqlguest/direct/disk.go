@@ -26,6 +26,9 @@ const suffix = ".bak"
 type Kept struct {
 	Device string
 	Files  []string // as this process sees them
+	// Lost: SQL Server has finished the backup, and this process does not see its files,
+	// which are then as SQL Server calls them.
+	Lost bool `json:"lost,omitempty"`
 	// Unknown: nobody can tell whether SQL Server finished the backup, or still will.
 	Unknown bool
 }
@@ -36,11 +39,17 @@ func (k *Kept) Error() string {
 	if k.Unknown {
 		what = "the log may be truncated"
 	}
+	if k.Lost {
+		return fmt.Sprintf("%s, and its only backup is where SQL Server has written it, at %s, which is not seen from here", what, strings.Join(k.Files, ", "))
+	}
 	return fmt.Sprintf("%s, and its only backup is kept in %s", what, strings.Join(k.Files, ", "))
 }
 
 // Hint says what to do with the files.
 func (k *Kept) Hint() string {
+	if k.Lost {
+		return "keep these files, they hold what SQL Server no longer has; mount the directory, or name the one that SQL Server writes to (--staging SERVERPATH=LOCALPATH): the next backup of this server that sees them takes them in"
+	}
 	return "keep these files, they hold what SQL Server no longer has: the next backup of this server with the same staging directory takes them in"
 }
 
@@ -50,6 +59,7 @@ type staged struct {
 	device  string
 	isLog   bool
 	streams []*file
+	dir     string   // as SQL Server calls it
 	remote  []string // the files as SQL Server calls them
 
 	cancel  context.CancelFunc
@@ -63,11 +73,14 @@ type staged struct {
 
 var _ server.Backup = (*staged)(nil)
 
-// stage begins a BACKUP TO DISK. The directory is looked at before SQL Server does
-// anything that a log backup does.
+// stage begins a BACKUP TO DISK. The directory is looked at, from both sides, before SQL
+// Server does anything that a log backup does.
 func (s *Server) stage(ctx context.Context, st server.Statement) (*staged, error) {
 	b, err := s.prepare(ctx, st)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.prove(ctx, st, b.dir, filepath.Dir(b.streams[0].path)); err != nil {
 		return nil, err
 	}
 	s.sweep(ctx, filepath.Dir(b.streams[0].path))
@@ -85,7 +98,7 @@ func (s *Server) prepare(ctx context.Context, st server.Statement) (*staged, err
 	if err != nil {
 		return nil, err
 	}
-	b := &staged{server: s, device: st.Name, isLog: isLog(st.Text), ended: make(chan struct{}), cancel: func() {}}
+	b := &staged{server: s, device: st.Name, dir: remote, isLog: isLog(st.Text), ended: make(chan struct{}), cancel: func() {}}
 	for _, name := range vdi.Names(st.Name, st.Devices) {
 		b.remote = append(b.remote, join(remote, name+suffix))
 		b.streams = append(b.streams, &file{of: b, path: filepath.Join(local, name+suffix)})
@@ -192,8 +205,11 @@ func (b *staged) Abort(ctx context.Context) error {
 			kept.Files = append(kept.Files, f.path)
 		}
 	}
-	if len(kept.Files) == 0 {
+	switch {
+	case len(kept.Files) == 0 && b.verdict != nil:
 		return nil // should SQL Server still make it, Staged finds it
+	case len(kept.Files) == 0:
+		kept.Files, kept.Lost = b.remote, true
 	}
 	// That msdb has no row proves nothing: the log is truncated before it is written,
 	// and SQL Server may still be at work behind a connection that was cut.

@@ -88,7 +88,9 @@ func (h *held) take(ctx context.Context) error {
 // not have it any more.
 func (h *held) release() error {
 	text := "EXEC sp_releaseapplock @Resource = @name, @LockOwner = N'Session';"
-	_, err := ask(context.Background(), h.conn, text, []server.Arg{{Name: "name", Value: h.name}})
+	limit, cancel := context.WithTimeout(context.Background(), loginTimeout) // ctx may be over
+	defer cancel()
+	_, err := ask(limit, h.conn, text, []server.Arg{{Name: "name", Value: h.name}})
 	if dropped := h.drop(); err == nil {
 		return dropped
 	}

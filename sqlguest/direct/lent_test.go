@@ -99,4 +99,8 @@ func TestFilesOfKilledRestoresGo(t *testing.T) {
 	if data, unread := os.ReadFile(taken); !errors.Is(err, os.ErrExist) || unread != nil || string(data) != "a backup" {
 		t.Errorf("restore: %v; %q, %v", err, data, unread)
 	}
+	s.proven.Clear()
+	if _, err := s.Backup(t.Context(), server.Statement{Text: "BACKUP DATABASE sales TO %s WITH COPY_ONLY", Name: "{6F1C2B5E-0000-4000-8000-000000000006}", Devices: 1, Transport: server.Disk}); !errors.Is(err, ErrStaging) {
+		t.Errorf("backup into a directory where nothing can be tried: %v", err)
+	}
 }

@@ -79,6 +79,39 @@ func AskStaging(ctx context.Context, s server.Server, staging string) (*Volume, 
 	return v, nil
 }
 
+// ErrNoRoom: the volume of the staging directory has too little room.
+var ErrNoRoom = errors.New("not enough room where files are staged")
+
+// AskRoom is ErrNoRoom if the staging directory's volume, as far as it is known, cannot take
+// files of those sizes.
+func AskRoom(ctx context.Context, s server.Server, staging string, files []int64) error {
+	v, err := AskStaging(ctx, s, staging)
+	if err != nil || v == nil {
+		return err
+	}
+	need := int64(0)
+	for _, n := range files {
+		need += n
+	}
+	if v.Available < need {
+		return fmt.Errorf("%w: they take %d bytes of %s, and %d are free", ErrNoRoom, need, v.Name, v.Available)
+	}
+	return nil
+}
+
+// AskBackupDirectory is where SQL Server puts a file whose name has no directory; "" if it
+// does not say.
+func AskBackupDirectory(ctx context.Context, s server.Server) (string, error) {
+	rows, err := s.Query(ctx, "SELECT CAST(SERVERPROPERTY('InstanceDefaultBackupPath') AS nvarchar(4000)) AS path")
+	if err != nil {
+		return "", fmt.Errorf("ask for the backup directory: %w", err)
+	}
+	path := ""
+	t := newTable(rows)
+	err = t.each(func() { path = t.text("path") })
+	return path, err
+}
+
 // deepest is the volume with the longest mount point above the staging directory.
 func deepest(ctx context.Context, s server.Server, staging, text string, read func(*table) Volume) (*Volume, error) {
 	rows, err := s.Query(ctx, text)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast/sqlguest/chain"
@@ -155,12 +158,12 @@ func ReadSets(rows *server.Rows, fallback *time.Location) ([]chain.Row, error) {
 	return list, nil
 }
 
-// AskFile asks for the first backup set in a file of the server's. ErrNoRow if SQL
-// Server cannot read it as one.
+// AskFile asks for the first backup set in a file of the server's. ErrNoRow only if SQL
+// Server has read it and found no backup there: a file that could not be read may be whole.
 func AskFile(ctx context.Context, s server.Server, at *Instance, path string) (*chain.Row, error) {
 	rows, err := s.Query(ctx, "RESTORE HEADERONLY FROM DISK = "+Literal(path))
-	var refused *server.Error
-	if errors.As(err, &refused) {
+	var said *server.Error
+	if errors.As(err, &said) && said.NoBackup() {
 		return nil, fmt.Errorf("read header of %s: %w: %w", path, ErrNoRow, err)
 	}
 	if err != nil {
@@ -175,6 +178,65 @@ func AskFile(ctx context.Context, s server.Server, at *Instance, path string) (*
 	}
 	return &sets[0], nil
 }
+
+// AskStreams asks for the first backup set in streams, which the statement's transport
+// carries; its text is not looked at. ErrNoRow only if SQL Server has read them to where
+// they end and found no backup there: any other failure says nothing of them, and is told.
+func AskStreams(ctx context.Context, s server.Server, at *Instance, st server.Statement, streams []io.Reader) (*chain.Header, error) {
+	st.Text, st.Devices = "RESTORE HEADERONLY FROM %s", len(streams)
+	var broken atomic.Bool
+	readers := make([]io.Reader, len(streams))
+	for i, from := range streams {
+		readers[i] = watched{from, &broken}
+	}
+	out, err := s.Restore(ctx, st, readers)
+	var said *server.Error
+	switch {
+	case errors.As(err, &said) && said.NoBackup() && !broken.Load():
+		return nil, fmt.Errorf("read header: %w: %w", ErrNoRow, err)
+	case err != nil:
+		return nil, fmt.Errorf("read header: %w", err)
+	case out.Rows == nil:
+		return nil, fmt.Errorf("read header: %w", ErrNoAnswer)
+	}
+	headers, err := ReadHeaders(out.Rows, at.Now.Location())
+	if err == nil && len(headers) == 0 {
+		err = fmt.Errorf("read header: %w", ErrNoRow)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &headers[0], nil
+}
+
+// AskSeen has SQL Server look at a file that is made for that, by the way of the
+// statement's streams: staging files are one directory's on both sides then. It is not
+// asked for virtual devices. Errors: whatever keeps SQL Server from reading there.
+func AskSeen(ctx context.Context, s server.Server, st server.Statement) error {
+	st.Transport = server.Disk
+	_, err := AskStreams(ctx, s, &Instance{}, st, []io.Reader{strings.NewReader("Holdfast looks whether SQL Server reads this file. It is deleted at once.\n")})
+	if err != nil && !errors.Is(err, ErrNoRow) {
+		return fmt.Errorf("look whether SQL Server sees the staging directory: %w", err)
+	}
+	return nil
+}
+
+// watched tells of a stream that failed: what SQL Server says of its torso is no proof.
+type watched struct {
+	from   io.Reader
+	broken *atomic.Bool
+}
+
+func (w watched) Read(p []byte) (int, error) {
+	n, err := w.from.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // anything around it is no end
+		w.broken.Store(true)
+	}
+	return n, err
+}
+
+// ErrNoAnswer: SQL Server ended a question well and gave no result.
+var ErrNoAnswer = errors.New("SQL Server gave no answer")
 
 // AskFilesOf asks for the files of the database that a file of the server's is a backup of,
 // as they were then.

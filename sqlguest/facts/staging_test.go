@@ -3,7 +3,10 @@ package facts
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"holdfast/sqlguest/server"
 )
@@ -63,11 +66,55 @@ func TestFileThatIsNoBackupHasNoRow(t *testing.T) {
 	if _, err := AskFile(t.Context(), answering{err: said}, at, "x.bak"); !errors.Is(err, ErrNoRow) {
 		t.Errorf("unreadable file: %v", err)
 	}
+	for _, number := range []int32{3201, 3203, 701, 596} { // unreadable is not absent
+		busy := &server.Error{All: []server.Message{{Number: number, Severity: 16}, {Number: 3013, Severity: 16}}}
+		if _, err := AskFile(t.Context(), answering{err: busy}, at, "x.bak"); err == nil || errors.Is(err, ErrNoRow) {
+			t.Errorf("file that could not be read (%d): %v", number, err)
+		}
+	}
 	cut := errors.New("cut")
 	if _, err := AskFile(t.Context(), answering{err: cut}, at, "x.bak"); !errors.Is(err, cut) || errors.Is(err, ErrNoRow) {
 		t.Errorf("lost connection: %v", err)
 	}
 	if _, err := AskFile(t.Context(), answering{rows: &server.Rows{}}, at, "x.bak"); !errors.Is(err, ErrNoRow) {
 		t.Errorf("empty media: %v", err)
+	}
+}
+
+// reading is a server that reads its streams to the end and says that they are no backup.
+type reading struct {
+	server.Server
+	rows *server.Rows
+}
+
+func (r reading) Restore(_ context.Context, _ server.Statement, streams []io.Reader) (*server.Outcome, error) {
+	for _, s := range streams {
+		_, _ = io.Copy(io.Discard, s)
+	}
+	if r.rows != nil {
+		return &server.Outcome{Rows: r.rows}, nil
+	}
+	return nil, &server.Error{All: []server.Message{{Number: 3241, Severity: 16}, {Number: 3013, Severity: 16}}}
+}
+
+// TestTornStreamIsNoProof: SQL Server finds no backup in a stream of which it got the torso
+// alone; that says nothing of the whole one.
+func TestTornStreamIsNoProof(t *testing.T) {
+	ask := func(s server.Server, from io.Reader) error {
+		_, err := AskStreams(t.Context(), s, &Instance{}, server.Statement{}, []io.Reader{from})
+		return err
+	}
+	if err := ask(reading{}, strings.NewReader("no backup")); !errors.Is(err, ErrNoRow) {
+		t.Errorf("whole stream: %v", err)
+	}
+	torn := io.MultiReader(strings.NewReader("a back"), iotest.ErrReader(errors.New("cut")))
+	if err := ask(reading{}, torn); err == nil || errors.Is(err, ErrNoRow) {
+		t.Errorf("torn stream: %v", err)
+	}
+	if err := ask(reading{rows: &server.Rows{}}, strings.NewReader("")); !errors.Is(err, ErrNoRow) {
+		t.Errorf("no set: %v", err)
+	}
+	if err := AskSeen(t.Context(), reading{}, server.Statement{}); err != nil {
+		t.Errorf("seen: %v", err)
 	}
 }

@@ -170,7 +170,7 @@ func (m *maker) toLSN(t Target) (Plan, error) {
 	var found []Plan
 	var first error
 	for _, h := range m.chosen() {
-		p, err := m.along(h, t, throughLSN(t.LSN, t.Before, Stop{Mark: "lsn:" + t.LSN.String(), Before: t.Before}))
+		p, err := m.along(h, t, throughLSN(h, t.LSN, t.Before, Stop{Mark: "lsn:" + t.LSN.String(), Before: t.Before}))
 		if err != nil {
 			first = cmp.Or(first, err)
 			continue
@@ -231,14 +231,14 @@ func (m *maker) toMark(t Target) (Plan, error) {
 func (m *maker) throughMark(t Target, f occurrence) (Plan, error) {
 	exact := Stop{Mark: "lsn:" + f.LSN.String(), Before: t.Before}
 	if isLSN(f.Name) {
-		p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, exact))
+		p, err := m.along(f.history, t, throughLSN(f.history, f.LSN, t.Before, exact))
 		p.At = f.At
 		return p, err
 	}
-	p, err := m.along(f.history, t, throughLSN(f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: clock.Tick(clock.Wall(f.At)), Until: m.until(t, f)}))
+	p, err := m.along(f.history, t, throughLSN(f.history, f.LSN, t.Before, Stop{Mark: f.Name, Before: t.Before, After: clock.Tick(clock.Wall(f.At)), Until: m.until(t, f)}))
 	if err == nil && !m.meets(p, f) {
 		// Another transaction with this name comes first by the clause: the LSN is exact.
-		p, err = m.along(f.history, t, throughLSN(f.LSN, t.Before, exact))
+		p, err = m.along(f.history, t, throughLSN(f.history, f.LSN, t.Before, exact))
 	}
 	p.At = f.At
 	return p, err
@@ -291,12 +291,15 @@ func (m *maker) toTime(t Target) (Plan, error) {
 		begun = func(b *chain.Backup) bool { return !b.Started.Before(at.Instant) }
 		to = func(h *chain.History) goal { return inHour(h, at) }
 	}
-	list, jumped := m.chosen(), false
-	if m.o.Fork == "" {
-		list, jumped = m.lived(begun)
+	list, jumped := m.lived(begun)
+	if m.o.Fork != "" {
+		list = slices.DeleteFunc(list, func(h *chain.History) bool { return h.Fork != m.o.Fork })
+		if len(list) == 0 { // it did not live there then, and is asked for all the same
+			list, jumped = m.chosen(), false
+		}
 	}
 	if len(list) == 0 {
-		return Plan{}, &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
+		return Plan{}, m.nowhere(t)
 	}
 	if jumped {
 		u := &Unreachable{Target: t.String(), Why: "the database was restored or set back about then, and no backup tells what it held between the last backup before that and the first one after it"}
@@ -323,6 +326,14 @@ func (m *maker) toTime(t Target) (Plan, error) {
 	return p, first
 }
 
+// nowhere says why a time belongs to no history.
+func (m *maker) nowhere(t Target) *Unreachable {
+	if m.o.Fork != "" {
+		return &Unreachable{Target: t.String(), Why: "no backup is on fork " + m.o.Fork}
+	}
+	return &Unreachable{Target: t.String(), Why: "the database was set back since, and the backup that saw it is not there: what was backed up then lies on no history that is known"}
+}
+
 // lived are the histories that a moment belongs to: those of the first backup that was
 // begun at or after it, by the server's clock, for all of them are one until then.
 // If there is none, it is the newest. Jumped tells that the database changed over from
@@ -331,14 +342,16 @@ func (m *maker) toTime(t Target) (Plan, error) {
 func (m *maker) lived(begun func(b *chain.Backup) bool) (list []*chain.History, jumped bool) {
 	var previous *chain.Backup
 	reverted := false // seen since then, if only by a backup that SQL Server gave up
+	var gone chain.Gone
 	for i := range m.backups {
 		b := &m.backups[i]
-		reverted = reverted || b.Family == m.family && len(b.Abandons) > 0
+		reverted = b.Family == m.family && len(gone.News(b)) > 0 || reverted
 		if b.State != chain.Confirmed || b.Family != m.family || b.Fork == "" {
 			continue
 		}
 		if begun(b) {
-			return m.holding(b), previous != nil && (previous.Fork != b.Fork || reverted)
+			// Who names the fork knows of the restore.
+			return m.holding(b), previous != nil && (previous.Fork != b.Fork && m.o.Fork == "" || reverted)
 		}
 		previous, reverted = b, b.By == chain.ByItself // the next one may be of another history
 	}

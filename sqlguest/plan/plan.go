@@ -64,6 +64,9 @@ type Options struct {
 	UndoFile string // with Standby
 	Nearest  Nearest
 	As       string // the database's new name; its own if empty
+	// Name is what the database is called that is restored, where no As gives it another
+	// name; the one that the last backup of the plan knows if empty. It says nothing of files.
+	Name string
 	// Moves are physical paths by logical file name. For files that have none,
 	// DataDir and LogDir, or As, make one; without these a file goes where it was.
 	Moves           map[string]string

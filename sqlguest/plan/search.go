@@ -55,13 +55,13 @@ func endOf(b *chain.Backup) goal {
 			}
 			return unfit
 		},
-		done: func(at spot) bool { return at.redo == b.Last && at.tie.Holds(b) },
+		done: func(at spot) bool { return at.redo == b.Last && at.on(b) && at.tie.Holds(b) },
 		lsn:  b.Last,
 	}
 }
 
 // throughLSN is the state after the record with that LSN, or before it.
-func throughLSN(target lsn.LSN, before bool, stop Stop) goal {
+func throughLSN(h *chain.History, target lsn.LSN, before bool, stop Stop) goal {
 	return goal{
 		data: func(d *chain.Backup) bool { return d.Last.Compare(target) <= 0 },
 		log: func(l *chain.Backup) verdict {
@@ -73,7 +73,7 @@ func throughLSN(target lsn.LSN, before bool, stop Stop) goal {
 			}
 			return last
 		},
-		done: func(at spot) bool { return before && at.redo == target && !at.tie.Bound },
+		done: func(at spot) bool { return before && at.redo == target && !at.tie.Bound && at.lies(h) },
 		stop: stop, lsn: target,
 	}
 }
@@ -130,6 +130,20 @@ type spot struct {
 
 // after is where a database stands that was brought to a backup's end.
 func after(b *chain.Backup) spot { return spot{b.Last, b.Fork, b.Tie()} }
+
+// on tells whether a database at a backup's last LSN stands on the backup's own fork.
+// Where nobody says the fork, it may.
+func (at spot) on(b *chain.Backup) bool {
+	return at.fork == "" || at.fork == b.Fork || at.fork == b.FirstFork && b.ForkPoint == b.Last
+}
+
+// lies tells whether the spot is one of the history's: a backup ends there, or a log leads
+// through it. Another fork has the same LSNs.
+func (at spot) lies(h *chain.History) bool {
+	return slices.ContainsFunc(h.Backups, func(b chain.Backup) bool {
+		return b.Last == at.redo && at.on(&b) || b.Takes(at.redo, at.fork)
+	})
+}
 
 // search looks for a way to a goal along a history.
 type search struct {

@@ -1,12 +1,16 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan/clock"
 	"holdfast/sqlguest/plan/paths"
 )
 
@@ -18,9 +22,7 @@ func (m *maker) steps(h *chain.History, t Target, g goal, w way) (Plan, error) {
 	if len(w) > 0 {
 		p.Database = w[len(w)-1].Database
 	}
-	if m.o.As != "" {
-		p.Database = m.o.As
-	}
+	p.Database = cmp.Or(m.o.As, m.o.Name, p.Database)
 	m.prepare(&p)
 	files := newPlacing(m.o, p.Database)
 	var redo lsn.LSN
@@ -43,7 +45,7 @@ func (m *maker) steps(h *chain.History, t Target, g goal, w way) (Plan, error) {
 
 // doubts are the warnings that a backup gives reason for.
 func (m *maker) doubts(p *Plan, b *chain.Backup, s *Step) {
-	if s.May && p.Stop.Mark == "" && m.o.Fork != "" && b.FirstFork != b.Fork && b.FirstFork != "" {
+	if s.May && p.Stop.Mark == "" && m.o.Fork != "" && b.FirstFork != b.Fork && b.FirstFork != "" && !m.behind(p.Stop.At, b) {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("the database was restored while log %s was written: for a time between the moment to which it was set back and that restore, this gives what it was set back to", b.Point))
 	}
 	for _, v := range s.Moves {
@@ -51,6 +53,15 @@ func (m *maker) doubts(p *Plan, b *chain.Backup, s *Step) {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("the path of file %s has more than %d characters: %s", v.File, paths.Longest, v.To))
 		}
 	}
+}
+
+// behind tells whether a reading surely lies behind the restore that a log spans: the
+// backups on both sides of it were begun on what came of that.
+func (m *maker) behind(reading time.Time, b *chain.Backup) bool {
+	unnamed, o := *m, *m.o
+	o.Fork, unnamed.o = "", &o
+	list, jumped := unnamed.lived(func(c *chain.Backup) bool { return !clock.Wall(c.Started).Before(reading) })
+	return !jumped && slices.ContainsFunc(list, func(h *chain.History) bool { return h.Holds(b.Point) })
 }
 
 // prepare writes what must happen to a database that exists.

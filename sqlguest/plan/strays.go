@@ -29,7 +29,7 @@ func (m *maker) strays(h *chain.History) bool {
 // setBack tells whether a later backup saw that the database has left this one behind
 // without a fork.
 func (m *maker) setBack(b *chain.Backup) bool {
-	return b.By == chain.ByItself || slices.ContainsFunc(m.backups, func(o chain.Backup) bool { return slices.Contains(o.Abandons, b.Set) })
+	return b.By == chain.ByItself || slices.ContainsFunc(m.backups, func(o chain.Backup) bool { return slices.Contains(o.Abandons, b.Set) || slices.Contains(o.Left, b.Set) })
 }
 
 // tied is what a database that is gone on with asks of the next log: as the backup does

@@ -15,6 +15,7 @@ import (
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay/origin"
 	"holdfast/sqlguest/server"
 )
 
@@ -155,7 +156,7 @@ func (e *execution) takeTail(ctx context.Context) error {
 		Server: e.run.Server, Instance: *e.at, Database: *d, Label: e.run.Label + "/" + d.Name, ID: e.oldID,
 		Device: e.run.device(), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest, Address: e.run.Address, Repository: e.run.Keep.ID(),
 		Decision:    decide.Decision{Do: decide.DoLog, Rule: ruleTail, Reason: "the tail of the log, before the database is overwritten", First: d.LastLog, Parent: e.beforeTail(), Abandons: e.left},
-		LastRestore: e.seen,
+		LastRestore: e.seen, Ours: e.run.Backups,
 	}
 	var point string
 	err := e.kicking(ctx, func() error {
@@ -198,6 +199,10 @@ func (e *execution) replan(ctx context.Context, point string) error {
 	}
 	if e.tailed = find(tails, point); e.tailed == nil {
 		return fmt.Errorf("read the tail of the log, point %s: %w", point, plan.ErrTarget)
+	}
+	var miss *plan.Unreachable
+	if _, err := plan.Make(plan.Target{Point: point}, tails, plan.Options{}); errors.As(err, &miss) {
+		return &lostTail{Unreachable: miss} // somebody took a log since we looked
 	}
 	backups := e.run.Backups
 	if e.oldID == e.run.Identity {
@@ -256,14 +261,14 @@ func (e *execution) feed(ctx context.Context, s plan.Step) (*server.Outcome, int
 	defer cancel()
 	var n atomic.Int64
 	var readers []io.Reader
-	var sources []*counted
+	var sources []*origin.Counted
 	for i := range s.Streams {
 		r, err := e.run.Streams.Open(ctx, s.Point, i)
 		if err != nil {
-			return nil, 0, &unread{point: s.Point, err: err}
+			return nil, 0, unreadable(ctx, s.Point, err, nil)
 		}
 		defer r.Close() //nolint:errcheck // only read
-		counted := &counted{ReadCloser: r, n: &n, progress: e.run.progress()}
+		counted := &origin.Counted{ReadCloser: r, N: &n, Progress: e.run.progress()}
 		sources = append(sources, counted)
 		readers = append(readers, counted)
 	}
@@ -271,8 +276,8 @@ func (e *execution) feed(ctx context.Context, s plan.Step) (*server.Outcome, int
 	out, err := e.run.Server.Restore(ctx, server.Statement{Text: s.Text, Name: e.run.device(), Devices: s.Streams,
 		Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local}, readers)
 	for _, c := range sources {
-		if cause, is := c.failed.Load().(failure); err != nil && is && ctx.Err() == nil {
-			err = &unread{point: s.Point, err: errors.Join(cause.error, err)}
+		if cause := c.Failed(); err != nil && cause != nil {
+			err = unreadable(ctx, s.Point, cause, err)
 		}
 	}
 	return out, n.Load(), err
@@ -330,9 +335,13 @@ func (e *execution) lastLog() (point string) {
 // finish brings the database into its end state.
 func (e *execution) finish(ctx context.Context, s plan.Step) error {
 	began := e.run.clock()
+	text, err := e.spare(ctx, s.Text)
+	if err != nil {
+		return err
+	}
 	e.touched = true
-	err := e.kicking(ctx, func() error {
-		_, err := e.run.Server.Restore(ctx, server.Statement{Text: s.Text}, nil)
+	err = e.kicking(ctx, func() error {
+		_, err := e.run.Server.Restore(ctx, server.Statement{Text: text}, nil)
 		return err
 	})
 	if err != nil {
@@ -465,7 +474,7 @@ func (e *execution) ended() bool {
 
 func (r *Run) device() string {
 	if r.Device == nil {
-		return device()
+		return origin.Device()
 	}
 	return r.Device()
 }
@@ -482,25 +491,4 @@ func (r *Run) progress() restore.Progress {
 		return restore.NoProgress{}
 	}
 	return r.Progress
-}
-
-// counted tells of bytes as they are read.
-type counted struct {
-	io.ReadCloser
-	n        *atomic.Int64
-	progress restore.Progress
-	failed   atomic.Value // a failure
-}
-
-// failure is why a stream could not be read.
-type failure struct{ error }
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.n.Add(int64(n))
-	c.progress.Read(int64(n))
-	if err != nil && err != io.EOF {
-		c.failed.Store(failure{err})
-	}
-	return n, err
 }

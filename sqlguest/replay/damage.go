@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,16 @@ type unread struct {
 	point  string
 	err    error
 	before *chain.Moment // the nearest that can be restored without it, nil if that is not known
+}
+
+// unreadable is an error that keeps a stream from being read: an *unread, unless nobody
+// wanted to read on. A run that was interrupted, or a statement that had failed, says
+// nothing of a point.
+func unreadable(ctx context.Context, point string, err, said error) error {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return cmp.Or(said, err)
+	}
+	return &unread{point: point, err: errors.Join(err, said)}
 }
 
 // Error names the point.
@@ -88,7 +99,7 @@ func (x *work) tryStreams(ctx context.Context) error {
 				err = p.Probe(ctx, s.Point, n)
 			}
 			if err != nil {
-				return fmt.Errorf("restore %s: %w", x.plan.Database, &unread{point: s.Point, err: err})
+				return fmt.Errorf("restore %s: %w", x.plan.Database, unreadable(ctx, s.Point, err, nil))
 			}
 		}
 	}

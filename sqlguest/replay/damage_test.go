@@ -1,7 +1,10 @@
 package replay_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -9,6 +12,7 @@ import (
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
+	"holdfast/sqlguest/server"
 )
 
 // TestWayRoundAPointThatCannotBeRead: an older full and unbroken logs lead to the same
@@ -71,4 +75,62 @@ func TestMissingPointIsFoundBeforeTheDatabaseIsTouched(t *testing.T) {
 	}
 	w.wantState("sales", "ONLINE MULTI_USER")
 	w.want("sales", "full log mark behind diff last tail")
+}
+
+// stopped is a stream that nobody wants any more.
+type stopped struct {
+	replay.Streams
+	before func() // each is opened
+	opened bool   // else Open itself is cut off
+}
+
+func (s *stopped) Open(ctx context.Context, point string, n int) (io.ReadCloser, error) {
+	s.before()
+	if s.opened {
+		return io.NopCloser(s), nil
+	}
+	return nil, fmt.Errorf("load stream: %w", context.Canceled)
+}
+
+func (s *stopped) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("load stream: %w", context.Canceled)
+}
+
+// TestInterruptionIsNoDamage: neither of the run, before anything is touched and behind
+// that, nor of a stream whose statement had failed.
+func TestInterruptionIsNoDamage(t *testing.T) {
+	w := newWorld(t)
+	w.live()
+	for _, opened := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := w.job(w.instance, plan.Target{}, plan.Options{As: "copy"})
+		r.Streams = &stopped{Streams: r.Streams, before: cancel, opened: opened}
+		_, err := r.Do(ctx)
+		w.noDamage(err, context.Canceled)
+	}
+	r := w.job(w.instance, plan.Target{}, plan.Options{As: "copy"})
+	r.Streams = &stopped{Streams: r.Streams, before: func() {}, opened: true}
+	r.Server = &reading{w.sql}
+	_, err := r.Do(t.Context())
+	w.noDamage(err, errFault)
+	w.wantState("copy", "none")
+}
+
+// reading is a server that fails for a reason of its own while it reads.
+type reading struct{ server.Server }
+
+func (s *reading) Restore(_ context.Context, _ server.Statement, streams []io.Reader) (*server.Outcome, error) {
+	_, _ = streams[0].Read(make([]byte, 1))
+	return nil, errFault
+}
+
+// noDamage wants an error that is of that cause and says nothing of a point's damage.
+func (w *world) noDamage(err, cause error) {
+	w.t.Helper()
+	if !errors.Is(err, cause) || strings.Contains(err.Error(), "read point") {
+		w.t.Errorf("%v", err)
+	}
+	if hint := (interface{ Hint() string })(nil); errors.As(err, &hint) && strings.Contains(hint.Hint(), "scrub") {
+		w.t.Errorf("%v: hint %s", err, hint.Hint())
+	}
 }

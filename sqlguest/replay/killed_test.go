@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +77,9 @@ func TestTailInAFileThatNobodyReachesIsNotOverwritten(t *testing.T) {
 		if !errors.Is(err, replay.ErrRefused) || !strings.Contains(err.Error(), "P-tail") || !strings.Contains(err.Error(), "999999999999") {
 			t.Errorf("%s: %v", target, err)
 		}
+		if hint := (interface{ Hint() string })(nil); !errors.As(err, &hint) || strings.Contains(hint.Hint(), "--no-tail") {
+			t.Errorf("%s: hint %v", target, hint)
+		}
 	}
 	w.wantState("sales", "RESTORING MULTI_USER")
 	r := w.job(w.instance, plan.Target{}, plan.Options{Replace: true})
@@ -90,6 +94,7 @@ func TestTailInAStagingFileIsTakenInAndRestored(t *testing.T) {
 	for _, o := range []plan.Options{{Replace: true, Kick: true}, {As: "copy"}} {
 		dir := t.TempDir()
 		w := newWorldOn(t, lab.Options{BackupDirectory: dir, Path: func(p string) string { return p }})
+		w.exec("ALTER AUTHORIZATION ON DATABASE::sales TO boss")
 		w.live()
 		w.closeByTail()
 		job := func() *replay.Run {
@@ -107,6 +112,9 @@ func TestTailInAStagingFileIsTakenInAndRestored(t *testing.T) {
 		name := "sales"
 		if o.As != "" {
 			name = o.As
+		}
+		if !strings.HasPrefix(w.settings(name), "boss ") { // which the file does not tell
+			t.Errorf("%s is %s", name, w.settings(name))
 		}
 		w.want(name, "full log mark behind diff last tail")
 		if files, _ := filepath.Glob(filepath.Join(dir, "*.bak")); len(files) != 0 {
@@ -170,4 +178,41 @@ func TestUnreadableConfirmationIsAnUnconfirmedPoint(t *testing.T) {
 	other := start(t, lab.Options{Name: "OTHER", Now: w.clock})
 	w.restore(other, plan.Target{}, plan.Options{})
 	other.want("sales", "full log mark behind diff last tail")
+}
+
+// TestPlanOverADatabaseTakesKeptLogsIntoAccount: the run takes them in, and so leads to the
+// tail behind them; nobody is told to give anything up.
+func TestPlanOverADatabaseTakesKeptLogsIntoAccount(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorldOn(t, lab.Options{BackupDirectory: dir, Path: func(p string) string { return p }})
+	w.live()
+	w.exec(`BACKUP LOG sales TO DISK='{00000000-0000-4000-8000-999999999999}.bak' WITH CHECKSUM, FORMAT, INIT, NAME='Holdfast', DESCRIPTION='` + chain.Owner(w.keep().ID()) + `'`)
+	w.add(17, "since")
+	job := func(keep sqlguest.Keeper) *replay.Run {
+		r := w.job(w.instance, plan.Target{}, plan.Options{Replace: true, Kick: true})
+		r.Transport, r.Guest, r.Address = server.Disk, "sql01", "db:1433"
+		if keep != nil {
+			r.Keep = keep
+		}
+		return r
+	}
+	p, err := job(nil).Preview(t.Context())
+	w.must(err)
+	w.must(p.Err())
+	if n := len(p.Plan.Steps); n < 3 || p.Plan.Steps[n-3].Point != replay.KeptPoint || p.Plan.Steps[n-2].Point != plan.TailPoint || !p.Plan.Again || !strings.Contains(findings(p), "P-kept") {
+		t.Errorf("planned %+v\n%s", p.Plan.Steps, findings(p))
+	}
+	_, err = job(&noStore{w.keep()}).Do(t.Context())
+	if hint := (interface{ Hint() string })(nil); !errors.As(err, &hint) || strings.Contains(hint.Hint(), "--no-tail") || !strings.Contains(hint.Hint(), "999999999999") {
+		t.Errorf("%v, hint %v", err, hint)
+	}
+	_, err = job(nil).Do(t.Context())
+	w.must(err)
+	w.want("sales", "full log mark behind diff last tail since")
+	backups, err := w.keep().Backups(t.Context(), w.identity("sales"))
+	w.must(err)
+	i := slices.IndexFunc(backups, func(b chain.Backup) bool { return b.Rule == chain.RuleKept })
+	if i < 0 || backups[i].Guest != "sql01" || backups[i].Address != "db:1433" || backups[i].Zone != backups[0].Zone {
+		t.Errorf("the point of the file does not tell where it is from: %+v", backups)
+	}
 }

@@ -3,10 +3,11 @@ package replay
 import (
 	"context"
 
+	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
-	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay/check"
 )
 
 // leaves finds the sets of ours that the database has left behind without a fork, by a
@@ -24,7 +25,28 @@ func (x *work) leaves(ctx context.Context) error {
 	if f.History.LastRestore, err = facts.AskLastRestore(ctx, x.run.Server, x.at, x.old.Name, ours); err != nil {
 		return err
 	}
-	x.orphan = x.oldID != x.run.Identity && !plan.Leads(ours, x.expected())
 	x.left, x.seen = decide.Decide(decide.Request{Want: decide.Full, Resolved: true}, f, ours).Abandons, f.LastRestore()
+	tail := x.expected()
+	if x.oldID == x.run.Identity { // with what is known of them now
+		ours = append(x.run.Backups[:len(x.run.Backups):len(x.run.Backups)], x.kept(&tail)...)
+	}
+	x.orphan, x.between = check.Orphaned(ours, tail)
 	return nil
+}
+
+// kept are the logs in files that lead to the tail, as backups; one that could not be
+// taken in is unconfirmed.
+func (x *work) kept(tail *chain.Backup) (list []chain.Backup) {
+	if x.run.recalled == nil {
+		return nil
+	}
+	for _, l := range x.run.recalled.Left {
+		b := *tail
+		b.Point, b.Set, b.First, b.Last, b.Fork, b.Tail, b.Abandons = l.Path, l.Path, l.First, l.Last, b.FirstFork, false, nil
+		if l.Err != nil {
+			b.State = chain.Unconfirmed
+		}
+		list = append(list, b)
+	}
+	return list
 }

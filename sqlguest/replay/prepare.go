@@ -38,40 +38,27 @@ func (r *Run) prepare(ctx context.Context) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The name comes with the plan, and what exists under that name decides whether
-	// there is a tail, or anything to go on with: so begin with the name of now.
-	name := r.Options.As
-	if name == "" {
-		if name, err = r.name(); err != nil {
-			return nil, err
-		}
-	}
-	if err := x.find(ctx, name); err != nil {
+	// Which database is meant was said, and says what becomes of it: no backup does, whose
+	// name of then may be another one's by now.
+	if x.called, err = r.name(); err != nil {
 		return nil, err
 	}
-	x.called = name
+	if err := x.find(ctx, x.called); err != nil {
+		return nil, err
+	}
 	o, backups := x.options()
 	if err := x.make(ctx, o, backups); err != nil {
 		return nil, err
 	}
-	if x.plan.Database != name { // renamed within the chain
-		x.called = x.plan.Database
-		if err := x.find(ctx, x.called); err != nil {
-			return nil, err
-		}
-		o, backups = x.options()
-		if err := x.make(ctx, o, backups); err != nil {
-			return nil, err
-		}
-	}
 	return x, x.check(ctx)
 }
 
-// name is what the database was called last.
+// name is what the restored database is to be called: what was said, else what it was
+// called last.
 func (r *Run) name() (string, error) {
 	for i := len(r.Backups) - 1; i >= 0; i-- {
 		if b := &r.Backups[i]; b.State == chain.Confirmed {
-			return b.Database, nil
+			return cmp.Or(r.Options.As, r.Options.Name, b.Database), nil
 		}
 	}
 	_, err := plan.Make(r.Target, r.Backups, plan.Options{})
@@ -86,6 +73,7 @@ func (r *Run) name() (string, error) {
 func (x *work) options() (plan.Options, []chain.Backup) {
 	r := x.run
 	o := r.Options
+	o.Name = x.called
 	x.madePlan = madePlan{}
 	for _, b := range r.Backups {
 		if b.State == chain.Unconfirmed && b.Kind != "" { // of the others it was told that they cannot be read
@@ -98,11 +86,11 @@ func (x *work) options() (plan.Options, []chain.Backup) {
 		o.DataDir, o.LogDir = x.data, x.log
 	}
 	if o.End == plan.Standby && o.UndoFile == "" {
-		name := o.As
+		name := x.called
 		if x.old != nil {
 			name = x.old.Name
 		}
-		o.UndoFile = paths.Standby(x.data, cmp.Or(name, x.called))
+		o.UndoFile = paths.Standby(x.data, name)
 	}
 	if x.old == nil {
 		o.Replace, o.Kick = false, false // nothing is there: nothing may be overwritten
@@ -117,10 +105,10 @@ func (x *work) options() (plan.Options, []chain.Backup) {
 		x.standing = o.Standing
 		return o, r.Backups
 	}
-	if !x.hasTail() || r.NoTail || r.Keep == nil || x.orphan {
+	if !x.hasTail() || r.NoTail || r.Keep == nil || x.orphan && !r.isLatest() {
 		return o, r.Backups
 	}
-	x.tail, o.Tail = true, true
+	x.tail, o.Tail = !x.orphan, !x.orphan
 	if x.oldID == "" || x.oldID != r.Identity {
 		return o, r.Backups // another history's: it is kept, and leads nowhere here
 	}
@@ -173,7 +161,7 @@ func (x *work) stand() *plan.Standing {
 	case f.Redo.IsZero():
 		return nil
 	}
-	return &plan.Standing{Redo: f.Redo, Fork: f.RedoFork, Set: x.before.set, Stop: x.before.stop, Files: x.old.Prints()}
+	return &plan.Standing{Redo: f.Redo, Fork: f.RedoFork, Set: x.before.Set, Stop: x.before.Stop, Files: x.old.Prints()}
 }
 
 // make plans, with names for files that nobody has.
@@ -224,7 +212,7 @@ func (x *work) reach(o *plan.Options, backups []chain.Backup) (plan.Plan, error)
 		return p, err
 	}
 	if r.isLatest() {
-		return p, &lostTail{miss}
+		return p, &lostTail{Unreachable: miss, between: r.between()}
 	}
 	if without, other := plan.Make(r.Target, r.Backups, *o); other == nil {
 		return without, nil
@@ -236,14 +224,34 @@ func (x *work) reach(o *plan.Options, backups []chain.Backup) (plan.Plan, error)
 func (r *Run) isLatest() bool { return r.Target == plan.Target{} }
 
 // lostTail: what the database holds now cannot be restored.
-type lostTail struct{ *plan.Unreachable }
+type lostTail struct {
+	*plan.Unreachable
+	between string // what may lead to it, and where that is; "" if nobody knows of anything
+}
 
 // Unwrap gives the *plan.Unreachable.
 func (l *lostTail) Unwrap() error { return l.Unreachable }
 
 // Hint says how the newest backup is restored.
 func (l *lostTail) Hint() string {
-	return "the database's log does not continue our backups, so that its end would be lost: back it up first (holdfast backup sql), or give it up with --no-tail"
+	if l.between != "" {
+		return l.between
+	}
+	return "the database's log does not continue our backups, so that its end would be lost: if a run was killed, the same --staging takes in what it left; else back it up first (holdfast backup sql), or give it up with --no-tail"
+}
+
+// between is what may lie between our backups and the database's log, and how it comes to
+// be one of them: that is never given up unasked.
+func (r *Run) between() string {
+	if r.recalled != nil && len(r.recalled.Left) > 0 {
+		return fmt.Sprintf("%s may hold what lies between: keep the file, and run holdfast backup sql with the same staging directory, which takes it in", r.recalled.Left[0].Path)
+	}
+	for _, b := range r.Backups {
+		if b.State == chain.Unconfirmed && (b.Kind == chain.Log || b.Kind == "") {
+			return fmt.Sprintf("point %s may hold what lies between: holdfast backup sql asks SQL Server for its word on it", b.Point)
+		}
+	}
+	return ""
 }
 
 // avoid marks a file's path as taken if we chose it and somebody has it; it tells

@@ -12,6 +12,7 @@ import (
 	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay/ask"
 	"holdfast/sqlguest/replay/check"
 	"holdfast/sqlguest/server"
 )
@@ -21,6 +22,9 @@ import (
 // leave out what a file or an unconfirmed point holds. With look nothing is written.
 func (r *Run) recall(ctx context.Context, look bool) error {
 	if err := check.Name(r.Options.As); err != nil {
+		return err
+	}
+	if err := r.files(ctx); err != nil {
 		return err
 	}
 	if r.Keep == nil || r.Identity == "" {
@@ -48,7 +52,7 @@ func (r *Run) recall(ctx context.Context, look bool) error {
 	if err != nil {
 		return fmt.Errorf("restore %s: look for what earlier runs have left: %w", name, err)
 	}
-	if r.recalled = out; out == nil {
+	if r.recalled, r.looks = out, look; out == nil {
 		return nil
 	}
 	settled := map[string]chain.Backup{}
@@ -66,6 +70,40 @@ func (r *Run) recall(ctx context.Context, look bool) error {
 			r.Backups = append(r.Backups, b)
 		}
 	}
+	r.foresee(out.Left)
+	return nil
+}
+
+// foresee adds what the restore itself would take in first, where it is only looked at.
+func (r *Run) foresee(left []sqlguest.LeftLog) {
+	if !r.looks || r.NoTail {
+		return
+	}
+	n := 0
+	for _, l := range left {
+		if l.Err != nil {
+			continue
+		}
+		n++
+		if l.Backup.Point = KeptPoint; n > 1 {
+			l.Backup.Point = fmt.Sprintf("%s-%d", KeptPoint, n)
+		}
+		r.Backups = append(r.Backups, l.Backup)
+	}
+}
+
+// KeptPoint stands for the point that a log in a staging file will be, in a plan that is
+// only shown; the second is kept-2.
+const KeptPoint = "kept"
+
+// files makes sure that SQL Server reads what is staged for it, if streams go that way.
+func (r *Run) files(ctx context.Context) error {
+	if r.transport() != server.Disk {
+		return nil
+	}
+	if err := facts.AskSeen(ctx, r.Server, server.Statement{Name: r.device(), Staging: r.Staging, Local: r.Local}); err != nil {
+		return fmt.Errorf("begin restore: %w", err)
+	}
 	return nil
 }
 
@@ -79,21 +117,33 @@ func (r *Run) family() string {
 	return ""
 }
 
+// place is the server's, as identities have it.
+func (x *work) place() string { return cmp.Or(x.run.Place, sqlguest.PlaceOf(x.at)) }
+
+// identity is that of one of the server's databases.
+func (x *work) identity(ctx context.Context, i int) (string, error) {
+	return sqlguest.IdentityOf(x.place(), x.databases, i, func(id string) ([]chain.Backup, error) {
+		if x.run.Keep == nil {
+			return nil, nil
+		}
+		return x.run.Keep.Backups(ctx, id)
+	})
+}
+
 // home is the database that the backups are of, as it is now: the one of their
 // identity, else one that is not open and has the name; else it is gone.
 func (x *work) home(ctx context.Context) (facts.Database, error) {
-	ids, err := sqlguest.Identities(cmp.Or(x.run.Place, sqlguest.PlaceOf(x.at)), x.databases, func(id string) ([]chain.Backup, error) {
-		return x.run.Keep.Backups(ctx, id)
-	})
-	if err != nil {
-		return facts.Database{}, err
-	}
-	if i := slices.Index(ids, x.run.Identity); i >= 0 {
-		return x.databases[i], nil
-	}
 	name := ""
 	for i := range x.run.Backups {
 		name = x.run.Backups[i].Database
+	}
+	for i, d := range x.databases {
+		if !strings.HasPrefix(x.run.Identity, sqlguest.Identity(x.place(), cmp.Or(d.Family, "-"))) {
+			continue // of another family, or not open
+		}
+		if id, err := x.identity(ctx, i); err != nil || id == x.run.Identity {
+			return d, err
+		}
 	}
 	i, err := facts.Named(ctx, x.run.Server, x.databases, name)
 	if err == nil && i >= 0 && x.databases[i].State != "ONLINE" {
@@ -106,23 +156,32 @@ func (x *work) home(ctx context.Context) (facts.Database, error) {
 // of overwriting anything.
 func (x *work) noteLeft() {
 	if x.closedBy != "" {
-		x.refuse("P-tail", fmt.Sprintf("database %s was closed by a backup of its log's tail to %s, and no point holds that", x.old.Name, x.closedBy),
-			"keep that backup; if it lies in a staging directory, --staging SERVERPATH=LOCALPATH lets the restore take it in; --no-tail gives it up")
+		remedy := "keep that backup; if it lies in a staging directory, --staging SERVERPATH=LOCALPATH lets the restore take it in"
+		if !strings.HasSuffix(x.closedBy, "}.bak") { // a staging file of ours is never given up by advice
+			remedy += "; --no-tail gives it up"
+		}
+		x.refuse("P-tail", fmt.Sprintf("database %s was closed by a backup of its log's tail to %s, and no point holds that", x.old.Name, x.closedBy), remedy)
 	}
 	if x.run.recalled == nil {
 		return
+	}
+	for _, file := range x.run.recalled.Unread {
+		x.noted = append(x.noted, check.Finding{Rule: "P-kept", Text: "a run that was killed has left a file of the database, which may hold more than all points: " + file,
+			Remedy: "keep the file; the next backup or restore with the same staging directory takes it in if it can be read"})
 	}
 	for _, l := range x.run.recalled.Left {
 		f := check.Finding{Rule: "P-kept", Text: fmt.Sprintf("the log from LSN %s to %s lies in %s alone, where a run that was killed has left it", l.First, l.Last, l.Path)}
 		switch {
 		case x.run.NoTail:
 			f.Text += ", and is not restored"
-		case l.Err == nil:
+		case l.Err == nil && x.run.looks:
 			f.Text += "; the restore makes a point of it first"
+		case l.Err == nil:
+			f.Text += ", and another run has the database and takes it in"
+			f.Remedy, f.Forbids = "wait for that run, and try again", x.run.isLatest() || x.old != nil
 		default:
 			f.Text += ": " + l.Err.Error()
-			f.Remedy = "keep the file, and try again; --no-tail gives it up"
-			f.Forbids = x.run.isLatest() || x.old != nil
+			f.Remedy, f.Forbids = "keep the file, and try again", x.run.isLatest() || x.old != nil
 		}
 		x.noted = append(x.noted, f)
 	}
@@ -135,15 +194,13 @@ func (x *work) askClosed(ctx context.Context) error {
 	if x.old.State != "RESTORING" || redo.IsZero() || x.run.Continue || x.run.NoTail {
 		return nil
 	}
-	rows, err := x.run.Server.Query(ctx, closedText, server.Arg{Name: "db", Value: x.old.Name}, server.Arg{Name: "redo", Value: redo.String()})
-	if err != nil || len(rows.Values) == 0 {
+	by, err := ask.ClosedBy(ctx, x.run.Server, x.old.Name, redo)
+	if err != nil || by == nil {
 		return err
 	}
-	v := rows.Values[0]
-	device, set, family := text(v, 0), strings.ToUpper(text(v, 1)), strings.ToUpper(text(v, 2))
-	id := sqlguest.Identity(cmp.Or(x.run.Place, sqlguest.PlaceOf(x.at)), family)
+	id := sqlguest.Identity(cmp.Or(x.run.Place, sqlguest.PlaceOf(x.at)), by.Family)
 	held := slices.Clone(x.run.Backups)
-	for _, id := range []string{id, id + "/" + strings.ToUpper(text(v, 3))} {
+	for _, id := range []string{id, id + "/" + by.GUID} {
 		if x.run.Keep == nil {
 			break
 		}
@@ -154,11 +211,11 @@ func (x *work) askClosed(ctx context.Context) error {
 		held = append(held, ours...)
 	}
 	for i := range held {
-		if b := &held[i]; b.Set == set || b.Device != "" && strings.Contains(strings.ToUpper(device), strings.ToUpper(b.Device)) {
+		if b := &held[i]; b.Set == by.Set || b.Device != "" && strings.Contains(strings.ToUpper(by.Device), strings.ToUpper(b.Device)) {
 			return nil
 		}
 	}
-	x.closedBy = device
+	x.closedBy = by.Device
 	return nil
 }
 

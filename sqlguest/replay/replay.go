@@ -64,8 +64,10 @@ type Run struct {
 	// have left of it is added, where the server is its home.
 	Backups []chain.Backup
 	Target  plan.Target
-	// Options are what is wished: End, UndoFile, Nearest, As, Moves, Fork, Zone, Marks,
-	// Replace and Kick. What depends on the server is filled in.
+	// Options are what is wished: End, UndoFile, Nearest, As, Name, Moves, Fork, Zone, Marks,
+	// Replace and Kick. What depends on the server is filled in. Without As and Name the
+	// database is restored to the name that the newest backup knows, whatever it was called
+	// at the moment that is meant.
 	Options plan.Options
 	// Continue goes on with a database that is RESTORING or in STANDBY.
 	Continue bool
@@ -88,6 +90,7 @@ type Run struct {
 	Progress restore.Progress // nil for nobody
 
 	recalled *sqlguest.Recalled // what earlier runs have left; nil if nobody looked
+	looks    bool               // and took nothing in
 }
 
 // Result is what a restore came to.

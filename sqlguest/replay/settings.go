@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/facts"
@@ -51,6 +52,11 @@ func (e *execution) reapply(ctx context.Context) {
 func (e *execution) recorded() *chain.Settings {
 	if e.tailed != nil && e.tailed.Settings != nil && e.lastLog() == e.tailed.Point {
 		return e.tailed.Settings
+	}
+	for _, s := range slices.Backward(e.plan.Steps) { // one that was taken in from a file tells none
+		if b := find(e.backups, s.Point); b != nil && b.Settings != nil {
+			return b.Settings
+		}
 	}
 	if e.last == nil {
 		return nil

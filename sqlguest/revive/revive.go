@@ -12,6 +12,7 @@
 package revive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -37,6 +38,9 @@ var (
 	// ErrMissed: the database's own backup failed, or was left out, in the run that made the
 	// machine's point, so that every point of it is older than the disks.
 	ErrMissed = errors.New("it has no point of the run that backed up the virtual machine")
+	// ErrForgotten: the newest backup that the database had when the run was done that made
+	// the machine's point is lost, so that every other one is older than the disks.
+	ErrForgotten = errors.New("the backup that it would come to is not in the repository any more, or cannot be read")
 	// ErrOther: the restored machine has another database of that name.
 	ErrOther = errors.New("the restored machine's database of that name is not the one of the backups")
 )
@@ -51,11 +55,17 @@ type Held struct {
 	Unread []chain.Backup
 }
 
-// Stored is when a point was complete, by the clock of the machine that made it, and
-// what its database was called then.
+// Stored is when a point was complete, by the clock of the machine that made it, what
+// its database was called then, and, of a copy, which point of which repository it is of:
+// REPOSITORY/POINT.
 type Stored struct {
-	At     time.Time
-	Source string
+	At             time.Time
+	Source, Origin string
+}
+
+// is tells whether a point is the one of that id, or a copy of it.
+func (h *Held) is(point, id string) bool {
+	return point == id || id != "" && strings.HasSuffix(h.Stored[point].Origin, "/"+id)
 }
 
 // Machine is the point of a virtual machine.
@@ -67,6 +77,26 @@ type Machine struct {
 	Failed bool // that run tried, and could not
 	// Missed are sources whose backup failed in that run.
 	Missed []string
+	// Protected are the databases that had a backup when that run was done with them; nil if
+	// the point does not say.
+	Protected []Protected
+}
+
+// Protected is a database of the machine, and its newest backup when the run was done.
+type Protected struct{ Source, Identity, Database, Point string }
+
+// Wants tells whether a database of the repository may be one of the machine's: called
+// tells whether a source has ever been its name.
+func (m Machine) Wants(identity string, called func(source string) bool) bool {
+	return m.listed(identity) != nil || slices.ContainsFunc(m.Missed, called)
+}
+
+func (m Machine) listed(identity string) *Protected {
+	i := slices.IndexFunc(m.Protected, func(p Protected) bool { return p.Identity == identity })
+	if i < 0 {
+		return nil
+	}
+	return &m.Protected[i]
 }
 
 // Check refuses a machine whose disks hold newer databases than the backups: what is
@@ -91,6 +121,9 @@ type Step struct {
 	Point  string    `json:"point"`
 	Points []string  `json:"points"`
 	Ended  time.Time `json:"ended,omitzero"`
+	// Moment is the one that is reached, by the same clock: as the restore will tell it,
+	// behind Ended where the database rested since.
+	Moment time.Time `json:"moment,omitzero"`
 	// Why is given where the database stays as the disks have it; Err is the error that
 	// it comes from.
 	Why string `json:"left,omitempty"`
@@ -101,25 +134,96 @@ type Step struct {
 	Backups []chain.Backup `json:"-"`
 }
 
-// Plan tells what becomes of each database of the machine, by source. Only databases
-// count whose newest backup by then was taken in that machine's guest.
+// Key tells steps apart: a database that was never open in the run, and of which the
+// repository holds nothing, has no identity.
+func (s *Step) Key() string { return cmp.Or(s.Identity, s.Source) }
+
+// Plan tells what becomes of each database of the machine, by source. Which these are the
+// point says. If it does not, those count whose newest backup by then was taken in that
+// machine's guest, though they may have been dropped long before.
 func Plan(vm Machine, all []Held) []Step {
 	var steps []Step
+	named := map[string]bool{}
 	for i := range all {
-		backups := all[i].before(vm.Before)
-		if !strings.EqualFold(guestOf(backups), vm.Name) {
+		backups := all[i].before(&vm)
+		if !vm.has(&all[i], backups) {
 			continue
 		}
 		steps = append(steps, step(vm, &all[i], backups))
+		for _, b := range backups {
+			source := all[i].Stored[b.Point].Source
+			named[source] = named[source] || vm.listed(all[i].Identity) == nil // else by the name that it had then
+		}
 	}
+	steps = append(steps, vm.lost(steps, named)...)
 	slices.SortStableFunc(steps, func(a, b Step) int { return strings.Compare(a.Source, b.Source) })
 	return steps
 }
 
-// before are the backups that were stored by then.
-func (h *Held) before(then time.Time) (list []chain.Backup) {
-	for _, b := range h.Backups {
-		if s, known := h.Stored[b.Point]; known && !s.At.After(then) {
+// has tells whether a database with those backups is one of the machine's.
+func (m Machine) has(h *Held, backups []chain.Backup) bool {
+	switch {
+	case len(backups) == 0:
+		return false
+	case m.listed(h.Identity) != nil:
+		return true
+	}
+	return strings.EqualFold(guestOf(backups), m.Name) && (m.Protected == nil || m.missed(h, backups))
+}
+
+// missed tells whether the backup of a database failed in the run. One that was not open
+// then is known by its name alone.
+func (m Machine) missed(h *Held, backups []chain.Backup) bool {
+	if p := m.listed(h.Identity); p != nil {
+		return slices.Contains(m.Missed, p.Source)
+	}
+	return slices.ContainsFunc(backups, func(b chain.Backup) bool {
+		source := h.Stored[b.Point].Source
+		return slices.Contains(m.Missed, source) && !m.names(source)
+	})
+}
+
+// names tells whether a protected database was called so.
+func (m Machine) names(source string) bool {
+	return slices.ContainsFunc(m.Protected, func(p Protected) bool { return p.Source == source })
+}
+
+// lost are the databases of the machine of which no backup is left, or never was any;
+// found are the others, and named what those that are known by a name alone are called.
+func (m Machine) lost(found []Step, named map[string]bool) (steps []Step) {
+	if m.Protected == nil {
+		return nil
+	}
+	for _, p := range m.Protected {
+		s := Step{Source: p.Source, Identity: p.Identity, Database: p.Database, Points: []string{}}
+		switch {
+		case slices.ContainsFunc(found, func(s Step) bool { return s.Identity == p.Identity }):
+		case system(p.Database):
+			steps = append(steps, s.system())
+		case slices.Contains(m.Missed, p.Source):
+			steps = append(steps, s.left(ErrMissed))
+		default:
+			steps = append(steps, s.left(fmt.Errorf("%w: point %s", ErrForgotten, p.Point)))
+		}
+	}
+	for _, source := range m.Missed {
+		if !named[source] && !m.names(source) {
+			_, name, _ := strings.Cut(strings.TrimPrefix(source, "sql/"), "/")
+			steps = append(steps, Step{Source: source, Database: name, Points: []string{}}.left(ErrMissed))
+		}
+	}
+	return steps
+}
+
+// before are the backups that were stored when the run was done, the one that it has noted
+// among them whatever clocks say.
+func (h *Held) before(vm *Machine) (list []chain.Backup) {
+	noted := -1
+	if p := vm.listed(h.Identity); p != nil {
+		noted = slices.IndexFunc(h.Backups, func(b chain.Backup) bool { return h.is(b.Point, p.Point) })
+	}
+	for i, b := range h.Backups {
+		if s, known := h.Stored[b.Point]; known && (i <= noted || !s.At.After(vm.Before)) {
 			list = append(list, b)
 		}
 	}
@@ -141,30 +245,41 @@ func step(vm Machine, h *Held, backups []chain.Backup) Step {
 	newest := &backups[len(backups)-1]
 	s := Step{Source: h.Stored[newest.Point].Source, Identity: h.Identity, Database: newest.Database, Points: []string{}, Backups: backups}
 	if system(newest.Database) {
-		s.System, s.Why = true, "SQL Server's own databases are part of the disks (M22)"
-		return s
+		return s.system()
 	}
-	if slices.ContainsFunc(backups, func(b chain.Backup) bool { return slices.Contains(vm.Missed, h.Stored[b.Point].Source) }) {
+	p := vm.listed(h.Identity)
+	if p != nil {
+		s.Database = p.Database // one that was renamed need not have anything in its log since
+	}
+	switch {
+	case vm.missed(h, backups):
 		return s.left(ErrMissed)
+	case p != nil && !slices.ContainsFunc(backups, func(b chain.Backup) bool { return h.is(b.Point, p.Point) }):
+		return s.left(fmt.Errorf("%w: point %s", ErrForgotten, p.Point))
 	}
-	p, err := plan.Make(plan.Target{}, backups, plan.Options{Replace: true})
+	way, err := plan.Make(plan.Target{}, backups, plan.Options{Replace: true})
 	if err == nil {
-		err = unsettled(p.Target, slices.Concat(backups, h.Unread))
+		err = unsettled(way.Target, slices.Concat(backups, h.Unread))
 	}
 	if err != nil {
 		return s.left(err)
 	}
-	for _, do := range p.Steps {
+	for _, do := range way.Steps {
 		if do.Point == "" {
 			continue
 		}
-		s.Points, s.Point = append(s.Points, do.Point), do.Point
+		s.Points, s.Point, s.Moment = append(s.Points, do.Point), do.Point, way.Reached(backups, do.After, do.Fork)
 	}
 	for _, b := range backups {
 		if b.Point == s.Point {
-			s.Ended, s.Database = b.Finished, b.Database
+			s.Ended = b.Finished
 		}
 	}
+	return s
+}
+
+func (s Step) system() Step {
+	s.System, s.Why = true, "SQL Server's own databases are part of the disks"
 	return s
 }
 

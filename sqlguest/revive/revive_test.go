@@ -34,7 +34,7 @@ func held(db string, backups ...chain.Backup) Held {
 		if b.Guest == "" {
 			source = "sql/SQL01/" + db
 		}
-		h.Backups, h.Stored[b.Point] = append(h.Backups, b), Stored{b.Started.Add(10 * time.Second), source}
+		h.Backups, h.Stored[b.Point] = append(h.Backups, b), Stored{At: b.Started.Add(10 * time.Second), Source: source}
 	}
 	return h
 }
@@ -138,6 +138,121 @@ func TestV12WhichDatabasesAreTheMachines(t *testing.T) {
 	}
 	if steps := Plan(Machine{Name: "db01", Before: at(-1)}, all); len(steps) != 0 {
 		t.Errorf("nothing was stored then: %+v", steps)
+	}
+}
+
+// protects is a machine whose run noted those databases, each as "NAME POINT".
+func protects(before int, list ...string) Machine {
+	vm := Machine{Name: "db01", Before: at(before), Protected: []Protected{}}
+	for _, text := range list {
+		db, point, _ := strings.Cut(text, " ")
+		vm.Protected = append(vm.Protected, Protected{"sql/db01/" + db, "sql:sql01:" + db, db, point})
+	}
+	return vm
+}
+
+func tellAll(steps []Step) (list []string) {
+	for _, s := range steps {
+		list = append(list, strings.TrimPrefix(s.Source, "sql/db01/")+": "+told(s))
+	}
+	return list
+}
+
+// TestV12ForgottenBackupsAreNamed: the point knows its databases, so that one whose
+// backups were forgotten since does not go unsaid.
+func TestV12ForgottenBackupsAreNamed(t *testing.T) {
+	lost := func(point string) string { return ErrForgotten.Error() + ": point " + point }
+	direct := sales()
+	for i := range direct {
+		direct[i].Guest = ""
+	}
+	missing := protects(60, "sales L3", "bad X")
+	missing.Missed = []string{"sql/db01/bad", "sql/db01/off", "sql/db01/never"}
+	off := held("off", set(chain.Full, "off", "O", 100, 110, 0))
+	off.Identity = "sql:sql01:an older one"
+	copied := held("sales", sales()...)
+	for point, s := range copied.Stored {
+		s.Origin = "repo/original-of-" + point
+		copied.Stored[point] = s
+	}
+	late := held("sales", sales()...)
+	late.Stored["L3"] = Stored{At: at(90), Source: "sql/db01/sales"}
+	renamed := held("sales", sales()...)
+	for _, point := range []string{"A", "L1"} {
+		renamed.Stored[point] = Stored{At: renamed.Stored[point].At, Source: "sql/db01/off"}
+	}
+	failed := protects(60, "sales L3")
+	failed.Missed = []string{"sql/db01/sales"}
+	older := held("sales", set(chain.Full, "sales", "O", 100, 110, 0))
+	older.Identity = "sql:sql01:an older one"
+	offline := protects(60, "sales L3")
+	offline.Missed = []string{"sql/db01/off"} // another one has the name that sales had
+	for _, c := range []struct {
+		what string
+		vm   Machine
+		all  []Held
+		want []string
+	}{
+		{"all are there", protects(60, "sales L3"), []Held{held("sales", sales()...)}, []string{"sales: A L1 L2 L3"}},
+		{"all backups of one are gone", protects(60, "master M", "sales L3", "stock S"), []Held{held("sales", sales()...)}, []string{"master: system", "sales: A L1 L2 L3", "stock: " + lost("S")}},
+		{"what is left is of later", protects(5, "sales F0"), []Held{held("sales", sales()[1:]...)}, []string{"sales: " + lost("F0")}},
+		{"the newest is gone: what is before lies behind the disks", protects(60, "sales L3"), []Held{held("sales", sales()[:3]...)}, []string{"sales: " + lost("L3")}},
+		{"dropped before the run: not named", protects(60, "sales L3"), []Held{held("old", set(chain.Full, "old", "O", 100, 110, 0)), held("sales", sales()...)}, []string{"sales: A L1 L2 L3"}},
+		{"taken without the machine, and unchanged in the run", protects(60, "sales L3"), []Held{held("sales", direct...)}, []string{"sql/SQL01/sales: A L1 L2 L3"}},
+		{"missed ones, whether anything is known of them or not", missing, []Held{off, held("sales", sales()...)},
+			[]string{"bad: " + ErrMissed.Error(), "never: " + ErrMissed.Error(), "off: " + ErrMissed.Error(), "sales: A L1 L2 L3"}},
+		{"a copied repository has other ids", protects(60, "sales original-of-L3"), []Held{copied}, []string{"sales: A L1 L2 L3"}},
+		{"a clock that was set back in the run", protects(60, "sales L3"), []Held{late}, []string{"sales: A L1 L2 L3"}},
+		{"the name that it had is another one's now", offline, []Held{renamed}, []string{"off: " + ErrMissed.Error(), "sales: A L1 L2 L3"}},
+		{"a missed one is not the older one of its name", failed, []Held{older, held("sales", sales()...)}, []string{"sales: " + ErrMissed.Error()}},
+		{"the run found none", protects(60), []Held{held("sales", sales()...)}, nil},
+	} {
+		steps := Plan(c.vm, c.all)
+		if got := tellAll(steps); !slices.Equal(got, c.want) {
+			t.Errorf("%s:\ngot  %q\nwant %q", c.what, got, c.want)
+		}
+		keys := map[string]bool{}
+		for _, s := range steps {
+			if s.Key() == "" || keys[s.Key()] || s.Points == nil {
+				t.Errorf("%s: %+v", c.what, s)
+			}
+			keys[s.Key()] = true
+		}
+	}
+	vm := missing
+	for _, c := range []struct {
+		identity, called string
+		want             bool
+	}{{"sql:sql01:sales", "", true}, {"x", "sql/db01/off", true}, {"x", "sql/db01/sales", false}} {
+		if got := vm.Wants(c.identity, func(source string) bool { return source == c.called }); got != c.want {
+			t.Errorf("%+v: %t", c, got)
+		}
+	}
+}
+
+// TestV12PlanTellsTheMomentThatIsReached: where the database rested, the end of the last
+// backup that a restore needs is not the moment: empty logs say that nothing was written.
+func TestV12PlanTellsTheMomentThatIsReached(t *testing.T) {
+	list := append(sales()[:2], set(chain.Log, "sales", "L2", 200, 200, 20))
+	steps := Plan(protects(60, "sales L2"), []Held{held("sales", list...)})
+	if len(steps) != 1 || told(steps[0]) != "A L1" || !steps[0].Moment.Equal(list[2].SurelyAfter()) || !steps[0].Ended.Equal(list[1].Finished) {
+		t.Errorf("%+v", steps)
+	}
+}
+
+// TestV12RenamedDatabaseHasItsNameOfThen: as the run saw it, whatever the last backup that a
+// restore needs calls it.
+func TestV12RenamedDatabaseHasItsNameOfThen(t *testing.T) {
+	list := append(sales()[:2], set(chain.Log, "stock", "L2", 200, 200, 20))
+	vm := protects(60, "sales L2")
+	vm.Protected[0].Database = "orders"
+	for _, c := range []struct {
+		vm   Machine
+		want string
+	}{{vm, "orders"}, {Machine{Name: "db01", Before: at(60)}, "stock"}} {
+		if steps := Plan(c.vm, []Held{held("sales", list...)}); len(steps) != 1 || told(steps[0]) != "A L1" || steps[0].Database != c.want {
+			t.Errorf("%+v, want %s", steps, c.want)
+		}
 	}
 }
 

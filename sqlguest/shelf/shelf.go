@@ -62,6 +62,20 @@ func (d *Database) Called(name, machine string) bool {
 	return slices.ContainsFunc(append([]string{d.Source}, d.names...), func(source string) bool { return means(source, name, machine, strings.EqualFold) })
 }
 
+// Meant is what the database is called where an operator means it by a name and a
+// machine, as Match takes them: its name of now, or, if that is another one, the last
+// that it had of those.
+func (d *Database) Meant(name, machine string) string {
+	machine = strings.TrimPrefix(machine, "sql/")
+	for _, source := range slices.Backward(append(slices.Clone(d.names), d.Source)) {
+		if means(source, name, machine, strings.EqualFold) {
+			_, meant := parts(source)
+			return meant
+		}
+	}
+	return d.Name()
+}
+
 // Holds tells whether a point of that kind is a database's.
 func Holds(k recovery.Kind) bool {
 	return k == recovery.SQLFull || k == recovery.SQLDiff || k == recovery.SQLLog
@@ -218,7 +232,8 @@ func Backups(ctx context.Context, r *repo.Repository, d *Database) (backups []ch
 
 // Unread stands for those points of a database that cannot be read and may be newer than
 // all that can: nobody knows more of them, and the latest moment may be theirs. What was
-// begun before the newest ledger that a readable point knows is older.
+// begun before the newest ledger that a readable point knows is older. A copy's ledger tells
+// when it was copied, which may be long after its data.
 func Unread(ctx context.Context, r *repo.Repository, identity string) ([]chain.Backup, error) {
 	entries, problems, err := r.PointsOf(ctx, identity)
 	if err != nil {
@@ -226,7 +241,9 @@ func Unread(ctx context.Context, r *repo.Repository, identity string) ([]chain.B
 	}
 	newest := uint32(0)
 	for _, e := range entries {
-		newest = max(newest, e.Session().Gen)
+		if e.Origin == "" {
+			newest = max(newest, e.Session().Gen)
+		}
 	}
 	var list []chain.Backup
 	for _, p := range problems {

@@ -123,3 +123,13 @@ func TestCaseOfAMachineTellsNothingApart(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestNameThatIsMeant is the one of now, unless another one was typed.
+func TestNameThatIsMeant(t *testing.T) {
+	d := &Of(briefs("sql-full sql/db01/old 5", "sql-log sql/db01/older 5", "sql-log sql/db01/New 5"))[0]
+	for typed, want := range map[string]string{"New": "New", "new": "New", "DB01/new": "New", "": "New", "old": "old", "sql/db01/OLD": "old", "older": "older"} {
+		if got := d.Meant(typed, ""); got != want {
+			t.Errorf("%q: %q, want %q", typed, got, want)
+		}
+	}
+}

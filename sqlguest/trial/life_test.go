@@ -15,6 +15,7 @@ import (
 	"holdfast/sqlguest/lab/storage/message"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
+	"holdfast/sqlguest/replay/check"
 )
 
 // operation is something that happens to a database, so many times in a thousand.
@@ -96,6 +97,9 @@ func (w *world) model() {
 // snapshot is one of the whole machine.
 func (w *world) snapshot() {
 	w.end()
+	if guid, _ := w.knows(nil); !guid {
+		return
+	}
 	s, err := w.lab.TakeSnapshot()
 	w.must(err)
 	w.snap, w.snapAt, w.snapOf, w.snapName = s, len(w.taken), w.rows, w.name
@@ -162,8 +166,8 @@ func (w *world) back() {
 	if len(here) == 0 {
 		return
 	}
-	if !slices.ContainsFunc(here, func(k *kept) bool { return k.Database == w.name }) {
-		w.uncopied() // it was renamed, and no backup knows that name
+	if _, name := w.knows(nil); !name {
+		return // it was renamed, and no backup knows that name
 	}
 	t := plan.Target{Point: here[w.r.IntN(len(here))].Point}
 	want := []rows{w.point(t.Point).rows}
@@ -175,7 +179,7 @@ func (w *world) back() {
 	o.As, o.Replace = w.name, true
 	r := w.restoring(devices{w.sql, w}, w.repo, w.ours(), t, o)
 	r.Keep, r.NoTail = w.keeper(w.repo), w.r.IntN(3) == 0
-	before := w.db().Info().Forks
+	before, leads := w.db().Info().Forks, w.leads()
 	w.tick()
 	w.lives(moment{rows: w.rows})
 	w.alone = true
@@ -199,8 +203,10 @@ func (w *world) back() {
 		w.fatalf("restore over it to %s: %v", t, err)
 	case isAmbiguous(err), unreachable(err) != nil:
 		w.count["op: restore over it, refused"]++
+	case !r.NoTail && !leads && forbidden(err, "P-tail"):
+		w.count["op: restore over it, refused for its tail"]++
 	default:
-		w.fatalf("restore over it to %s: %v", t, err)
+		w.fatalf("restore over it to %s (the tail leads on: %v): %v", t, leads, err)
 	}
 	if forks := w.db().Info().Forks; forks[len(forks)-1].GUID != before[len(before)-1].GUID {
 		w.leaves(from, forks[len(forks)-1].Start)
@@ -208,6 +214,24 @@ func (w *world) back() {
 	w.tick()
 	w.lives(moment{rows: w.rows})
 	w.tick()
+}
+
+// leads tells whether the tail of the log surely goes on from a backup of ours that can be
+// restored: a full or a log that ends where it begins or later, on the line of now.
+func (w *world) leads() bool {
+	next := w.db().Info().LastLogBackup
+	for k := range w.truths() {
+		if !next.IsZero() && !k.Traceless() && k.path.now() == w.path.now() && next.Compare(k.Last) <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// forbidden tells whether a restore was refused by a rule, before anything was touched.
+func forbidden(err error, rule string) bool {
+	var refused *check.Refused
+	return errors.As(err, &refused) && slices.ContainsFunc(refused.Findings, func(f check.Finding) bool { return f.Forbids && f.Rule == rule })
 }
 
 // uncopied drops the copy beside the database: of two of one family, when one was
@@ -260,6 +284,9 @@ func (w *world) forget() {
 	if slices.ContainsFunc(here, func(o *kept) bool { return slices.Contains(k.Abandons, o.Set) || slices.Contains(o.Abandons, k.Set) }) {
 		return // what tells of a revert stays as long as what it is told of; see package retain
 	}
+	if guid, name := w.knows(k); !guid && !name {
+		return
+	}
 	e, err := w.repo.Find(w.ctx, k.Point)
 	w.must(err)
 	w.must(w.repo.Forget(w.ctx, e, "trial"))
@@ -288,6 +315,9 @@ func (w *world) hurt() {
 // rename gives the database another name. A copy beside it goes first.
 func (w *world) rename() {
 	w.end()
+	if guid, _ := w.knows(nil); !guid {
+		return
+	}
 	w.uncopied()
 	w.n++
 	name := fmt.Sprintf("sales %d", w.n)

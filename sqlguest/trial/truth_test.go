@@ -225,8 +225,9 @@ func (w *world) truthAt(target time.Time) string {
 	second := target.Truncate(time.Second)
 	var first, previous *kept
 	reverted := false
+	var gone chain.Gone
 	for _, k := range w.here() {
-		reverted = reverted || len(k.Abandons) > 0
+		reverted = len(gone.News(&k.Backup)) > 0 || reverted
 		if k.State != chain.Confirmed {
 			continue
 		}

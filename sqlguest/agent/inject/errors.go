@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"holdfast/sqlguest/agent"
+	"holdfast/sqlguest/agent/program"
 	"holdfast/sqlguest/direct"
 )
 
@@ -29,9 +30,26 @@ var (
 	ErrFirewall = errors.New("guest's firewall cannot be opened for the agent")
 	// ErrSystem: there is no agent for the guest's system.
 	ErrSystem = errors.New("no agent for the guest's system")
+	// ErrLogin: the SQL Server beside the agent refuses the login.
+	ErrLogin = program.ErrLogin
+	// ErrSilent: nothing answers there.
+	ErrSilent = program.ErrSilent
 	// ErrNoServer: nothing answers in the guest as SQL Server, and none is installed there.
 	ErrNoServer = direct.ErrNone
 )
+
+// word is what an agent that ended says, where it is known what that means: nothing of the
+// agent itself has failed.
+type word struct {
+	is   error
+	rest string
+}
+
+// Error is in the agent's own words.
+func (w *word) Error() string { return w.is.Error() + w.rest }
+
+// Unwrap gives what it means, and ErrAgent, which it is as well.
+func (w *word) Unwrap() []error { return []error{w.is, ErrAgent} }
 
 // hints are what helps, by error.
 var hints = []struct {
@@ -50,7 +68,9 @@ var hints = []struct {
 	{agent.ErrVersion, "the agent that was built into this program is of another version: take a released program, or build it anew with go generate ./... before go build"},
 	{ErrNoServer, "if a SQL Server is there all the same, name it as the guest sees it: HOLDFAST_SQL_ADDRESS=127.0.0.1:PORT"},
 	{direct.ErrElsewhere, "HOLDFAST_SQL_ADDRESS is what the guest calls its own SQL Server, such as localhost or 127.0.0.1:1433, or nothing at all; back up the other machine's with --vm or --instance"},
-	{ErrAgent, "the agent's own words say why; if SQL Server refused the login, check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD; if it said nothing, look at a virus scanner in the guest"},
+	{ErrLogin, "check HOLDFAST_SQL_USER and HOLDFAST_SQL_PASSWORD: a login of that SQL Server with the role sysadmin; without a user it is the guest's own that logs in"},
+	{ErrSilent, "look whether the SQL Server's service runs in the guest, takes TCP, and at which port: HOLDFAST_SQL_ADDRESS=127.0.0.1:PORT names another one"},
+	{ErrAgent, "the agent's own words say why; if it said nothing, look at a virus scanner in the guest"},
 }
 
 // Hint is a sentence of what helps against an error, "" if nothing is known.

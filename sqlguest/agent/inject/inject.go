@@ -126,7 +126,10 @@ func Open(ctx context.Context, o Options) (*Injected, error) {
 		if ctx.Err() != nil { // whatever was looked at then says nothing of the guest
 			err = context.Cause(ctx)
 		}
-		return nil, errors.Join(fmt.Errorf("inject agent: %w", err), i.remove(ctx))
+		if said := (*word)(nil); !errors.As(err, &said) {
+			err = fmt.Errorf("inject agent: %w", err)
+		}
+		return nil, errors.Join(err, i.remove(ctx))
 	}
 	return i, nil
 }
@@ -386,11 +389,10 @@ func (i *Injected) ended(ctx context.Context, code int, known bool) error {
 // told is an agent's own words. A port that is taken is another run's that came at the
 // same time, if one has its agent here.
 func (i *Injected) told(ctx context.Context, said string) error {
-	if rest, is := strings.CutPrefix(said, ErrNoServer.Error()); is {
-		return fmt.Errorf("%w: %w%s", ErrAgent, ErrNoServer, rest)
-	}
-	if rest, is := strings.CutPrefix(said, direct.ErrElsewhere.Error()); is {
-		return fmt.Errorf("%w: %w%s", ErrAgent, direct.ErrElsewhere, rest)
+	for _, known := range []error{ErrNoServer, direct.ErrElsewhere, ErrLogin, ErrSilent} {
+		if rest, is := strings.CutPrefix(said, known.Error()); is {
+			return &word{known, rest}
+		}
 	}
 	if !strings.HasPrefix(said, program.ErrListen.Error()) {
 		return fmt.Errorf("%w: %s", ErrAgent, said)

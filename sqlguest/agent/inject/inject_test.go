@@ -117,7 +117,8 @@ func TestFailuresLeaveTheGuestClean(t *testing.T) {
 		says  string
 	}{
 		"closed port":      {func(g *machine.Guest, _ *inject.Options) { g.SetClosed(true) }, inject.ErrPort, "refused"},
-		"wrong login":      {func(_ *machine.Guest, o *inject.Options) { o.Config.Password = "wrong" }, inject.ErrAgent, "18456"},
+		"wrong login":      {func(_ *machine.Guest, o *inject.Options) { o.Config.Password = "wrong" }, inject.ErrLogin, "18456"},
+		"closed SQL port":  {func(_ *machine.Guest, o *inject.Options) { o.Config.Address = "127.0.0.1:1" }, inject.ErrSilent, "127.0.0.1:1"},
 		"altered":          {func(g *machine.Guest, _ *inject.Options) { g.Altered = isProgram }, inject.ErrAltered, ""},
 		"no administrator": {func(g *machine.Guest, _ *inject.Options) { g.Refused = "/usr/bin/test" }, inject.ErrRights, "exit code 1"},
 		"disk full":        {func(g *machine.Guest, _ *inject.Options) { g.Room = 1 << 20 }, inject.ErrRoom, "1 MiB free"},
@@ -144,6 +145,13 @@ func TestFailuresLeaveTheGuestClean(t *testing.T) {
 			}
 			if k.is != inject.ErrSystem && inject.Hint(err) == "" {
 				t.Error("nothing is said of what helps")
+			}
+			for _, word := range map[error][]string{
+				inject.ErrLogin: {"HOLDFAST_SQL_PASSWORD"}, inject.ErrSilent: {"HOLDFAST_SQL_ADDRESS", "service"}, inject.ErrTaken: {"HOLDFAST_GUEST_PORT"},
+			}[k.is] {
+				if !strings.Contains(inject.Hint(err), word) || strings.Contains(inject.Hint(err), "virus") || strings.Contains(err.Error(), inject.ErrAgent.Error()) {
+					t.Errorf("%v: %s", err, inject.Hint(err))
+				}
 			}
 			clean(t, g)
 		})

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"holdfast/sqlguest/agent"
@@ -48,6 +49,13 @@ const unfinished = ".new"
 
 // ErrListen: the port is taken, or cannot be had.
 var ErrListen = errors.New("listen for the client")
+
+var (
+	// ErrLogin: the SQL Server answers, and lets this login not in.
+	ErrLogin = errors.New("SQL Server in the guest refuses the login")
+	// ErrSilent: nothing answers where the SQL Server should be.
+	ErrSilent = errors.New("no SQL Server answers in the guest")
+)
 
 // ErrConfig: the configuration is not there, is no plain file of ours, or cannot be
 // deleted after it was read.
@@ -163,10 +171,20 @@ func (c *Config) closeFirewall(ctx context.Context, ended error) error {
 // open logs in to the SQL Server; see Config.Patient.
 func (c *Config) open(ctx context.Context, log *slog.Logger) (server.Server, error) {
 	sql, err := direct.OpenFirst(ctx, direct.Options{Address: c.Address, Instance: c.Instance, User: c.User, Password: c.Password, Logger: log})
-	if err != nil && c.Patient {
+	said, failed := (*server.Error)(nil), (*net.OpError)(nil)
+	switch {
+	case err == nil:
+		return sql, nil
+	case c.Patient:
 		return absent{err}, nil
+	case errors.Is(err, direct.ErrNone), errors.Is(err, direct.ErrElsewhere):
+		return nil, err
+	case errors.As(err, &said):
+		return nil, fmt.Errorf("%w: %w", ErrLogin, err)
+	case errors.As(err, &failed), strings.Contains(err.Error(), "unable to open tcp connection"): // the driver keeps net's words only
+		return nil, fmt.Errorf("%w: %w", ErrSilent, err)
 	}
-	return sql, err
+	return nil, err
 }
 
 func serve(ctx context.Context, dir string, c *Config, log *slog.Logger, listening *bool) error {

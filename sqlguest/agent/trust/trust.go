@@ -35,7 +35,7 @@ const ServerName = "holdfast-agent"
 // validity is written into certificates because there must be something. No clock
 // is asked: a guest's may be years off, and the moment of making is as good a
 // moment to check them at as any. What ends a certificate is that its keys are
-// forgotten, after Lifetime at the latest.
+// forgotten, with the only session that they are for.
 const validity = 10 * 24 * time.Hour
 
 // New makes an authority, a certificate for each side, and forgets the

@@ -80,7 +80,8 @@ type Facts struct {
 	NoTail     bool
 	Tail       bool // the tail of the log is backed up first
 	HasTail    bool // there is one
-	Orphan     bool // it would continue no backup of ours
+	Orphan     bool // it would continue no backup of ours; see Orphaned
+	Between    string
 	Elsewhere  bool // the backups are of another server
 	Overwrites bool // the restore is WITH REPLACE
 	// Family is Old's, by its own word or another witness's; "" if nobody tells.
@@ -160,9 +161,11 @@ func (c *checking) checkSystem() {
 	case !system[name]:
 		return
 	case name == "tempdb":
-		c.forbid("M4", "", "tempdb is made anew at every start; it is never restored")
-	case name == "master" && c.Last != nil && !strings.EqualFold(c.Last.Database, name):
-		c.forbid("P-master", "choose another name with --as", "master is SQL Server's own database, which no other can take the place of")
+		c.forbid("M4", other, "tempdb is made anew at every start; it is never restored")
+	case name == "master" && c.stranger():
+		c.forbid("P-master", other, "master is SQL Server's own database, which no other can take the place of")
+	case c.stranger():
+		c.forbid("P-system", other, "%s is SQL Server's own database, which no other can take the place of", name)
 	case name == "master":
 		c.forbid("P-master", `extract it under another name with --as NAME and take from it what you need; or, to replace it: start SQL Server with -m, RESTORE DATABASE master FROM a file (holdfast dump POINT stream-0 writes it) WITH REPLACE, start again`,
 			"master is restored only by a server that runs in single-user mode, which stops itself afterwards")
@@ -175,6 +178,22 @@ func (c *checking) checkSystem() {
 	}
 }
 
+// other is the way out for what has a name that cannot be its own.
+const other = "choose another name with --as"
+
+// stranger tells whether what is restored is another database than the one of SQL Server's
+// own that has the name.
+func (c *checking) stranger() bool {
+	return c.Last != nil && !strings.EqualFold(c.Last.Database, c.Plan.Database)
+}
+
+// never tells whether nothing at all is restored over what has the name, which
+// checkSystem has said.
+func (c *checking) never() bool {
+	name := strings.ToLower(c.Plan.Database)
+	return name == "tempdb" || name == "master" || system[name] && c.stranger()
+}
+
 // build is a version as far as backup sets tell it: its first three numbers.
 func build(version string) string {
 	parts := strings.Split(version, ".")
@@ -184,7 +203,7 @@ func build(version string) string {
 // checkOld: may the database that exists be overwritten?
 func (c *checking) checkOld() {
 	d := c.Old
-	if d == nil {
+	if d == nil || c.never() {
 		return
 	}
 	replace := c.Wish.Replace
@@ -202,7 +221,7 @@ func (c *checking) checkOld() {
 		}
 	}
 	switch {
-	case c.Continue && c.Last != nil && c.Family == "" && !replace:
+	case c.Continue && (c.Family == "" || c.ours() == "") && !replace:
 		c.forbid("P-family", "--replace instead of --continue begins anew and overwrites it; --as NAME chooses another name", "database %s is %s, and nobody tells whose backups were restored there", d.Name, d.State)
 		return
 	case c.Continue:
@@ -216,8 +235,10 @@ func (c *checking) checkOld() {
 	case !replace:
 		c.forbid("P-exists", "--replace overwrites it, --as NAME chooses another name", "database %s exists", d.Name)
 		return
+	case !c.sameFamily() && c.Tail:
+		c.warn("P-family", "", "database %s is another one than that of the backups; it is overwritten, and the tail of its log becomes a point of its own", d.Name)
 	case !c.sameFamily():
-		c.warn("P-family", "", "database %s is another one than that of the backups; all it holds is lost", d.Name)
+		c.warn("P-family", "", "database %s is another one than that of the backups; it is overwritten, and what no backup of it holds is lost", d.Name)
 	}
 	c.checkTail()
 }
@@ -226,12 +247,11 @@ func (c *checking) checkOld() {
 func (c *checking) checkTail() {
 	d := c.Old
 	switch {
-	case c.NoTail && c.HasTail:
+	case c.NoTail && d.ID != 1 && d.ID != 2 && d.State != "RESTORING" && !d.Standby: // whatever its model: no backup holds it
 		c.warn("P-tail", "", "what changed in database %s since its last backup is given up", d.Name)
 	case c.NoTail || c.Tail || d.ID == 1 || d.ID == 2: // master has no log backups, tempdb nothing to keep
 	case c.Orphan:
-		c.forbid("P-tail", "back the database up first (holdfast backup sql), or give up what it holds with --no-tail",
-			"the log of database %s continues no backup of ours: its tail could not be restored", d.Name)
+		c.checkOrphan()
 	case d.State != "ONLINE" && d.State != "RESTORING" && d.Model != "SIMPLE":
 		c.forbid("P-tail", fmt.Sprintf("bring it online; or save its log by hand (BACKUP LOG %s TO DISK = … WITH NO_TRUNCATE); or give it up with --no-tail", facts.Quote(d.Name)),
 			"database %s is %s: the tail of its log cannot be backed up", d.Name, d.State)
@@ -246,7 +266,7 @@ func (c *checking) checkTail() {
 
 // checkUse: does somebody use it?
 func (c *checking) checkUse() {
-	if len(c.Sessions) == 0 || c.Old.ID == 1 { // in master are our own, and it is refused in any case
+	if len(c.Sessions) == 0 || c.never() { // in master are our own
 		return
 	}
 	var who []string
@@ -398,14 +418,22 @@ func Owner(databases []facts.Database, path string) string {
 func (c *checking) checkUndo() {
 	path := c.Wish.UndoFile
 	p, known := c.Paths[chain.PathKey(path)]
-	own := c.Continue && c.Old != nil && c.Old.Standby // of last time, which goes with the next log
+	// It may be of last time, which goes with the next log; if it does not, it is spared then.
+	own := c.Continue && c.Old != nil && c.Old.Standby && !p.IsDirectory
+	owner := Owner(c.Databases, path)
 	switch {
 	case c.Plan.End != plan.Standby:
 	case !absolute(path):
 		c.forbid("P-undo", "give a path of the server's with --undo-file", "the undo file %q is no whole path", path)
-	case known && (p.Exists || p.IsDirectory) && !own:
+	case owner != "":
+		c.forbid("P-undo", "name another --undo-file", "the undo file would be %s, which belongs to database %s", path, owner)
+	case slices.ContainsFunc(c.Plan.Files, func(f plan.Place) bool { return chain.PathKey(f.To) == chain.PathKey(path) }):
+		c.forbid("P-undo", "name another --undo-file", "the undo file would be %s, which is a file of the database itself", path)
+	case !known:
+		c.forbid("P-undo", "let the login run master.dbo.xp_fileexist", "it is not known what is at %s, and the undo file would overwrite it", path)
+	case (p.Exists || p.IsDirectory) && !own:
 		c.forbid("P-undo", "name another --undo-file", "the undo file %s exists already", path)
-	case known && !p.HasParent && !p.Exists:
+	case !p.HasParent && !p.Exists:
 		c.forbid("P-undo", "make the directory, or name another --undo-file", "the directory of the undo file %s does not exist", path)
 	}
 }
@@ -423,5 +451,16 @@ func absolute(path string) bool {
 
 // sameFamily tells whether the database that exists may be of the backups' family.
 func (c *checking) sameFamily() bool {
-	return c.Family == "" || c.Last == nil || c.Family == c.Last.Family
+	return c.Family == "" || c.ours() == "" || c.Family == c.ours()
+}
+
+// ours is the backups' family. The plan may have none of them: a database that is gone on
+// with may stand where they end.
+func (c *checking) ours() string {
+	for _, b := range slices.Backward(c.Backups) {
+		if b.Family != "" {
+			return b.Family
+		}
+	}
+	return ""
 }

@@ -1,4 +1,6 @@
-package sqlguest
+// Package locks keeps other runs away from a database while something is decided on it and
+// done to it.
+package locks
 
 import (
 	"context"
@@ -10,10 +12,11 @@ import (
 	"holdfast/sqlguest/server"
 )
 
-// locks keep other runs away from a database while something is decided on it and done
+// Locks keep other runs away from a database while something is decided on it and done
 // to it. The zero value holds none.
-type locks struct {
+type Locks struct {
 	server server.Server
+	name   string // the database's
 	names  []string
 	held   []func() error
 	lost   int // how often they were
@@ -23,19 +26,22 @@ type locks struct {
 // are somebody's doing.
 const maxLost = 3
 
-// newLocks are those of a database of ours: that of the database itself keeps away every
+// New are those of a database of ours: that of the database itself keeps away every
 // run of every repository, that of the identity the restores and what else this
 // repository's runs do.
-func newLocks(s server.Server, d *facts.Database, id string) *locks {
-	return &locks{server: s, names: []string{LockName(d), "holdfast " + id}}
+func New(s server.Server, d *facts.Database, id string) *Locks {
+	return &Locks{server: s, name: d.Name, names: []string{Name(d), "holdfast " + id}}
 }
 
-// take takes all of them or none.
-func (l *locks) take(ctx context.Context) error {
+// Take takes all of them or none.
+func (l *Locks) Take(ctx context.Context) error {
 	for _, name := range l.names {
 		release, err := l.server.Hold(ctx, name)
 		if err != nil {
-			_ = l.drop() // the others go with their sessions in any case
+			_ = l.Drop() // the others go with their sessions in any case
+			if errors.Is(err, server.ErrHeld) {
+				return fmt.Errorf("lock database %s: %w", l.name, server.ErrHeld) // the lock's own name is two GUIDs
+			}
 			return err
 		}
 		l.held = append(l.held, release)
@@ -43,8 +49,8 @@ func (l *locks) take(ctx context.Context) error {
 	return nil
 }
 
-// drop lets go of them, the newest first.
-func (l *locks) drop() (err error) {
+// Drop lets go of them, the newest first.
+func (l *Locks) Drop() (err error) {
 	for _, release := range slices.Backward(l.held) {
 		err = errors.Join(err, release())
 	}
@@ -52,10 +58,10 @@ func (l *locks) drop() (err error) {
 	return err
 }
 
-// sure is true if the locks were held from when they were taken until now: what was read
+// Sure is true if the locks were held from when they were taken until now: what was read
 // meanwhile may be acted upon. If one was lost they are taken again, and everything must
 // be read anew; an error if that cannot be, server.ErrHeld if another run has come.
-func (l *locks) sure(ctx context.Context) (bool, error) {
+func (l *Locks) Sure(ctx context.Context) (bool, error) {
 	if l == nil {
 		return true, nil
 	}
@@ -70,11 +76,15 @@ func (l *locks) sure(ctx context.Context) (bool, error) {
 		if l.lost++; l.lost > maxLost {
 			return false, err
 		}
-		_ = l.drop() // of which one says that it was lost
-		if err := l.take(ctx); err != nil {
+		_ = l.Drop() // of which one says that it was lost
+		if err := l.Take(ctx); err != nil {
 			return false, fmt.Errorf("take a lost lock again: %w", err)
 		}
 		return false, nil
 	}
 	return true, nil
 }
+
+// Name is the lock under which a database is backed up, by whichever repository:
+// sp_getapplock's resource on its server.
+func Name(d *facts.Database) string { return "holdfast " + d.Family + "/" + d.GUID }

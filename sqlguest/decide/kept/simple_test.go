@@ -1,4 +1,4 @@
-package decide
+package kept
 
 import (
 	"strings"
@@ -13,13 +13,13 @@ import (
 // is not warned of in every run. Where it has had logs, or nobody knows, the file stays,
 // and the reason says until when.
 func TestSQL16UnreadFileOfSIMPLE(t *testing.T) {
-	unread := KeptFile{Device: "{DE000000-0000-0000-0000-000000000077}"}
+	unread := File{Device: "{DE000000-0000-0000-0000-000000000077}"}
 	writing, known := unread, unread
 	writing.Running = true
 	known.Row = copied(file(chain.Full, "13", 290, 310, true).Row)
 	for _, c := range []struct {
 		name string
-		file KeptFile
+		file File
 		set  func(w *world)
 		drop bool
 	}{
@@ -39,7 +39,7 @@ func TestSQL16UnreadFileOfSIMPLE(t *testing.T) {
 		if c.set != nil {
 			c.set(w)
 		}
-		f := Keep([]KeptFile{c.file}, w.ours, w.db())[0]
+		f := Decide([]File{c.file}, w.ours, w.db())[0]
 		if f.Drop != c.drop || f.Take || !c.drop && !c.file.Running && !strings.Contains(f.Decision.Reason, "delete it once") {
 			t.Errorf("%s: %+v", c.name, f)
 		}

@@ -1,16 +1,19 @@
-package decide
+// Package kept decides what becomes of the files that earlier runs have left of a
+// database. Like decide, whose words it uses, it asks nobody.
+package kept
 
 import (
 	"fmt"
 	"slices"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
 	"holdfast/sqlguest/facts"
 )
 
-// KeptFile is a backup of ours that an earlier run has left in a file of the staging
+// File is a backup of ours that an earlier run has left in a file of the staging
 // directory.
-type KeptFile struct {
+type File struct {
 	Device string     // the file's name: a GUID in braces
 	Row    *chain.Row // msdb's row of the device, nil if it has none
 	Header *chain.Row // what the file itself says, nil if it cannot be read
@@ -18,17 +21,17 @@ type KeptFile struct {
 	Running bool
 }
 
-// Fate is what becomes of a KeptFile.
+// Fate is what becomes of a File.
 type Fate struct {
 	Device string
 	// Take: it becomes a point. Drop: nothing needs it, it is deleted. Neither: it stays
 	// where it is, since nobody can tell what it is worth.
 	Take, Drop   bool
-	Decision     Decision // with rule and reason
+	Decision     decide.Decision // with rule and reason
 	Confirmation chain.Confirmation
 }
 
-// Keep decides on the files that earlier runs have left of a database (SQL-16), the
+// Decide decides on the files that earlier runs have left of a database (SQL-16), the
 // oldest by LSN first. A log in a file is the only copy of what SQL Server has
 // truncated, so it is taken in wherever it belongs; a full only if it is SQL Server's
 // differential base and not here; what the repository has already is dropped. SQL Server
@@ -37,20 +40,20 @@ type Fate struct {
 // stands is taken in by itself, unless something is running: SQL Server writes a file's
 // header last, so it came to the end of it, and the database may have been set back since.
 // Ours are all backups of the database, in any state.
-func Keep(files []KeptFile, ours []chain.Backup, db *facts.Database) []Fate {
-	var known []KeptFile
+func Decide(files []File, ours []chain.Backup, db *facts.Database) []Fate {
+	var known []File
 	var fates []Fate
 	for _, k := range files {
 		switch {
 		case k.Header == nil:
 			fates = append(fates, k.unread(ours, db))
 		case k.Row != nil && !agree(&k.Row.Header, &k.Header.Header):
-			fates = append(fates, Fate{Device: k.Device, Decision: kept(Skip, "its header is of another backup than msdb's row of its name")})
+			fates = append(fates, Fate{Device: k.Device, Decision: saying(decide.Skip, "its header is of another backup than msdb's row of its name")})
 		default:
 			known = append(known, k)
 		}
 	}
-	slices.SortStableFunc(known, func(a, b KeptFile) int { return b.Header.First.Compare(a.Header.First) })
+	slices.SortStableFunc(known, func(a, b File) int { return b.Header.First.Compare(a.Header.First) })
 	stand := *db // where SQL Server stood when the file was written, as far as later files tell
 	for _, k := range known {
 		f := k.fate(ours, &stand)
@@ -63,8 +66,10 @@ func Keep(files []KeptFile, ours []chain.Backup, db *facts.Database) []Fate {
 	return fates
 }
 
-// kept is a decision on a file.
-func kept(do Action, reason string) Decision { return Decision{Do: do, Rule: RuleKept, Reason: reason} }
+// saying is a decision on a file.
+func saying(do decide.Action, reason string) decide.Decision {
+	return decide.Decision{Do: do, Rule: decide.RuleKept, Reason: reason}
+}
 
 // agree tells whether a file's header and msdb's row are of one backup.
 func agree(row, header *chain.Header) bool {
@@ -73,17 +78,17 @@ func agree(row, header *chain.Header) bool {
 
 // unread decides on a file without a readable header, which a BACKUP that was cut leaves:
 // it goes where it cannot be that its log was truncated.
-func (k *KeptFile) unread(ours []chain.Backup, db *facts.Database) Fate {
+func (k *File) unread(ours []chain.Backup, db *facts.Database) Fate {
 	f := Fate{Device: k.Device}
 	switch {
 	case k.Row != nil:
-		f.Decision = kept(Skip, "msdb has its row, and nobody can read its header: look whether the file is damaged, and delete it once a full backup has followed")
+		f.Decision = saying(decide.Skip, "msdb has its row, and nobody can read its header: look whether the file is damaged, and delete it once a full backup has followed")
 	case k.Running:
-		f.Decision = kept(Skip, "nobody can read its header, and SQL Server may be writing it")
+		f.Decision = saying(decide.Skip, "nobody can read its header, and SQL Server may be writing it")
 	case !whole(ours, db) && !neverLogged(ours, db):
-		f.Decision = kept(Skip, "nobody can read its header, and it is not seen that nothing of the log is missing: delete it once a full backup has followed")
+		f.Decision = saying(decide.Skip, "nobody can read its header, and it is not seen that nothing of the log is missing: delete it once a full backup has followed")
 	default:
-		f.Drop, f.Decision = true, kept(Skip, "of a backup that was never finished: what SQL Server has truncated is here")
+		f.Drop, f.Decision = true, saying(decide.Skip, "of a backup that was never finished: what SQL Server has truncated is here")
 	}
 	return f
 }
@@ -120,34 +125,34 @@ func inside(log *chain.Header, ours []chain.Backup) bool {
 }
 
 // fate decides on one file that was read.
-func (k *KeptFile) fate(ours []chain.Backup, stand *facts.Database) Fate {
+func (k *File) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	f, set := Fate{Device: k.Device}, &k.Header.Header
 	at := slices.IndexFunc(ours, func(b chain.Backup) bool { return b.Device == k.Device || b.Set != "" && b.Set == set.Set })
 	switch {
 	case at >= 0 && (ours[at].State != chain.Confirmed || ours[at].Damage != ""):
-		f.Decision = kept(Skip, fmt.Sprintf("point %s holds it, and is not confirmed or not whole", ours[at].Point))
+		f.Decision = saying(decide.Skip, fmt.Sprintf("point %s holds it, and is not confirmed or not whole", ours[at].Point))
 		return f
 	case at >= 0:
-		f.Drop, f.Decision = true, kept(Skip, fmt.Sprintf("point %s holds it", ours[at].Point))
+		f.Drop, f.Decision = true, saying(decide.Skip, fmt.Sprintf("point %s holds it", ours[at].Point))
 		return f
 	case set.Kind != chain.Log && (set.Kind != chain.Full || set.CopyOnly || stand.Base != set.Set):
-		f.Drop, f.Decision = true, kept(Skip, fmt.Sprintf("a %s backup that nothing refers to", set.Kind))
+		f.Drop, f.Decision = true, saying(decide.Skip, fmt.Sprintf("a %s backup that nothing refers to", set.Kind))
 		return f
 	}
 	planned := chain.Backup{Header: chain.Header{Kind: set.Kind, Family: stand.Family, CopyOnly: set.CopyOnly}}
-	f.Confirmation = Settle(planned, k.Row, set, stand)
+	f.Confirmation = decide.Settle(planned, k.Row, set, stand)
 	if f.Confirmation.State != chain.Confirmed || f.Confirmation.By == chain.ByItself && k.Running {
-		f.Decision = kept(Skip, f.Confirmation.Reason)
+		f.Decision = saying(decide.Skip, f.Confirmation.Reason)
 		f.Drop = f.Confirmation.State == chain.Denied && f.Confirmation.By == chain.ByServer && !k.Running
 		return f
 	}
 	switch {
 	case f.Confirmation.By == chain.ByItself:
-		f.Decision = kept(DoLog, fmt.Sprintf("the log from %s to %s, which is in no other place if the database was set back since: its file was kept, and is taken in", set.First, set.Last))
+		f.Decision = saying(decide.DoLog, fmt.Sprintf("the log from %s to %s, which is in no other place if the database was set back since: its file was kept, and is taken in", set.First, set.Last))
 	case set.Kind == chain.Log:
-		f.Decision = kept(DoLog, fmt.Sprintf("the log from %s to %s, which SQL Server had truncated when an earlier run failed: its file was kept, and is taken in", set.First, set.Last))
+		f.Decision = saying(decide.DoLog, fmt.Sprintf("the log from %s to %s, which SQL Server had truncated when an earlier run failed: its file was kept, and is taken in", set.First, set.Last))
 	default:
-		f.Decision = kept(DoFull, "the full that SQL Server's differentials refer to, from the file that an earlier run has left")
+		f.Decision = saying(decide.DoFull, "the full that SQL Server's differentials refer to, from the file that an earlier run has left")
 	}
 	f.Take, f.Decision.First, f.Decision.CopyOnly = true, set.First, set.CopyOnly
 	return f

@@ -1,17 +1,18 @@
-package decide
+package kept
 
 import (
 	"strings"
 	"testing"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/decide"
 )
 
 // file is a kept file of a backup that is not among ours.
-func file(kind chain.Kind, number string, first, last uint32, row bool) KeptFile {
+func file(kind chain.Kind, number string, first, last uint32, row bool) File {
 	b := ours(kind, number, first, last, now)
 	header := msdbRow(b)
-	k := KeptFile{Device: b.Device, Header: &header}
+	k := File{Device: b.Device, Header: &header}
 	if row {
 		k.Row = &header
 	}
@@ -23,7 +24,7 @@ func copied(r *chain.Row) *chain.Row { c := *r; return &c }
 // TestSQL16Keep has a case for every way in which a file can end. Our newest log ends at
 // 300; where SQL Server stands is said.
 func TestSQL16Keep(t *testing.T) {
-	unread := KeptFile{Device: "{DE000000-0000-0000-0000-000000000077}"}
+	unread := File{Device: "{DE000000-0000-0000-0000-000000000077}"}
 	known := file(chain.Log, "04", 200, 300, true)
 	other := file(chain.Log, "11", 300, 400, true)
 	other.Row, other.Header = copied(other.Row), copied(other.Row)
@@ -31,42 +32,42 @@ func TestSQL16Keep(t *testing.T) {
 	swapped := file(chain.Log, "11", 300, 400, true)
 	swapped.Row = copied(swapped.Row)
 	swapped.Row.Last = at(390)
-	withRow := KeptFile{Device: unread.Device, Row: swapped.Row}
+	withRow := File{Device: unread.Device, Row: swapped.Row}
 	running, writing := file(chain.Log, "11", 300, 400, false), unread
 	running.Running, writing.Running = true, true
 	copyOnly := file(chain.Full, "12", 290, 310, true)
 	copyOnly.Row.CopyOnly = true
 	for name, c := range map[string]struct {
-		files []KeptFile
+		files []File
 		stand uint32
 		base  string
 		want  string // "take DEVICE", "drop …", "stay …" with the last two digits, in order
 	}{
-		"log with msdb's row":                 {[]KeptFile{file(chain.Log, "11", 300, 400, true)}, 400, set1, "take 11"},
-		"log by its header and its place":     {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 400, set1, "take 11"},
-		"whole, and the server stands before": {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 300, set1, "take 11"},
-		"whole, and set back further":         {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 200, set1, "take 11"},
-		"log after which others came":         {[]KeptFile{file(chain.Log, "11", 300, 400, false)}, 500, set1, "stay 11"},
-		"logs vouch for those before them":    {[]KeptFile{file(chain.Log, "12", 400, 500, false), file(chain.Log, "11", 300, 400, false)}, 500, set1, "take 11, take 12"},
-		"log in a gap between others":         {[]KeptFile{file(chain.Log, "12", 400, 500, true), file(chain.Log, "11", 320, 400, false)}, 900, set1, "take 11, take 12"},
-		"the point is here":                   {[]KeptFile{known}, 300, set1, "drop 04"},
-		"log that is still being taken":       {[]KeptFile{running}, 300, set1, "stay 11"},
-		"row of another backup":               {[]KeptFile{swapped}, 400, set1, "stay 11"},
-		"nobody can read it":                  {[]KeptFile{unread}, 300, set1, "drop 77"},
-		"somebody may be writing it":          {[]KeptFile{writing}, 300, set1, "stay 77"},
-		"unread, and a log is missing":        {[]KeptFile{unread}, 400, set1, "stay 77"},
-		"unread, and msdb knows it":           {[]KeptFile{withRow}, 300, set1, "stay 77"},
-		"row of another family":               {[]KeptFile{other}, 400, set1, "stay 11"},
-		"full that is the base":               {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, "5E000000-0000-0000-0000-000000000013", "take 13"},
-		"full that is no base any more":       {[]KeptFile{file(chain.Full, "13", 290, 310, true)}, 300, set1, "drop 13"},
-		"differential":                        {[]KeptFile{file(chain.Diff, "14", 290, 310, true)}, 300, set1, "drop 14"},
-		"copy-only full":                      {[]KeptFile{copyOnly}, 300, "5E000000-0000-0000-0000-000000000012", "drop 12"},
-		"full without a row that is no base":  {[]KeptFile{file(chain.Full, "13", 290, 310, false)}, 300, set1, "drop 13"},
+		"log with msdb's row":                 {[]File{file(chain.Log, "11", 300, 400, true)}, 400, set1, "take 11"},
+		"log by its header and its place":     {[]File{file(chain.Log, "11", 300, 400, false)}, 400, set1, "take 11"},
+		"whole, and the server stands before": {[]File{file(chain.Log, "11", 300, 400, false)}, 300, set1, "take 11"},
+		"whole, and set back further":         {[]File{file(chain.Log, "11", 300, 400, false)}, 200, set1, "take 11"},
+		"log after which others came":         {[]File{file(chain.Log, "11", 300, 400, false)}, 500, set1, "stay 11"},
+		"logs vouch for those before them":    {[]File{file(chain.Log, "12", 400, 500, false), file(chain.Log, "11", 300, 400, false)}, 500, set1, "take 11, take 12"},
+		"log in a gap between others":         {[]File{file(chain.Log, "12", 400, 500, true), file(chain.Log, "11", 320, 400, false)}, 900, set1, "take 11, take 12"},
+		"the point is here":                   {[]File{known}, 300, set1, "drop 04"},
+		"log that is still being taken":       {[]File{running}, 300, set1, "stay 11"},
+		"row of another backup":               {[]File{swapped}, 400, set1, "stay 11"},
+		"nobody can read it":                  {[]File{unread}, 300, set1, "drop 77"},
+		"somebody may be writing it":          {[]File{writing}, 300, set1, "stay 77"},
+		"unread, and a log is missing":        {[]File{unread}, 400, set1, "stay 77"},
+		"unread, and msdb knows it":           {[]File{withRow}, 300, set1, "stay 77"},
+		"row of another family":               {[]File{other}, 400, set1, "stay 11"},
+		"full that is the base":               {[]File{file(chain.Full, "13", 290, 310, true)}, 300, "5E000000-0000-0000-0000-000000000013", "take 13"},
+		"full that is no base any more":       {[]File{file(chain.Full, "13", 290, 310, true)}, 300, set1, "drop 13"},
+		"differential":                        {[]File{file(chain.Diff, "14", 290, 310, true)}, 300, set1, "drop 14"},
+		"copy-only full":                      {[]File{copyOnly}, 300, "5E000000-0000-0000-0000-000000000012", "drop 12"},
+		"full without a row that is no base":  {[]File{file(chain.Full, "13", 290, 310, false)}, 300, set1, "drop 13"},
 	} {
 		w := newWorld()
 		w.db().LastLog, w.db().Base = at(c.stand), c.base
 		var got []string
-		for _, f := range Keep(c.files, w.ours, w.db()) {
+		for _, f := range Decide(c.files, w.ours, w.db()) {
 			what := "stay"
 			if f.Take {
 				what = "take"
@@ -74,7 +75,7 @@ func TestSQL16Keep(t *testing.T) {
 				what = "drop"
 			}
 			got = append(got, what+" "+strings.TrimSuffix(f.Device, "}")[len(f.Device)-3:])
-			if f.Decision.Rule != RuleKept || f.Decision.Reason == "" || f.Take != (f.Confirmation.State == chain.Confirmed) && what != "stay" {
+			if f.Decision.Rule != decide.RuleKept || f.Decision.Reason == "" || f.Take != (f.Confirmation.State == chain.Confirmed) && what != "stay" {
 				t.Errorf("%s: %+v", name, f)
 			}
 		}
@@ -94,7 +95,7 @@ func TestKeptFileOfAPointInDoubtStays(t *testing.T) {
 	} {
 		w := newWorld()
 		spoil(&w.ours[3])
-		if f := Keep([]KeptFile{file(chain.Log, "04", 200, 300, true)}, w.ours, w.db()); len(f) != 1 || f[0].Take || f[0].Drop {
+		if f := Decide([]File{file(chain.Log, "04", 200, 300, true)}, w.ours, w.db()); len(f) != 1 || f[0].Take || f[0].Drop {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -121,7 +122,7 @@ func TestUnreadFileBehindAnIdleFull(t *testing.T) {
 		log := &w.ours[1]
 		log.First, log.Last = at(first), at(110) // the full is 100 to 110
 		w.db().LastLog = at(110)
-		f := Keep([]KeptFile{{Device: "{DE000000-0000-0000-0000-000000000077}"}}, w.ours, w.db())
+		f := Decide([]File{{Device: "{DE000000-0000-0000-0000-000000000077}"}}, w.ours, w.db())
 		if len(f) != 1 || f[0].Drop != drop {
 			t.Errorf("log from %d: %+v", first, f)
 		}

@@ -1,0 +1,132 @@
+package repo_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"holdfast/repo"
+	"holdfast/repo/ledger"
+	"holdfast/repo/recovery"
+)
+
+// asMade are the points of a source in their order, by the ids that they had first.
+func asMade(t *testing.T, r *repo.Repository, source string) (ids []string) {
+	t.Helper()
+	entries, problems, err := r.PointsOf(t.Context(), source)
+	if err != nil || len(problems) > 0 {
+		t.Fatal(problems, err)
+	}
+	slices.Reverse(entries) // the order that it is given says nothing
+	repo.InOrder(entries)
+	for _, e := range entries {
+		id := e.ID
+		if e.Origin != "" {
+			id = e.Origin[len(e.Origin)-len(id):]
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// TestOrderOfAnUnreadableNewestPoint is known once it can be read again, though the machine
+// that made it is half an hour ahead of the one that wrote beside it; and so it is in a
+// copy that begins with the newest.
+func TestOrderOfAnUnreadableNewestPoint(t *testing.T) {
+	r, be, secret := newRepo(t)
+	early := options()
+	early.Now = func() time.Time { return time.Date(2026, 3, 1, 11, 30, 0, 0, time.UTC) }
+	behind, err := repo.Open(t.Context(), be, secret, early)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer behind.Close()
+	a, b := makePoint(t, r, "image/a", noise(1, testChunk)), makePoint(t, r, "image/a", noise(2, testChunk))
+	sid, err := ledger.ParseSID(b.SID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := object(t, be, ledger.CommitName(sid))
+	damage(t, be, ledger.CommitName(sid), ruin)
+	c, d := makePoint(t, behind, "image/a", noise(3, testChunk)), makePoint(t, r, "image/a", noise(4, testChunk))
+	damage(t, be, ledger.CommitName(sid), func([]byte) []byte { return whole })
+	forget(t, r, a.ID)
+	want := []string{b.ID, c.ID, d.ID}
+	if got := asMade(t, r, "image/a"); !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+	if c.Made <= a.Made || c.Turn <= b.Turn || d.Made <= c.Made {
+		t.Errorf("numbers %d %d %d %d, turns %d %d", a.Made, b.Made, c.Made, d.Made, b.Turn, c.Turn)
+	}
+
+	to, _, _ := newRepo(t)
+	copier := to.CopierFrom(r, nil)
+	for _, id := range []string{d.ID, b.ID, c.ID} {
+		e, err := r.Find(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := copier.Copy(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Made != e.Made || p.Turn != e.Turn {
+			t.Errorf("copy has number %d and turn %d, its original %d and %d", p.Made, p.Turn, e.Made, e.Turn)
+		}
+	}
+	own := makePoint(t, to, "image/a", noise(5, testChunk))
+	if got := asMade(t, to, "image/a"); !slices.Equal(got, append(want, own.ID)) {
+		t.Errorf("order of copies %v, want %v", got, append(want, own.ID))
+	}
+}
+
+// TestCopyGetsTheWordThatCameLater, and keeps one that it has got by itself.
+func TestCopyGetsTheWordThatCameLater(t *testing.T) {
+	from, _, _ := newRepo(t)
+	to, _, _ := newRepo(t)
+	var there []repo.Entry
+	var here []*recovery.Point
+	for i := range uint64(3) {
+		e, err := from.Find(t.Context(), makePoint(t, from, "image/a", noise(i, testChunk)).ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := to.CopierFrom(from, nil).Copy(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, here = append(there, e), append(here, p)
+	}
+	word, own := json.RawMessage(`{"state":"confirmed"}`), json.RawMessage(`{"state":"denied"}`)
+	for _, e := range there[:2] {
+		if err := from.Confirm(t.Context(), e.Point, word); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stale := to.CopierFrom(from, nil) // has looked before the copy got its own
+	if said, err := stale.Said(t.Context(), there[1], here[1]); !said || err != nil {
+		t.Fatal(said, err)
+	}
+	if err := to.Confirm(t.Context(), here[1], own); err != nil {
+		t.Fatal(err)
+	}
+	if err := stale.Confirm(t.Context(), there[1], here[1]); err != nil {
+		t.Errorf("a copy that has its own word: %v", err)
+	}
+	c := to.CopierFrom(from, nil)
+	for i, want := range []bool{true, false, false} {
+		said, err := c.Said(t.Context(), there[i], here[i])
+		if said != want || err != nil {
+			t.Errorf("copy %d: %v %v, want %v", i, said, err, want)
+		}
+	}
+	if err := c.Confirm(t.Context(), there[0], here[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []json.RawMessage{word, own, nil} {
+		if got, err := to.Confirmation(t.Context(), here[i]); string(got) != string(want) || err != nil {
+			t.Errorf("copy %d: %s %v, want %s", i, got, err, want)
+		}
+	}
+}
