@@ -236,8 +236,9 @@ func (s *state) switched(d Decision) Decision {
 	return d
 }
 
-// Exit is the exit code of a run over several databases: 1 if one failed; 16 if one
-// was refused and nothing was done for any; 3 if anything was left out; else 0.
+// Exit is the exit code of a run over several databases by its decisions: if nothing was
+// done for any, 1 where one failed, 16 where one was refused; 3 if anything was left out;
+// else 0. A statement's own error is the command's to tell.
 func Exit(all []Decision) int {
 	done := slices.ContainsFunc(all, func(d Decision) bool {
 		return d.Do == DoFull || d.Do == DoDiff || d.Do == DoLog || len(d.Then) > 0
@@ -245,7 +246,7 @@ func Exit(all []Decision) int {
 	code := ExitDone
 	for _, d := range all {
 		switch {
-		case d.Exit == ExitFailed:
+		case d.Exit == ExitFailed && !done:
 			return ExitFailed
 		case d.Exit == ExitRefused && !done:
 			code = ExitRefused

@@ -298,7 +298,7 @@ func TestExitOfARun(t *testing.T) {
 		{nil, 0}, {[]Decision{done, same}, 0}, {[]Decision{same}, 0}, {[]Decision{done, offline}, 3}, {[]Decision{offline}, 3},
 		{[]Decision{group}, 16}, {[]Decision{group, group, same}, 16}, {[]Decision{group, offline}, 16}, {[]Decision{offline, group}, 16},
 		{[]Decision{group, full}, 3}, {[]Decision{group, diff}, 3}, {[]Decision{group, done}, 3}, {[]Decision{done, group}, 3}, {[]Decision{group, foreign}, 3}, {[]Decision{foreign, done}, 3},
-		{[]Decision{alone}, 1}, {[]Decision{done, alone}, 1}, {[]Decision{group, alone}, 1},
+		{[]Decision{alone}, 1}, {[]Decision{done, alone}, 3}, {[]Decision{group, alone}, 1},
 	} {
 		if got := Exit(c.all); got != c.want {
 			t.Errorf("%v: exit %d; want %d", c.all, got, c.want)
