@@ -317,8 +317,9 @@ func (k *keptSource) made() chain.Backup {
 		Files: k.files, ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
 		LastRestore: k.restore, Zone: k.zone, Guest: k.job.owner.Guest, Address: k.job.owner.Address,
 	}
-	if !b.Traceless() { // what it follows was made in this run of SQL Server, or does not mind; see Tie
-		b.Run = k.facts.Instance.Run(&k.facts.Database)
+	// What it follows was made in this run of SQL Server, or does not mind; see Tie.
+	if b.Run = k.facts.Instance.Run(&k.facts.Database); b.Traceless() {
+		b.Run = chain.NoRun
 	}
 	if e := k.facts.Database.Encryption; e != nil {
 		b.Protector, b.Certificate = e.Thumbprint, e.Name

@@ -173,7 +173,7 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database) ([]*job, error) {
 	for _, j := range jobs {
 		j.request.Alone = users == 1
 		if len(r.Databases) == 0 {
-			j.request.SetHash = facts.SetOf(all)
+			j.request.SetHash = facts.SetOf(all, except)
 		}
 	}
 	return jobs, nil

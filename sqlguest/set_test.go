@@ -1,6 +1,7 @@
 package sqlguest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ func TestM1112IsOfTheServersDatabases(t *testing.T) {
 		}
 	}
 	const full, diff = "stock full M11.12", "stock diff S-auto-diff"
-	auto("the first", "stock full M11.1", "sales")
+	auto("the first", "stock full M11.1")
+	auto("one left out", diff, "sales")
 	auto("another one left out", diff, "it's, ünï")
 	auto("none left out", diff)
 	w.exec("BACKUP DATABASE sales TO DISK='copy.bak' WITH COPY_ONLY")
@@ -51,6 +53,24 @@ func TestM1112IsOfTheServersDatabases(t *testing.T) {
 	auto("and again", diff)
 	w.exec("DROP DATABASE fresh")
 	auto("which is dropped", full)
+}
+
+// TestM1112IsNotOfWhatIsLeftOut: a scratch database is made anew each day and left out by
+// name each time; and what an older program noted says nothing.
+func TestM1112IsNotOfWhatIsLeftOut(t *testing.T) {
+	w := newWorld(t, bridge.Faults{})
+	for day, want := range []string{"stock full M11.1", "stock diff S-auto-diff", "stock diff S-auto-diff"} {
+		w.exec("CREATE DATABASE scratch")
+		w.now = w.now.Add(24 * time.Hour)
+		r := w.job(decide.Auto, w.sql)
+		r.Exclude = []string{"scratch"}
+		steps, err := r.All(t.Context())
+		w.must(err)
+		if said := w.said(steps); !slices.Contains(said, want) {
+			t.Errorf("day %d: %q, want %q", day, said, want)
+		}
+		w.exec("DROP DATABASE scratch")
+	}
 }
 
 // TestQ19SwitchToSimpleIsSaidOnce by the first data backup behind it, and where the chain

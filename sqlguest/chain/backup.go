@@ -274,14 +274,20 @@ func (b *Backup) TakenIn(other *Backup) bool {
 		!(other.Kind == Full && !other.CopyOnly && other.Checkpoint == b.DatabaseBackup)
 }
 
-// LeftBy are the sets that these backups of a family saw abandoned, sorted.
+// LeftBy are the sets that these backups of a family saw abandoned, sorted; of those that
+// are gone from the repository nobody need know any more.
 func LeftBy(backups []Backup, family string) []string {
+	here := map[string]bool{}
+	for i := range backups {
+		here[backups[i].Set] = true
+	}
 	var sets []string
 	for i := range backups {
 		if b := &backups[i]; b.Family == family {
 			sets = append(sets, slices.Concat(b.Abandons, b.Left)...)
 		}
 	}
+	sets = slices.DeleteFunc(sets, func(set string) bool { return !here[set] })
 	slices.Sort(sets)
 	return slices.Compact(sets)
 }

@@ -49,8 +49,15 @@ type Tie struct {
 // Server has run on from the one to the other: a disk is not exchanged beneath it.
 func (b *Backup) Tie() Tie { return Tie{b.Traceless(), b.Run} }
 
-// Holds tells whether the log may follow.
-func (t Tie) Holds(log *Backup) bool { return !t.Bound || t.Run == log.Run }
+// Holds tells whether the log may follow. Where one of the two does not say its run, as
+// points of older programs do not, nothing speaks against it.
+func (t Tie) Holds(log *Backup) bool {
+	return !t.Bound || t.Run == "" || log.Run == "" || t.Run == log.Run
+}
+
+// NoRun is the run of a traceless backup of which nobody knows when it was made: it is no
+// other's.
+const NoRun = "-"
 
 // Precedes tells whether the log may be restored on a database that this backup has
 // brought to its end.

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"slices"
+	"strings"
 
 	"holdfast/sqlguest/chain"
 )
@@ -142,9 +143,11 @@ func (s *state) pathsChanged() bool {
 	return len(c.Renamed)+len(c.Moved) > 0
 }
 
-// setChanged compares runs over the whole instance only.
+// setChanged compares runs over the whole instance only, and those that left out the same
+// databases by name (facts.SetOf); what an older program noted is of another scheme.
 func (s *state) setChanged() bool {
-	return s.r.SetHash != "" && s.full.SetHash != "" && s.r.SetHash != s.full.SetHash
+	scheme := func(hash string) string { return hash[:strings.LastIndexByte(hash, ':')+1] }
+	return s.r.SetHash != "" && s.full.SetHash != "" && s.r.SetHash != s.full.SetHash && scheme(s.r.SetHash) == scheme(s.full.SetHash)
 }
 
 // unchanged: the log ends where it ended when we looked before our full, so that nothing

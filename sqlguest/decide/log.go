@@ -49,6 +49,8 @@ func breaks() []row {
 			says: "{database} is on another recovery fork ({fork}) than our backups: its log does not continue ours"},
 		{id: RuleReverted, do: Refuse, then: full, exit: ExitLeftOut, when: (*state).reverted,
 			says: "{database} stands before our newest backup, as after a revert of the machine to a snapshot: {revert}"},
+		{id: RuleReadOnly, do: Skip, when: (*state).stuck,
+			says: "{database} is read-only, as it was at our newest log {ours}: SQL Server hands out the same log again"},
 		{id: RuleDamaged, do: DoFull, then: log, exit: ExitLeftOut, when: func(s *state) bool {
 			return s.damage() != "" && (s.start == nil || s.fullLost() && s.start.Last.Less(s.full.Last))
 		},
@@ -66,7 +68,7 @@ func breaks() []row {
 		{id: RuleForeignLog, do: Refuse, then: full, exit: ExitLeftOut, when: (*state).gap,
 			says: "somebody else's log backup came after ours{culprit}: the log between {ours} and {server} is missing here"},
 		{id: RuleUnreachable, do: DoFull, then: log, exit: ExitLeftOut, when: (*state).unreachable,
-			says: "none of our backups leads to the end of our newest log {ours} without a gap"},
+			says: "none of our backups leads to where the next log begins without a gap, or SQL Server was restarted behind the only one"},
 	}
 }
 
@@ -93,7 +95,7 @@ func (s *state) log() Decision {
 	}
 	if r := first(breaks(), s); r != nil {
 		d := s.decision(r)
-		if s.r.CopyOnly {
+		if s.r.CopyOnly && d.Do != Skip {
 			d.Do, d.Exit = Refuse, ExitLeftOut
 		}
 		if d.Do == Refuse && s.bridge(r) == DoDiff {
@@ -127,11 +129,23 @@ func (s *state) sealed() bool {
 }
 
 // gap: between what we hold and SQL Server's next log lies log that we do not have.
-func (s *state) gap() bool { return !s.db.LastLog.IsZero() && !s.continues() && !s.opens() }
+func (s *state) gap() bool {
+	return !s.db.LastLog.IsZero() && !s.continues() && !s.opens() && !s.restarted()
+}
+
+// restarted: the log would begin on a backup of ours that left no trace, and SQL Server has
+// been started since (chain.Tie).
+func (s *state) restarted() bool {
+	start := s.line.NewestStart("")
+	return start != nil && s.db.LastLog.Compare(start.Last) <= 0 && !start.Tie().Holds(&chain.Backup{Run: s.in.Run(s.db)})
+}
 
 // unreachable: the log would continue ours, but a restore cannot come that far.
 func (s *state) unreachable() bool {
-	return !s.opens() && s.lastLog != nil && !s.line.Restorable(s.lastLog, s.in.Run(s.db))
+	if s.opens() {
+		return false
+	}
+	return s.lastLog != nil && !s.line.Restorable(s.lastLog, s.in.Run(s.db)) || !s.continues() && s.restarted()
 }
 
 // told: the data backup that bridges a gap was taken because of it, so that the gap

@@ -196,6 +196,8 @@ func (s *state) revertWord() string {
 		return fmt.Sprintf("its next log begins at %s, ours ended at %s", s.db.LastLog, s.lastLog.Last)
 	case s.revertedHistory():
 		return "msdb has lost our newest backup and kept older ones"
+	case s.vanished() != nil && s.overhangs(s.vanished()):
+		return fmt.Sprintf("its log ends at %s, before our newest backup does", s.db.LogEnd)
 	}
 	return "msdb does not know our newest backup, and nothing else would show that it was made"
 }

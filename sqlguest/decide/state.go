@@ -220,7 +220,10 @@ func (s *state) visible(b *chain.Backup) bool {
 // that within one run only the checkpoint of its beginning is surely in the log.
 func (s *state) overhangs(b *chain.Backup) bool {
 	end, err := lsn.Parse(s.db.LogEnd) // none is an error
-	return err == nil && s.db.Replica == "" && (end.Less(b.Checkpoint) || b.Run != s.in.Run(s.db) && end.Less(b.Last))
+	now := s.in.Run(s.db)
+	// A start writes nothing into a database that is read-only.
+	restarted := b.Run != "" && now != "" && b.Run != now && !s.db.ReadOnly
+	return err == nil && s.db.Replica == "" && (end.Less(b.Checkpoint) || restarted && end.Less(b.Last))
 }
 
 // revertedBase: SQL Server's differential base is older than our newest full.
@@ -240,7 +243,13 @@ func (s *state) revertedBase() bool {
 
 // revertedLog: SQL Server would begin its next log before the end of our newest.
 func (s *state) revertedLog() bool {
-	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Less(s.lastLog.Last)
+	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Less(s.lastLog.Last) && !s.stuck()
+}
+
+// stuck: the database was read-only when our newest log was taken, and is. SQL Server
+// cannot note in it where the next log begins, and hands out that log again.
+func (s *state) stuck() bool {
+	return s.db.ReadOnly && s.lastLog != nil && s.lastLog.ReadOnly && s.db.LastLog == s.lastLog.First && s.lastLog.LogEnd == s.db.LogEnd
 }
 
 // revertedHistory: msdb has lost our newest backup and still has older ones. A purge

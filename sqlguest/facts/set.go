@@ -3,6 +3,7 @@ package facts
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"holdfast/sqlguest/chain"
 )
@@ -11,11 +12,19 @@ import (
 // for. Each is known by its first file's GUID, which a closed one tells as well, and which
 // stays through renames; so a copy that a restore made beside its database, for as long as
 // there is one, is none of its own. Snapshots and tempdb are never backed up.
-func SetOf(all []Database) string {
+//
+// What runs leave out by name is none of it, so that a database that is made anew each day
+// can be kept out. Sets of runs that leave out others cannot be compared: what stands
+// before the colon is another then.
+func SetOf(all []Database, except []int) string {
 	const tempdb = 2
-	var members []string
+	var members, left []string
 	for i := range all {
 		d := &all[i]
+		if slices.Contains(except, i) {
+			left = append(left, strings.ToLower(d.Name))
+			continue
+		}
 		if d.ID == tempdb || d.SnapshotOf != 0 {
 			continue
 		}
@@ -26,5 +35,5 @@ func SetOf(all []Database) string {
 		}
 		members = append(members, cmp.Or(guid, d.Family, d.Name))
 	}
-	return chain.SetHash(members)
+	return "without " + chain.SetHash(left)[:8] + ":" + chain.SetHash(members)
 }

@@ -29,6 +29,10 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	switch {
 	case s.bulk:
 		u.Why = "it lies in a bulk-logged log backup, which restores to its end only"
+	case s.cut && m.o.Standing != nil:
+		u.Why, u.hint = "the differential or copy-only backup that it stands on was made before SQL Server was started anew, and the next log after that: "+whyCut, hintAnew
+	case s.cut:
+		u.Why = "between the logs that lead there and the differential or copy-only backup that they would follow SQL Server was started anew: " + whyCut
 	case m.o.Standing != nil:
 		u.Why, u.hint = "no logs lead there from where the database stands", hintAnew
 	case !g.instant.IsZero() && m.begun(h, g):
@@ -46,6 +50,9 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 
 // hintAnew: a full begins before what logs have passed.
 const hintAnew = "--replace instead of --continue begins anew, with the full; holdfast chain shows what can be restored"
+
+// whyCut: see chain.Tie.
+const whyCut = "nothing proves that its disk was not set back in between, and logs of another history would fit as well"
 
 // whyPassed: SQL Server takes no stop behind which it has gone already (error 4335).
 const whyPassed = "the database that is to be gone on with stands behind it already"

@@ -154,6 +154,7 @@ type search struct {
 	low  []lsn.LSN
 	dead map[spot]bool // from where no way leads on
 	bulk bool          // a bulk-logged log was in the way
+	cut  bool          // a log was, that is of another run of SQL Server than what it would follow
 }
 
 func newSearch(h *chain.History, g goal) *search {
@@ -235,9 +236,14 @@ func (s *search) takers(at spot) []*chain.Backup {
 	})
 	var list []*chain.Backup
 	for ; i < len(s.logs) && s.low[i].Compare(at.redo) <= 0; i++ {
-		if at.tie.Holds(s.logs[i]) && s.logs[i].Takes(at.redo, at.fork) {
-			list = append(list, s.logs[i])
+		if !s.logs[i].Takes(at.redo, at.fork) {
+			continue
 		}
+		if !at.tie.Holds(s.logs[i]) {
+			s.cut = true
+			continue
+		}
+		list = append(list, s.logs[i])
 	}
 	slices.SortStableFunc(list, func(a, b *chain.Backup) int {
 		if a.CopyOnly != b.CopyOnly {

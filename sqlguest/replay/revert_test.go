@@ -67,11 +67,13 @@ func (w *world) try(r decide.Request, keep sqlguest.Keeper) []sqlguest.Step {
 }
 
 // wantLatest restores the newest moment under another name, and compares.
-func (w *world) wantLatest() {
+func (w *world) wantLatest() { w.t.Helper(); w.wantLatestAs("x") }
+
+func (w *world) wantLatestAs(name string) {
 	w.t.Helper()
 	truth := w.names("sales")
-	res := w.restore(w.instance, plan.Target{}, plan.Options{As: "x"})
-	if got := w.names("x"); got != truth {
+	res := w.restore(w.instance, plan.Target{}, plan.Options{As: name})
+	if got := w.names(name); got != truth {
 		w.t.Errorf("latest has %q, want %q; points %v", got, truth, res.Points)
 	}
 }

@@ -1,14 +1,20 @@
 package replay_test
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/repo/backend"
+	"holdfast/sqlguest"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/lab"
 	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/server"
 )
 
 // LSNs, names and readings of a clock come twice in a database's life: on another fork, on
@@ -82,9 +88,7 @@ func TestContinueOnAnotherForkAtTheSameLSN(t *testing.T) {
 // point is a backup as the repository has it.
 func (w *world) point(id string) chain.Backup {
 	w.t.Helper()
-	list, err := w.keep().Backups(w.t.Context(), w.identity("sales"))
-	w.must(err)
-	for _, b := range list {
+	for _, b := range w.all() {
 		if b.Point == id {
 			return b
 		}
@@ -245,4 +249,104 @@ func TestRevertOfASimpleDatabaseThatGetsLogs(t *testing.T) {
 		w.goesFurther()
 		w.wantLatest()
 	}
+}
+
+// killedLog leaves a log in the staging directory, as a run does that was killed.
+func (w *world) killedLog(dir string) (file string) {
+	w.t.Helper()
+	const device = "{00000000-0000-4000-8000-999999999999}"
+	w.exec(`BACKUP LOG sales TO DISK='` + device + `.bak' WITH CHECKSUM, FORMAT, INIT, NAME='Holdfast', DESCRIPTION='` + chain.Owner(w.keep().ID()) + `'`)
+	return filepath.Join(dir, device+".bak")
+}
+
+// TestFileTakenInBehindARestart: a log that lay in a file becomes a point after a
+// differential that was made later, and SQL Server was restarted in between.
+func TestFileTakenInBehindARestart(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorldOn(t, lab.Options{BackupDirectory: dir, Path: func(p string) string { return p }})
+	w.back(decide.Full, "sales")
+	w.add(10, "one")
+	file := w.killedLog(dir)
+	w.must(os.Rename(file, file+"-away"))
+	w.add(11, "two")
+	w.now = w.now.Add(time.Minute)
+	w.back(decide.Diff, "sales")
+	truth := w.names("sales")
+	w.now = w.now.Add(time.Minute)
+	w.must(w.lab.StopService())
+	w.must(w.lab.StartService())
+	w.must(os.Rename(file+"-away", file))
+	r := w.job(w.instance, plan.Target{}, plan.Options{As: "x"})
+	r.Transport = server.Disk
+	_, err := r.Do(t.Context())
+	w.must(err)
+	if got := w.names("x"); got != truth {
+		t.Errorf("latest has %q, want %q", got, truth)
+	}
+}
+
+// TestKeptLogOfAVolumeThatWasSetBack: msdb has its row, and logs of the new history cover
+// its LSNs once more.
+func TestKeptLogOfAVolumeThatWasSetBack(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorldOn(t, lab.Options{BackupDirectory: dir, Path: func(p string) string { return p }})
+	w.back(decide.Full, "sales")
+	w.back(decide.Log, "sales")
+	w.add(10, "one")
+	revert := w.volume()
+	for i := range 12 {
+		w.add(1100+i, "undone")
+	}
+	file := w.killedLog(dir)
+	w.must(os.Rename(file, file+"-away"))
+	w.now = w.now.Add(time.Minute)
+	revert()
+	for i := range 3 {
+		for k := range 5 {
+			w.add(2000+5*i+k, "new")
+		}
+		w.back(decide.Log, "sales")
+		w.now = w.now.Add(time.Minute)
+	}
+	w.must(os.Rename(file+"-away", file))
+	run := &sqlguest.Run{Server: w.sql, Label: "sql/LAB", Place: "lab", Request: decide.Request{Want: decide.Log}, Transport: server.Disk, Keep: w.keep(), Databases: []string{"sales"}, Device: w.device}
+	_, err := run.All(t.Context())
+	w.must(err)
+	w.wantLatest()
+	for _, b := range w.all() {
+		if b.Rule == string(decide.RuleKept) && b.By != chain.ByItself {
+			t.Errorf("the kept log is confirmed by %q", b.By)
+		}
+	}
+}
+
+// all are the backups as the repository has them.
+func (w *world) all() []chain.Backup {
+	w.t.Helper()
+	list, err := w.keep().Backups(w.t.Context(), w.identity("sales"))
+	w.must(err)
+	return list
+}
+
+// TestReadOnlyDatabaseGetsOneLog: SQL Server cannot note in it that its log was backed up,
+// and hands it out again. That is no revert.
+func TestReadOnlyDatabaseGetsOneLog(t *testing.T) {
+	w := backedUp(t)
+	w.add(10, "x")
+	w.exec("ALTER DATABASE sales SET READ_ONLY")
+	var said []string
+	for range 4 {
+		w.now = w.now.Add(time.Minute)
+		for _, s := range w.try(decide.Request{Want: decide.Log}, w.keep()) {
+			said = append(said, string(s.Decision.Do)+" "+string(s.Decision.Rule))
+		}
+	}
+	if want := []string{"log S-log", "skip S-read-only", "skip S-read-only", "skip S-read-only"}; !slices.Equal(said, want) {
+		t.Errorf("%q, want %q", said, want)
+	}
+	w.wantLatest()
+	w.exec("ALTER DATABASE sales SET READ_WRITE")
+	w.goesOn()
+	w.back(decide.Log, "sales")
+	w.wantLatestAs("y")
 }

@@ -141,6 +141,10 @@ func (k *File) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	}
 	planned := chain.Backup{Header: chain.Header{Kind: set.Kind, Family: stand.Family, CopyOnly: set.CopyOnly}}
 	f.Confirmation = decide.Settle(planned, k.Row, set, stand)
+	if f.Confirmation.State == chain.Confirmed && twice(set, ours) {
+		f.Confirmation.By = chain.ByItself
+		f.Confirmation.Reason += "; a log of ours covers the same LSNs: the database was set back since, whatever msdb remembers. It restores to its end, and nothing later is built on it"
+	}
 	if f.Confirmation.State != chain.Confirmed || f.Confirmation.By == chain.ByItself && k.Running {
 		f.Decision = saying(decide.Skip, f.Confirmation.Reason)
 		f.Drop = f.Confirmation.State == chain.Denied && f.Confirmation.By == chain.ByServer && !k.Running
@@ -156,6 +160,15 @@ func (k *File) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	}
 	f.Take, f.Decision.First, f.Decision.CopyOnly = true, set.First, set.CopyOnly
 	return f
+}
+
+// twice tells whether a log covers LSNs that a confirmed log of ours covers, too: SQL Server
+// hands out a log once, unless it was given up or undone.
+func twice(log *chain.Header, ours []chain.Backup) bool {
+	return log.Kind == chain.Log && !log.CopyOnly && slices.ContainsFunc(ours, func(b chain.Backup) bool {
+		return b.Kind == chain.Log && !b.CopyOnly && b.State == chain.Confirmed && b.By != chain.ByItself && b.Fork == log.Fork &&
+			b.First.Less(log.Last) && log.First.Less(b.Last)
+	})
 }
 
 // ParentOf is the point of ours that a log continues: the log that ends where it
