@@ -35,7 +35,7 @@ func (c kase) world() *world {
 }
 
 func everyCase() []kase {
-	return slices.Concat(nothingWrong(), m11(), besides(), switches(), gateCases(), eligibility(), chainBreaks(), leftHistories(), restores(), autos())
+	return slices.Concat(nothingWrong(), m11(), besides(), switches(), standsStill(), gateCases(), eligibility(), chainBreaks(), leftHistories(), restores(), autos())
 }
 
 func run(t *testing.T, cases []kase) {
@@ -165,6 +165,30 @@ func m11() []kase {
 		{name: "M11.11 secondary", want: Diff, do: DoFull, rule: "M11.11", says: "3059", set: secondary},
 		{name: "M11.12 set of databases changed", want: Diff, do: DoFull, rule: "M11.12", set: func(w *world) { w.r.SetHash = "other" }},
 		{name: "M11.12 not in runs over chosen databases", want: Diff, do: DoDiff, rule: RuleDiff, set: func(w *world) { w.r.SetHash = "" }},
+	}
+}
+
+// standsStill are of a database that stands before our newest log, or seems to.
+func standsStill() []kase {
+	return []kase{
+		{name: "read-only, and its log is handed out again", want: Log, do: Skip, rule: RuleReadOnly, set: func(w *world) {
+			w.db().ReadOnly, w.ours[3].ReadOnly, w.db().LastLog = true, true, at(200)
+		}},
+		{name: "read-only again, and something was written in between", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, set: func(w *world) {
+			w.db().ReadOnly, w.ours[3].ReadOnly, w.db().LastLog, w.db().LogEnd, w.ours[3].LogEnd = true, true, at(200), "end", "before"
+		}},
+		{name: "restarted behind the differential on which logs begin", want: Log, do: DoFull, rule: RuleUnreachable, then: Log, exit: 3, set: func(w *world) {
+			w.without("04")
+			w.f.Instance.Started, w.ours[2].Run = now, "of another day"
+			w.db().LastLog = at(220)
+		}},
+		{name: "the disk was set back beneath msdb", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, says: "its log ends at", set: func(w *world) {
+			d := ours(chain.Diff, "05", 310, 320, now)
+			d.Checkpoint = at(312)
+			w.ours = append(w.ours, d)
+			w.f.History.Rows = append(w.f.History.Rows, msdbRow(d))
+			w.db().LogEnd = at(311).Hex()
+		}},
 	}
 }
 
@@ -303,24 +327,6 @@ func eligibility() []kase {
 		{name: "BULK_LOGGED", want: Log, do: DoLog, rule: RuleLog, warn: "R9", set: func(w *world) { w.db().Model = "BULK_LOGGED" }},
 		{name: "read-only full", want: Full, do: DoFull, rule: RuleFull, set: func(w *world) { w.db().ReadOnly = true }},
 		{name: "read-only and unchanged log", want: Log, do: Skip, rule: RuleReadOnly, set: func(w *world) { w.db().ReadOnly, w.db().LogEnd, w.ours[0].LogEnd = true, "end", "end" }},
-		{name: "read-only, and its log is handed out again", want: Log, do: Skip, rule: RuleReadOnly, set: func(w *world) {
-			w.db().ReadOnly, w.ours[3].ReadOnly, w.db().LastLog = true, true, at(200)
-		}},
-		{name: "read-only again, and something was written in between", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, set: func(w *world) {
-			w.db().ReadOnly, w.ours[3].ReadOnly, w.db().LastLog, w.db().LogEnd, w.ours[3].LogEnd = true, true, at(200), "end", "before"
-		}},
-		{name: "restarted behind the differential on which logs begin", want: Log, do: DoFull, rule: RuleUnreachable, then: Log, exit: 3, set: func(w *world) {
-			w.without("04")
-			w.f.Instance.Started, w.ours[2].Run = now, "of another day"
-			w.db().LastLog = at(220)
-		}},
-		{name: "the disk was set back beneath msdb", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, says: "its log ends at", set: func(w *world) {
-			d := ours(chain.Diff, "05", 310, 320, now)
-			d.Checkpoint = at(312)
-			w.ours = append(w.ours, d)
-			w.f.History.Rows = append(w.f.History.Rows, msdbRow(d))
-			w.db().LogEnd = at(311).Hex()
-		}},
 		{name: "read-only and nothing proven", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) { w.db().ReadOnly = true }},
 		{name: "read-only and a log before the full is missing", want: Log, do: DoLog, rule: RuleLog, set: func(w *world) {
 			w.db().ReadOnly, w.db().LogEnd, w.ours[0].LogEnd = true, "end", "end"

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"holdfast/sqlguest/chain"
-	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lsn"
+	"holdfast/sqlguest/plan/stop"
 )
 
 // ErrTarget: what was asked for contradicts itself, or is no moment at all.
@@ -75,43 +75,10 @@ func ParseTime(text string) (t time.Time, bareTime bool, err error) {
 }
 
 // Stop is the clause of every RESTORE LOG of a plan; the zero Stop is none.
-type Stop struct {
-	At     time.Time `json:"at,omitzero"`     // server-local, kept as if it were UTC
-	Mark   string    `json:"mark,omitempty"`  // a name, or lsn: and an LSN
-	Before bool      `json:"before,omitzero"` // STOPBEFOREMARK
-	After  time.Time `json:"after,omitzero"`  // of a mark's name, like At
-	// Until is the furthest LSN at which a database may stand that has met the mark of that
-	// name which is meant; zero if any will do. Msdb may know one that the log does not hold,
-	// whose disk was set back, and then the clause stops at the next of its name.
-	Until lsn.LSN `json:"until,omitzero"`
-}
-
-// IsZero tells whether there is no clause.
-func (s Stop) IsZero() bool { return s.At.IsZero() && s.Mark == "" }
+type Stop = stop.Stop
 
 // milliseconds tell marks apart that were made in one second.
 const milliseconds = "2006-01-02T15:04:05.000Z07:00"
-
-const clockLayout = "2006-01-02T15:04:05.000"
-
-// String is the clause as T-SQL.
-func (s Stop) String() string {
-	if s.IsZero() {
-		return ""
-	}
-	if s.Mark == "" {
-		return "STOPAT = " + facts.Literal(s.At.Format(clockLayout))
-	}
-	clause := "STOPATMARK = "
-	if s.Before {
-		clause = "STOPBEFOREMARK = "
-	}
-	clause += facts.Literal(s.Mark)
-	if !s.After.IsZero() {
-		clause += " AFTER " + facts.Literal(s.After.Format(clockLayout))
-	}
-	return clause
-}
 
 // Unreachable: the chain does not lead to the target. The two neighbours are the
 // nearest moments that can be restored; nil where there is none. A moment without a

@@ -136,6 +136,13 @@ func (w *world) reasons(j recovery.Judged, kept map[string]bool) {
 	}
 }
 
+// listed tells whether a log of ours that is here knows the mark.
+func (w *world) listed(mark string) bool {
+	return slices.ContainsFunc(w.here(), func(k *kept) bool {
+		return slices.ContainsFunc(k.Marks, func(m chain.Mark) bool { return m.Name == mark })
+	})
+}
+
 // again asks what was asked before.
 func (o *other) again(q question, kept map[string]bool) {
 	w := o.w
@@ -158,7 +165,7 @@ func (o *other) again(q question, kept map[string]bool) {
 		o.check("asked again", p, got, q.rows)
 	case err == nil:
 		w.count["target: asked again: another way"]++ // tries of the truth follow
-	case !there:
+	case !there || q.target.Mark != "" && !w.listed(q.target.Mark): // who knew the mark may be gone, if what leads to it is not
 		o.refused("asked again", err)
 	case unreachable(err) != nil && w.witnessed(q.target, kept):
 		w.count["target: asked again: nobody knows"]++
