@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,7 +133,9 @@ func Inject(ctx context.Context, s *vmware.Session, vm vmware.VM, g Guest, l Log
 		o.Program = func(string) ([]byte, error) { return ownProgram() }
 	}
 	if g.Lock != nil {
-		o.Life, o.Dead = g.Lock.Life(), func(m inject.Marker) bool { return g.Lock.Dead(m.Life) }
+		o.Life, o.Dead = g.Lock.Life(), func(m inject.Marker) bool {
+			return g.Lock.Dead(cmp.Or(m.Life, inject.LifeOf(m.Run, g.Lock.Lives())))
+		}
 	}
 	if o.From, err = in.Seen(ctx); err != nil { // only Windows' firewall needs it
 		l.Log.Debug("this machine's address is not known", "error", err)

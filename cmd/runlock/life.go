@@ -17,6 +17,28 @@ func (l *Lock) Life() string {
 	return strings.Join([]string{bootID(), file, l.Run.ID}, "/")
 }
 
+// Lives are those of the other runs of this machine whose locks are here.
+func (l *Lock) Lives() (lives []string) {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() == l.Run.ID {
+			continue
+		}
+		f, err := openLock(filepath.Join(l.dir, e.Name()))
+		if err != nil {
+			continue
+		}
+		if file := fileID(f); bootID() != "" && file != "" {
+			lives = append(lives, strings.Join([]string{bootID(), file, e.Name()}, "/"))
+		}
+		_ = f.Close()
+	}
+	return lives
+}
+
 // Dead reports whether the run of that life has ended beyond doubt: it ran on this
 // machine since it was started, its very lock is here, and nobody holds it. A run that
 // is not known here is not dead, and a number of a process proves nothing.

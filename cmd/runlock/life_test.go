@@ -3,6 +3,7 @@ package runlock
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,9 @@ func TestOnlyItsOwnFreeLockProvesARunDead(t *testing.T) {
 	}
 	if !mine.Dead(life) {
 		t.Error("a run that was killed is not proven dead")
+	}
+	if lives := mine.Lives(); !slices.Equal(lives, []string{life}) {
+		t.Errorf("lives %q, want %q", lives, life)
 	}
 	_, rest, _ := strings.Cut(life, "/")
 	for _, foreign := range []string{"", "/", "another-boot/" + rest, bootID() + "/1.1/" + other.Run.ID, bootID() + "/" + rest + "/..", rest} {

@@ -12,7 +12,6 @@ package inject
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -86,7 +85,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Marker says whose an agent's directory is.
+// Marker says whose an agent's directory is. Of one that was made and has no marker yet
+// Run alone is known, which is its name.
 type Marker struct {
 	Run  string `json:"run"`
 	Host string `json:"host"`
@@ -121,7 +121,7 @@ func Open(ctx context.Context, o Options) (*Injected, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inject agent: %w", err)
 	}
-	i := &Injected{opt: o, log: o.Logger, place: p, run: rand.Text()}
+	i := &Injected{opt: o, log: o.Logger, place: p, run: runOf(o.Life)}
 	if err := i.inject(ctx, system); err != nil {
 		if ctx.Err() != nil { // whatever was looked at then says nothing of the guest
 			err = context.Cause(ctx)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -340,6 +342,45 @@ func TestOrphansOfOtherHosts(t *testing.T) {
 		if stays := !strings.HasSuffix(name, "OLD"); stays != (err == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// cutOff is a guest whose run is killed when its directory is made and nothing is in it.
+type cutOff struct{ inject.Guest }
+
+func (cutOff) Copy(context.Context, string, int64, io.Reader) error { return errors.New("killed") }
+func (cutOff) DeleteDirectory(context.Context, string) error        { return errors.New("killed") }
+
+// TestEmptyDirectoryOfAKilledRunGoesNext: it has no marker yet, and its name says whose it
+// is. Another run's stays, which may have just begun.
+func TestEmptyDirectoryOfAKilledRunGoesNext(t *testing.T) {
+	g, o := ground(t)
+	left := func() int {
+		list, err := os.ReadDir(g.Inside("/var/lib/holdfast-agent"))
+		if !errors.Is(err, fs.ErrNotExist) {
+			must(t, err)
+		}
+		return len(list)
+	}
+	for _, life := range []string{"boot/1/killed", "boot/2/alive"} {
+		dying := o
+		dying.Guest, dying.Life = cutOff{g}, life
+		if _, err := inject.Open(t.Context(), dying); err == nil {
+			t.Fatal("it was not killed")
+		}
+	}
+	o.Life = "boot/3/next"
+	o.Dead = func(m inject.Marker) bool {
+		return inject.LifeOf(m.Run, []string{"boot/3/next", "boot/2/alive", "boot/1/killed"}) == "boot/1/killed"
+	}
+	if n := left(); n != 2 {
+		t.Fatalf("%d directories are left of two killed runs", n)
+	}
+	i, err := inject.Open(t.Context(), o)
+	must(t, err)
+	must(t, i.Close(t.Context()))
+	if n := left(); n != 1 {
+		t.Errorf("%d directories are left, one is not proven dead", n)
 	}
 }
 

@@ -2,12 +2,16 @@ package inject
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/sqlguest/agent/program"
@@ -116,10 +120,38 @@ func (i *Injected) empty(ctx context.Context, run string) error {
 	return nil
 }
 
-// runName is a directory of ours: rand.Text's.
+// runName is a directory of ours; see runOf.
 var runName = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
-const runLength = 26
+const (
+	runLength = 26
+	tagLength = 10
+)
+
+// runOf names a run: at random, and behind that by its life, so that a directory says whose
+// it is before there is anything in it.
+func runOf(life string) string {
+	name := rand.Text()[:runLength]
+	if life == "" {
+		return name
+	}
+	return name[:runLength-tagLength] + tag(life)
+}
+
+func tag(life string) string {
+	sum := sha256.Sum256([]byte(life))
+	return base32.StdEncoding.EncodeToString(sum[:])[:tagLength]
+}
+
+// LifeOf is the one of these lives that a run was named by, "" if it is none.
+func LifeOf(run string, lives []string) string {
+	for _, life := range lives {
+		if strings.HasSuffix(run, tag(life)) {
+			return life
+		}
+	}
+	return ""
+}
 
 // What a guest's own clock says of a directory's age is asked only where nothing else
 // tells a run that has just begun from one that died: settingUp is the longest time
@@ -181,11 +213,12 @@ func (i *Injected) orphan(ctx context.Context, run string, young bool) error {
 	return i.takeOut(ctx, run, pids)
 }
 
-// unnamed is a directory that does not say whose it is. One that is empty goes when it
-// is old: a run died between making it and saying whose it is.
+// unnamed is a directory without a marker. One that is empty goes if its run is proven dead
+// by its name, or when it is old: a run died between making it and saying whose it is.
 func (i *Injected) unnamed(ctx context.Context, run string, young bool) {
 	dir := i.place.path(run)
-	if !young && i.opt.Guest.DeleteDirectory(ctx, dir) == nil {
+	isDead := i.opt.Dead != nil && i.opt.Dead(Marker{Run: run})
+	if (isDead || !young) && i.opt.Guest.DeleteDirectory(ctx, dir) == nil {
 		i.log.Info("an empty directory of a dead run was removed from the guest", "directory", dir)
 		return
 	}
