@@ -182,6 +182,7 @@ func (w *world) reading() time.Time { return storage.Local(w.look()) }
 // lives notes a new moment.
 func (w *world) lives(m moment) {
 	m.from, m.begun = w.reading(), w.look()
+	m.begun = m.begun.Add(m.from.Sub(wall(m.begun))) // the log's times are ticks of its clock
 	if n := len(w.life); n > 0 && w.life[n-1].until.IsZero() {
 		w.life[n-1].until = m.from
 	}
