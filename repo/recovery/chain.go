@@ -24,6 +24,9 @@ type Chain interface {
 	// Open tells that nobody knows yet whether the point is a good one. It stays until
 	// somebody does.
 	Open(i int) bool
+	// Newest is the one of these that was made last, -1 if that is not known otherwise than
+	// by its time. The clock of what is backed up may have been set back.
+	Newest(among []bool) int
 }
 
 // Chains makes the Chain of a source from its identity and the ids of its points,
@@ -117,3 +120,6 @@ func (Alone) Serves(int) time.Time { return time.Time{} }
 
 // Open is Chain's: none.
 func (Alone) Open(int) bool { return false }
+
+// Newest is Chain's.
+func (Alone) Newest([]bool) int { return none }

@@ -63,6 +63,9 @@ func (p *parents) Serves(int) time.Time { return time.Time{} }
 // Open is Chain's.
 func (p *parents) Open(int) bool { return false }
 
+// Newest is Chain's.
+func (p *parents) Newest([]bool) int { return none }
+
 // Hold is Chain's: all the way down. What begins earlier than the data backup on which
 // it opens continues a log that is as young.
 func (p *parents) Hold(keep []bool, by []int32, _ time.Time) {

@@ -101,6 +101,13 @@ func (p Policy) rule(v *verdict, now time.Time, asked func(*Brief) bool) {
 		}
 		v.rules[k] |= p.byMoment(&a, at, now, v.isLog(k))
 	}
+	among := slices.Clone(v.whole)
+	for k := range among {
+		among[k] = among[k] && v.rules[k]&foreign == 0
+	}
+	if k := v.chain.Newest(among); k >= 0 {
+		v.rules[k] |= newest
+	}
 }
 
 func (p Policy) byAge(at, now time.Time) rules {

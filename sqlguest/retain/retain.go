@@ -195,6 +195,16 @@ func (c *Chain) Serves(i int) time.Time {
 	return time.Time{}
 }
 
+// Newest is the last of them in the order of making.
+func (c *Chain) Newest(among []bool) int {
+	for n := range slices.Backward(c.all) {
+		if among[c.place[n]] {
+			return c.place[n]
+		}
+	}
+	return none
+}
+
 // Open tells that SQL Server's word on the backup is not known yet.
 func (c *Chain) Open(i int) bool {
 	return c.number[i] != none && c.all[c.number[i]].State == chain.Unconfirmed

@@ -235,6 +235,32 @@ func TestPITKeepsWhatShowsOnWhichHistoryTheDatabaseWas(t *testing.T) {
 	}
 }
 
+// TestNewestIsNeverForgottenThoughTheClockWasSetBack: the full that was made last shows an
+// earlier time than the log before it.
+func TestNewestIsNeverForgottenThoughTheClockWasSetBack(t *testing.T) {
+	backups := []chain.Backup{backupOf(t, 0, "f1 1-2"), backupOf(t, 9, "l1 2-4"), backupOf(t, 5, "f2 5-6 @B")}
+	var points []*recovery.Point
+	for _, n := range []int{0, 2, 1} { // in the order of their times
+		b := backups[n]
+		points = append(points, &recovery.Point{ID: b.Point, Kind: recovery.Kind("sql-" + string(b.Kind)), Identity: "a", Time: b.Finished, Attrs: noted})
+	}
+	chains := retain.Chains(func(string) ([]chain.Backup, error) { return backups, nil })
+	judged, err := recovery.Policy{Within: time.Second}.Judge(recovery.BriefsOf(points), backups[1].Finished.Add(time.Hour), nil, chains)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range judged {
+		if !j.Keep {
+			t.Errorf("point %s goes: %q", j.Point.ID(), j.Reasons)
+		}
+	}
+	// Of those that are asked about the newest counts.
+	judged, err = recovery.Policy{Within: time.Second}.Judge(recovery.BriefsOf(points), backups[1].Finished.Add(time.Hour), func(b *recovery.Brief) bool { return b.ID() != "f2" }, chains)
+	if err != nil || len(judged) != 2 || !judged[0].Keep || !judged[1].Keep {
+		t.Errorf("%+v, %v", judged, err)
+	}
+}
+
 // TestLogThatStandsByItselfStaysAsAProof: a restore left the fork inside what was undone.
 // That LSNs of the fork were given out twice is told by the log that stands by itself
 // alone; without it what came after the revert would be taken for what the restore left.
