@@ -195,6 +195,9 @@ func (w *world) withheld(l, o *kept) bool {
 	if l.FirstFork == l.Fork || o.Fork == l.Fork {
 		return false
 	}
+	if o.Fork != l.FirstFork {
+		return true // of the forks between its first and its last one a log's header tells nothing
+	}
 	for _, k := range w.taken {
 		if k.gone && k.Fork == o.Fork && !k.Last.Less(l.First) && w.behind(o, k) {
 			return true
