@@ -124,6 +124,11 @@ func (l *Lab) Revert(s *Snapshot) error {
 	if err := l.stop(); err != nil {
 		return err
 	}
+	return l.goOn(fs)
+}
+
+// goOn starts a stopped instance over other files.
+func (l *Lab) goOn(fs filesystem.FS) error {
 	l.mu.Lock()
 	l.opt.FS = fs
 	// Seeds count on, so that no GUID of the abandoned time comes again.
@@ -156,14 +161,7 @@ func (l *Lab) RevertFiles(s *Snapshot, database string) error {
 			return fmt.Errorf("revert files of %s: %w", database, err)
 		}
 	}
-	l.mu.Lock()
-	l.opt.FS = fs
-	l.opt.Seed++
-	l.mu.Unlock()
-	if err := l.open(); err != nil {
-		return err
-	}
-	return l.StartService()
+	return l.goOn(fs)
 }
 
 // LoseMSDB empties msdb's history. While fails is set, backups cannot write theirs (3009).
