@@ -8,8 +8,7 @@ import (
 	"holdfast/sqlguest/chain"
 )
 
-// SetOf is the set of databases that a server has (M11.12), whichever of them are asked
-// for. Each is known by its first file's GUID, which a closed one tells as well, and which
+// SetOf is the set of databases that a server has (M11.12). Each is known by its first file's GUID, which a closed one tells as well, and which
 // stays through renames; so a copy that a restore made beside its database, for as long as
 // there is one, is none of its own. Snapshots and tempdb are never backed up.
 //
