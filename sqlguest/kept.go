@@ -353,10 +353,11 @@ func (k *keptSource) Release(ctx context.Context) error {
 	return k.lay(ctx)
 }
 
-// lay closes the file and keeps it, which is what Abort says of it.
+// lay closes the file and keeps it, which is what Abort says of it; with nobody there it
+// lies as it did.
 func (k *keptSource) lay(ctx context.Context) error {
 	var still *direct.Kept
-	if err := k.backup.Abort(ctx); !errors.As(err, &still) {
+	if err := k.backup.Abort(ctx); !errors.As(err, &still) && !errors.Is(err, server.ErrUntold) {
 		return err
 	}
 	return nil

@@ -297,19 +297,16 @@ func (f *frozen) Release(ctx context.Context) error {
 		return nil
 	}
 	err := f.backup.Abort(ctx)
-	if err == nil && f.file != "" && f.isCut() {
-		err = fmt.Errorf("on %s: %w", f.source.Instance.Name, &direct.Kept{Device: f.source.Device, Files: []string{f.file}, Unknown: true})
+	if errors.Is(err, server.ErrUntold) {
+		if f.file == "" {
+			return nil // it ends with who ran it, and has truncated nothing
+		}
+		err = fmt.Errorf("on %s: %w", f.source.Instance.Name, &direct.Kept{Device: f.source.Device, Files: []string{f.file}, Unknown: true, Cut: true})
 	}
 	if err != nil {
 		return fmt.Errorf("abort backup of %s: %w", f.source.Label, err)
 	}
 	return nil
-}
-
-// isCut tells whether there is nobody any more who could say what became of the BACKUP.
-func (f *frozen) isCut() bool {
-	s, afar := f.source.Server.(interface{ Err() error })
-	return afar && s.Err() != nil
 }
 
 // counted counts what is read.

@@ -229,6 +229,34 @@ func TestAbandonedBackupAborts(t *testing.T) {
 	}
 }
 
+// TestAbortTellsThatNobodyAnswered: at once, before the session's end is noticed, and to
+// everyone who asks; who can still be asked answers.
+func TestAbortTellsThatNobodyAnswered(t *testing.T) {
+	p := start(t, agent.ServiceOptions{})
+	p.sql.sizes = []int{8 << 20}
+	for range 20 {
+		c := p.connect(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		b, err := c.Backup(ctx, server.Statement{})
+		must(t, err)
+		alive, err := c.Backup(t.Context(), server.Statement{})
+		must(t, err)
+		if _, err := b.Streams()[0].Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		must(t, alive.Abort(t.Context()))
+		p.cut()
+		cancel()
+		for range 2 {
+			if err := b.Abort(ctx); !errors.Is(err, server.ErrUntold) {
+				t.Fatalf("a cut session says %v", err)
+			}
+		}
+		must(t, alive.Abort(t.Context()))
+		_ = c.Close()
+	}
+}
+
 func TestSecondPeerIsRefused(t *testing.T) {
 	p := start(t, agent.ServiceOptions{})
 	c := p.connect(t)

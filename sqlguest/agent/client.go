@@ -194,20 +194,20 @@ func (c *Client) Held(ctx context.Context, name string) error {
 	return c.call(ctx, "POST", "/held", name, nil)
 }
 
-// tidy gives something up over there, whatever has become of the caller's context.
-func (c *Client) tidy(path string) error {
+// giveUp gives something up over there, whatever has become of the caller's context.
+func (c *Client) giveUp(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit+10*time.Second)
 	defer cancel()
-	return withoutCut(c.call(ctx, "DELETE", path, nil, nil))
+	return c.call(ctx, "DELETE", path, nil, nil)
 }
 
-// withoutCut is the error of giving something up: a session that has ended has given up
-// everything, and whoever used it has been told.
-func withoutCut(err error) error {
-	if errors.Is(err, ErrCut) {
-		return nil
+// tidy is giveUp of what nobody asks about afterwards: a session that has ended has given
+// up everything, and whoever used it has been told.
+func (c *Client) tidy(path string) error {
+	if err := c.giveUp(path); !errors.Is(err, ErrCut) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // call sends a request and reads its answer into into, if that is not nil.

@@ -24,10 +24,20 @@ type remote struct {
 	ctx     context.Context // the backup's life
 	cancel  context.CancelFunc
 	stop    func() bool // of what aborts when the life ends
+	giveUp  func() error
 
-	mu    sync.Mutex
-	ended bool
+	mu  sync.Mutex
+	end ending
 }
+
+// ending is the one way in which a BACKUP ends.
+type ending int
+
+const (
+	open ending = iota
+	committed
+	aborted
+)
 
 // Backup begins a BACKUP, which lives in ctx and in the session.
 func (c *Client) Backup(ctx context.Context, s server.Statement) (server.Backup, error) {
@@ -63,9 +73,10 @@ func (c *Client) backup(ctx context.Context, t task) (server.Backup, error) {
 	for i := range devices {
 		b.streams = append(b.streams, &incoming{of: b, path: b.path + "/" + strconv.Itoa(i)})
 	}
+	b.giveUp = sync.OnceValue(func() error { return c.giveUp(b.path) })
 	b.stop = context.AfterFunc(ctx, func() {
-		if b.finish() {
-			if err := c.tidy(b.path); err != nil {
+		if b.finish(aborted) {
+			if err := b.giveUp(); err != nil {
 				c.log.Debug("backup not aborted in order", "error", err)
 			}
 		}
@@ -75,13 +86,15 @@ func (c *Client) backup(ctx context.Context, t task) (server.Backup, error) {
 
 func (b *remote) Streams() []io.ReadCloser { return b.streams }
 
-// finish is true for the first who calls it.
-func (b *remote) finish() bool {
+// finish is true for who ends the BACKUP that way, or finds it aborted and aborts it.
+func (b *remote) finish(as ending) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	first := !b.ended
-	b.ended = true
-	return first
+	if b.end == open {
+		b.end = as
+		return true
+	}
+	return as == aborted && b.end == aborted
 }
 
 // Commit passes on the word. Where the answer is lost, nobody knows.
@@ -89,11 +102,11 @@ func (b *remote) Commit(ctx context.Context) (*server.Outcome, error) {
 	defer b.cancel()
 	for _, s := range b.streams {
 		if !s.(*incoming).isWhole() {
-			err := b.Abort(context.WithoutCancel(ctx))
+			err := b.Abort(ctx)
 			return nil, errors.Join(fmt.Errorf("commit backup: %w", sentinels["unread"]), err)
 		}
 	}
-	if !b.finish() {
+	if !b.finish(committed) {
 		return nil, fmt.Errorf("commit backup: %w", server.ErrAborted)
 	}
 	b.stop()
@@ -111,14 +124,19 @@ func (b *remote) Commit(ctx context.Context) (*server.Outcome, error) {
 	return outcome, nil
 }
 
-// Abort makes the statement fail. Where the connection is cut, the agent does it.
-func (b *remote) Abort(ctx context.Context) error {
-	if !b.finish() {
+// Abort makes the statement fail, whatever has become of the caller's context. Where the
+// connection is cut, the agent does it, if it lives.
+func (b *remote) Abort(context.Context) error {
+	if !b.finish(aborted) {
 		return nil
 	}
 	b.stop()
 	b.cancel()
-	return withoutCut(b.client.call(ctx, "DELETE", b.path, nil, nil))
+	err := b.giveUp()
+	if errors.Is(err, ErrCut) {
+		return fmt.Errorf("%w: %w", server.ErrUntold, err)
+	}
+	return err
 }
 
 // incoming is one stream. It is asked for at the first Read.

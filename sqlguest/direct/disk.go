@@ -31,6 +31,8 @@ type Kept struct {
 	Lost bool `json:"lost,omitempty"`
 	// Unknown: nobody can tell whether SQL Server finished the backup, or still will.
 	Unknown bool
+	// Cut: because the agent that ran it is gone.
+	Cut bool `json:"-"`
 }
 
 // Error names the files.
@@ -50,7 +52,11 @@ func (k *Kept) Hint() string {
 	if k.Lost {
 		return "keep these files, they hold what SQL Server no longer has; mount the directory, or name the one that SQL Server writes to (--staging SERVERPATH=LOCALPATH): the next backup of this server that sees them takes them in"
 	}
-	return "keep these files, they hold what SQL Server no longer has: the next backup of this server with the same staging directory takes them in"
+	const keep = "keep these files, they hold what SQL Server no longer has: the next backup of this server with the same staging directory takes them in"
+	if k.Cut {
+		return keep + "; look whether the network was cut, or the agent was ended in the guest (a virus scanner, a reboot)"
+	}
+	return keep
 }
 
 // staged is a BACKUP into files. Its streams wait until the statement has ended.

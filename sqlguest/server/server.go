@@ -21,6 +21,9 @@ var ErrNoVDI = errors.New("the Virtual Device Interface is not available")
 // so and has changed nothing that a backup changes.
 var ErrAborted = errors.New("backup aborted")
 
+// ErrUntold: whoever ran the backup is gone, and nobody can tell what became of it.
+var ErrUntold = errors.New("nobody is there to tell what became of the backup")
+
 // Server is one SQL Server with one login. Its methods may be called at once; each
 // call has a connection of its own, in master, with no transaction open.
 type Server interface {
@@ -87,8 +90,8 @@ type Backup interface {
 	// Commit says that every byte is durable and waits for SQL Server's verdict.
 	// An error means that SQL Server says the backup failed, or that nobody knows.
 	Commit(ctx context.Context) (*Outcome, error)
-	// Abort makes the statement fail and waits until it has, as long as ctx lasts.
-	// After Commit it does nothing.
+	// Abort makes the statement fail and waits until it has. After Commit it does
+	// nothing. ErrUntold if nobody was there to say so.
 	Abort(ctx context.Context) error
 }
 
