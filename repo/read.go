@@ -40,6 +40,8 @@ type (
 	PointError = points.Unreadable
 	// DamageError says which object keeps a chunk from being read.
 	DamageError = load.DamageError
+	// Presence tells of many chunks whether they can be read.
+	Presence = load.Presence
 )
 
 var (
@@ -65,6 +67,9 @@ func (r *Repository) Load(ctx context.Context, kind blob.Kind, ids []blob.ID, fn
 func (r *Repository) Locate(ctx context.Context, ids []blob.ID) error {
 	return r.catalog.Load.Locate(ctx, ids)
 }
+
+// Presence looks whether packs that hold chunks are there; see load.Presence.
+func (r *Repository) Presence() *Presence { return r.catalog.Load.Presence() }
 
 // Check tells whether every point can be restored; see check.Run.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {

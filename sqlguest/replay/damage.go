@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/plan"
@@ -52,26 +53,23 @@ func (u *unread) Hint() string {
 	return mend + "without it --replace and " + way + " restore the nearest moment before"
 }
 
-// readable plans, under the locks, with points that are all there: one that is not is
-// damaged for this run, and there may be a way round it.
-func (r *Run) readable(ctx context.Context, name string) (*work, error) {
+// readable plans with points that are all there: one that is not is damaged for this run,
+// and there may be a way round it. What accept says against a plan ends it.
+func (r *Run) readable(ctx context.Context, accept func(*work) error) (*work, error) {
 	var bad *unread
 	for {
-		x, err := r.prepare(ctx) // what another restore did meanwhile counts
+		x, err := r.prepare(ctx)
 		if err != nil {
 			if bad != nil {
 				bad.before = before(err)
-				err = fmt.Errorf("restore %s: %w: %w", name, err, bad)
+				err = fmt.Errorf("%w: %w", err, bad)
 			}
 			return nil, err
-		}
-		if x.plan.Database != name {
-			return nil, fmt.Errorf("restore %s: the plan is for %s now: %w", name, x.plan.Database, plan.ErrTarget)
 		}
 		if bad != nil {
 			x.plan.Warnings = append(x.plan.Warnings, fmt.Sprintf("point %s cannot be read, and is left out: %v", bad.point, bad.err))
 		}
-		if err := x.preview().Err(); err != nil {
+		if err := accept(x); err != nil {
 			return nil, err
 		}
 		var next *unread
@@ -88,8 +86,8 @@ func (r *Run) readable(ctx context.Context, name string) (*work, error) {
 func (x *work) tryStreams(ctx context.Context) error {
 	for _, s := range x.plan.Steps {
 		for n := range s.Streams {
-			if s.Point == "" || s.Point == plan.TailPoint {
-				continue
+			if s.Point == "" || s.Point == plan.TailPoint || strings.HasPrefix(s.Point, KeptPoint) {
+				continue // nothing, or no point yet
 			}
 			r, err := x.run.Streams.Open(ctx, s.Point, n)
 			if err == nil {
@@ -99,7 +97,7 @@ func (x *work) tryStreams(ctx context.Context) error {
 				err = p.Probe(ctx, s.Point, n)
 			}
 			if err != nil {
-				return fmt.Errorf("restore %s: %w", x.plan.Database, unreadable(ctx, s.Point, err, nil))
+				return unreadable(ctx, s.Point, err, nil)
 			}
 		}
 	}

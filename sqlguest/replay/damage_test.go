@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,58 @@ func TestWayRoundAPointThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// without takes those packs away that were not there before.
+func (w *world) without(packs, before []string) {
+	w.t.Helper()
+	for _, name := range packs {
+		if !slices.Contains(before, name) {
+			w.must(w.be.Delete(w.t.Context(), name))
+		}
+	}
+}
+
+func (w *world) packs() (names []string) {
+	w.t.Helper()
+	w.must(w.be.List(w.t.Context(), "data/", func(i backend.Info) error {
+		names = append(names, i.Name)
+		return nil
+	}))
+	return names
+}
+
+// TestPlanShowsTheWayRoundWhatIsLost: that which the restore goes; and where there is
+// none, what the restore says.
+func TestPlanShowsTheWayRoundWhatIsLost(t *testing.T) {
+	w := newWorld(t)
+	w.add(10, "full")
+	first := w.back(decide.Full, "sales")[0]
+	w.add(11, "log")
+	w.back(decide.Log, "sales")
+	before := w.packs()
+	w.add(13, "lost")
+	second := w.back(decide.Full, "sales")[0]
+	packs := w.packs()
+	w.add(12, "log2")
+	w.back(decide.Log, "sales")
+	w.without(packs, before)
+	job := func(target plan.Target) *replay.Run {
+		return w.job(w.instance, target, plan.Options{Replace: true, Kick: true})
+	}
+	p, err := job(plan.Target{}).Preview(t.Context())
+	w.must(err)
+	if said := strings.Join(p.Plan.Warnings, " "); !strings.Contains(said, "point "+second+" cannot be read") || !slices.ContainsFunc(p.Plan.Steps, func(s plan.Step) bool { return s.Point == first }) {
+		t.Errorf("%q, %v", said, p.Plan.Steps)
+	}
+	var miss, done *plan.Unreachable
+	if _, err := job(plan.Target{Point: second}).Preview(t.Context()); !errors.As(err, &miss) {
+		t.Fatalf("%v", err)
+	}
+	if _, err := job(plan.Target{Point: second}).Do(t.Context()); !errors.As(err, &done) || done.Error() != miss.Error() {
+		t.Errorf("plan %v, restore %v", miss, err)
+	}
+	w.wantState("sales", "ONLINE MULTI_USER")
+}
+
 // TestLogThatCannotBeReadNamesTheNearestMoment: --continue would meet it again.
 func TestLogThatCannotBeReadNamesTheNearestMoment(t *testing.T) {
 	w := newWorld(t)
@@ -56,19 +109,10 @@ func TestLogThatCannotBeReadNamesTheNearestMoment(t *testing.T) {
 func TestMissingPointIsFoundBeforeTheDatabaseIsTouched(t *testing.T) {
 	w := newWorld(t)
 	w.live()
-	var names []string
-	w.must(w.be.List(t.Context(), "", func(i backend.Info) error {
-		if strings.HasPrefix(i.Name, "data/") {
-			names = append(names, i.Name)
-		}
-		return nil
-	}))
-	if len(names) == 0 {
+	if len(w.packs()) == 0 {
 		t.Fatal("no packs")
 	}
-	for _, name := range names {
-		w.must(w.be.Delete(t.Context(), name))
-	}
+	w.without(w.packs(), nil)
 	_, err := w.job(w.instance, plan.Target{}, plan.Options{Replace: true, Kick: true}).Do(t.Context())
 	if err == nil || errors.Is(err, replay.ErrLeft) {
 		t.Fatalf("%v", err)

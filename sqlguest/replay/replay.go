@@ -142,13 +142,14 @@ func (p *Preview) Err() error {
 	return &Refused{Database: p.Plan.Database, Findings: p.Findings}
 }
 
-// Preview plans and checks, and changes nothing. A restore that a check forbids is no
-// error here; see Preview.Err. Errors: those of plan.Make, and the server's.
+// Preview plans and checks, with points that are all there, and changes nothing. A restore
+// that a check forbids is no error here; see Preview.Err. Errors: those of plan.Make, and
+// the server's.
 func (r *Run) Preview(ctx context.Context) (*Preview, error) {
 	if err := r.recall(ctx, true); err != nil {
 		return nil, err
 	}
-	x, err := r.prepare(ctx)
+	x, err := r.readable(ctx, func(*work) error { return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +172,15 @@ func (r *Run) Do(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer release()
-	if x, err = r.readable(ctx, x.plan.Database); err != nil {
-		return nil, err
+	name := x.plan.Database
+	x, err = r.readable(ctx, func(x *work) error { // what another restore did meanwhile counts
+		if x.plan.Database != name {
+			return fmt.Errorf("the plan is for %s now: %w", x.plan.Database, plan.ErrTarget)
+		}
+		return x.preview().Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("restore %s: %w", name, err)
 	}
 	p := x.preview()
 	if r.Begin != nil {

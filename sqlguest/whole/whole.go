@@ -17,9 +17,12 @@ import (
 // atOnce is how many chunks are looked for at once.
 const atOnce = 4096
 
+// Look tells whether chunks are there; repo.Repository.Locate is one.
+type Look func(ctx context.Context, chunks []blob.ID) error
+
 // Item looks for all chunks of one stream of a point. What stands in the manifest was read
-// with it. repo.ErrMissing: one is not there.
-func Item(ctx context.Context, r *repo.Repository, it recovery.Item) error {
+// with it. Errors: those of look, and of the nodes.
+func Item(ctx context.Context, r *repo.Repository, it recovery.Item, look Look) error {
 	if it.Stream == nil {
 		return nil
 	}
@@ -31,12 +34,12 @@ func Item(ctx context.Context, r *repo.Repository, it recovery.Item) error {
 		if ids = append(ids, id); len(ids) < atOnce {
 			return nil
 		}
-		err := r.Locate(ctx, ids)
+		err := look(ctx, ids)
 		ids = ids[:0]
 		return err
 	}, nil)
 	if err == nil {
-		err = r.Locate(ctx, ids)
+		err = look(ctx, ids)
 	}
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", it.Name, err)
@@ -44,10 +47,11 @@ func Item(ctx context.Context, r *repo.Repository, it recovery.Item) error {
 	return nil
 }
 
-// Point looks for all chunks of a point's streams; see Item.
+// Point looks for all chunks of a point's streams, by the index. repo.ErrMissing: one is not
+// there.
 func Point(ctx context.Context, r *repo.Repository, p *recovery.Point) error {
 	for _, it := range p.Items {
-		if err := Item(ctx, r, it); err != nil {
+		if err := Item(ctx, r, it, r.Locate); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,9 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/mem"
+	"holdfast/repo/blob"
 	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 	"holdfast/repo/seal"
 	"holdfast/repo/stream"
@@ -76,6 +78,37 @@ func TestOnePackThatIsGoneIsMissed(t *testing.T) {
 	must(t, err)
 	if err := whole.Point(t.Context(), r, p); !errors.Is(err, repo.ErrMissing) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestLookFindsAPackThatIsGoneOrCutOff before the index knows; one that parity mends is
+// there.
+func TestLookFindsAPackThatIsGoneOrCutOff(t *testing.T) {
+	damage := map[string]func(be *mem.Backend, name string) error{
+		"gone": func(be *mem.Backend, name string) error { return be.Delete(context.Background(), name) },
+		"cut off": func(be *mem.Backend, name string) error {
+			return be.Damage(name, func(b []byte) []byte { return b[:len(b)/10] })
+		},
+		"mended": func(be *mem.Backend, name string) error {
+			return be.Damage(name, func(b []byte) []byte { return b[:len(b)-100] })
+		},
+	}
+	for what, do := range damage {
+		t.Run(what, func(t *testing.T) {
+			be := mem.New()
+			r, p := point(t, be, 10_000)
+			look := func(ctx context.Context, ids []blob.ID) error {
+				return r.Presence().Look(ctx, blob.StreamChunk, ids)
+			}
+			must(t, whole.Item(t.Context(), r, p.Items[0], look))
+			must(t, do(be, packs(t, be)[0]))
+			err := whole.Item(t.Context(), r, p.Items[0], look)
+			if what == "mended" {
+				must(t, err)
+			} else if !errors.Is(err, pack.ErrDamaged) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

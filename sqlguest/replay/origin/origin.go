@@ -4,17 +4,15 @@ package origin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"holdfast/repo"
 	"holdfast/repo/blob"
 	"holdfast/repo/recovery"
-	"holdfast/repo/stream"
 	"holdfast/restore"
+	"holdfast/sqlguest/whole"
 )
 
 // Repository gives the streams of a database's points. Every chunk of them is
@@ -25,6 +23,7 @@ type Repository struct {
 
 	mu     sync.Mutex
 	points map[string]*recovery.Point
+	packs  *repo.Presence // nil until something was looked for
 }
 
 // Open opens a stream; recovery.ErrUnknown if there is no such point of the database.
@@ -42,46 +41,29 @@ func (r *Repository) Open(ctx context.Context, point string, n int) (io.ReadClos
 	return nil, fmt.Errorf("open %s of point %s: %w", name, point, restore.ErrItem)
 }
 
-// probeAtOnce is how many chunks are looked for at once.
-const probeAtOnce = 4096
-
-// errThere ends a load whose chunks are all known.
-var errThere = errors.New("chunks are there")
-
-// Probe tells whether the index knows all chunks of a stream. It reads the stream's
-// nodes, and a chunk or a few of thousands.
+// Probe tells whether all of a stream is there, before anything is built on it: by its
+// nodes, and by the packs that the index names, each of which is asked for once.
 func (r *Repository) Probe(ctx context.Context, point string, n int) error {
 	p, err := r.point(ctx, point)
 	if err != nil {
 		return err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.packs == nil {
+		r.packs = r.Repo.Presence()
+	}
 	name := fmt.Sprintf("stream-%d", n)
-	i := slices.IndexFunc(p.Items, func(it recovery.Item) bool { return it.Name == name })
-	if i < 0 || p.Items[i].Stream == nil {
-		return nil // in the manifest, which was read
-	}
-	var ids []blob.ID
-	known := func() error {
-		err := r.Repo.Load(ctx, blob.StreamChunk, ids, func(int, []byte) error { return errThere })
-		if ids = ids[:0]; errors.Is(err, errThere) {
-			return nil
+	for _, it := range p.Items {
+		if it.Name != name {
+			continue
 		}
-		return err
-	}
-	err = stream.Nodes(ctx, r.Repo, *p.Items[i].Stream, func(kind blob.Kind, id blob.ID) error {
-		if kind != blob.StreamChunk {
-			return nil
+		err := whole.Item(ctx, r.Repo, it, func(ctx context.Context, chunks []blob.ID) error {
+			return r.packs.Look(ctx, blob.StreamChunk, chunks)
+		})
+		if err != nil {
+			return fmt.Errorf("point %s: %w", point, err)
 		}
-		if ids = append(ids, id); len(ids) < probeAtOnce {
-			return nil
-		}
-		return known()
-	}, nil)
-	if err == nil && len(ids) > 0 {
-		err = known()
-	}
-	if err != nil {
-		return fmt.Errorf("look for %s of point %s: %w", name, point, err)
 	}
 	return nil
 }
