@@ -2,8 +2,6 @@ package sqlguest
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,7 +224,7 @@ func (j *job) take(ctx context.Context, s stager, f *decide.Facts, file kept.Fil
 	}
 	h := fate.Confirmation.Header
 	if h.Kind == chain.Log {
-		d.Parent = kept.ParentOf(&chain.Backup{Header: *h, Run: f.Instance.Run(&f.Database)}, ours)
+		d.Parent = kept.ParentOf(&chain.Backup{Header: *h, Run: j.runOf(file.Device, f.Instance.Run(&f.Database), ours)}, ours)
 	}
 	// The file goes once its bytes are a point: they must be all.
 	if err := facts.VerifyFile(ctx, j.owner.Server, direct.StagedPath(j.owner.Staging, file.Device), h.Checksums); err != nil {
@@ -317,14 +315,26 @@ func (k *keptSource) made() chain.Backup {
 		Files: k.files, ReadOnly: k.facts.Database.ReadOnly, Rule: string(k.decision.Rule), Reason: k.decision.Reason,
 		LastRestore: k.restore, Zone: k.zone, Guest: k.job.owner.Guest, Address: k.job.owner.Address,
 	}
-	// What it follows was made in this run of SQL Server, or does not mind; see Tie.
-	if b.Run = k.facts.Instance.Run(&k.facts.Database); b.Traceless() {
-		b.Run = chain.NoRun
-	}
+	now := k.facts.Instance.Run(&k.facts.Database)
+	b.Run = k.job.runOf(k.device, now, k.ours)
+	b.Fresh = b.Run == now && now != ""
 	if e := k.facts.Database.Encryption; e != nil {
 		b.Protector, b.Certificate = e.Thumbprint, e.Name
 	}
 	return b
+}
+
+// runOf is the run of SQL Server in which a kept file's BACKUP was begun; now is the one of
+// now, "" if runs are not told.
+func (j *job) runOf(device, now string, ours []chain.Backup) string {
+	if now == "" {
+		return ""
+	}
+	runs := []string{now}
+	for i := range ours {
+		runs = append(runs, ours[i].Run)
+	}
+	return kept.RunOf(device, runs)
 }
 
 // Committed keeps SQL Server's word, and only then deletes the file. If that fails, the
@@ -363,14 +373,8 @@ func (k *keptSource) lay(ctx context.Context) error {
 	return nil
 }
 
-// stamp is how the names of the job's devices begin, so that a file that cannot be read is
-// known by its name: as that of a backup of this database, and this repository's. The
-// rest of a name is as random as before.
-func (j *job) stamp() string {
-	h := sha256.Sum256([]byte(j.owner.Keep.ID() + "\x00" + j.lock))
-	s := strings.ToUpper(hex.EncodeToString(h[:6]))
-	return "{" + s[:8] + "-" + s[8:]
-}
+// stamp is how the names of the job's devices begin.
+func (j *job) stamp() string { return kept.Stamp(j.owner.Keep.ID(), j.lock) }
 
 // LockName is the lock under which a database is backed up, by whichever repository:
 // sp_getapplock's resource on its server.

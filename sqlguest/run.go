@@ -18,6 +18,7 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/decide/kept"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/locks"
 	"holdfast/sqlguest/lsn"
@@ -25,7 +26,7 @@ import (
 )
 
 // ErrNoDatabase: no database of that name is on the server.
-var ErrNoDatabase = errors.New("no such database")
+var ErrNoDatabase = facts.ErrNoDatabase
 
 var (
 	// ErrRefused: a rule refuses what was asked for; the error names it.
@@ -65,7 +66,7 @@ type Run struct {
 	// filled in.
 	Request   decide.Request
 	Databases []string // only these; none: all
-	Exclude   []string
+	Exclude   []string // but these, by name or pattern; they need not be there
 
 	Transport, Staging, Local string // see server.Statement
 	Parallel                  int    // databases at once; 0 is 1
@@ -73,6 +74,8 @@ type Run struct {
 	Device func() string
 	// Tell hears of each step as it ends, from one goroutine at a time.
 	Tell func(Step)
+	// Warn hears what concerns no single database, before the first step; nil: nobody does.
+	Warn func(text string)
 
 	// Log is told of details; nil for nobody.
 	Log *slog.Logger
@@ -145,15 +148,18 @@ func (r *Run) look(ctx context.Context) (*facts.Instance, []facts.Database, erro
 	return at, all, err
 }
 
-// choose makes a job of each database, and fails for names that fit none.
+// choose makes a job of each database, and fails for chosen names that fit none.
 func (r *Run) choose(at *facts.Instance, all []facts.Database) ([]*job, error) {
-	only, err := find(r.Databases, at, all)
+	only, err := facts.Find(r.Databases, at, all)
 	if err != nil {
 		return nil, err
 	}
-	except, err := find(r.Exclude, at, all)
+	except, idle, err := facts.Except(r.Exclude, at, all)
 	if err != nil {
 		return nil, err
+	}
+	if len(idle) > 0 && r.Warn != nil {
+		r.Warn(fmt.Sprintf("--exclude-db leaves out what %s does not have: %s", at.Name, strings.Join(idle, ", ")))
 	}
 	var jobs []*job
 	users := 0
@@ -173,36 +179,10 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database) ([]*job, error) {
 	for _, j := range jobs {
 		j.request.Alone = users == 1
 		if len(r.Databases) == 0 {
-			j.request.SetHash = facts.SetOf(all, except)
+			j.request.SetHash = facts.SetOf(all, except, r.Exclude)
 		}
 	}
 	return jobs, nil
-}
-
-// find gives the databases that names mean: the one that is written so, else the one
-// that differs in case alone. Where that are several, as a server with a case-sensitive
-// collation may have them, nobody knows which is meant.
-func find(names []string, at *facts.Instance, all []facts.Database) (indices []int, err error) {
-	for _, name := range names {
-		exact := slices.IndexFunc(all, func(d facts.Database) bool { return d.Name == name })
-		var alike []int
-		for i, d := range all {
-			if strings.EqualFold(d.Name, name) {
-				alike = append(alike, i)
-			}
-		}
-		switch {
-		case exact >= 0:
-			indices = append(indices, exact)
-		case len(alike) == 1:
-			indices = append(indices, alike[0])
-		case len(alike) == 0:
-			return nil, fmt.Errorf("find database %q on %s: %w", name, at.Name, ErrNoDatabase)
-		default:
-			return nil, fmt.Errorf("find database %q on %s: %w that is written so, and several differ in case", name, at.Name, ErrNoDatabase)
-		}
-	}
-	return indices, nil
 }
 
 // job is one database's part of a run.
@@ -529,7 +509,7 @@ func (j *job) back(ctx context.Context, f *decide.Facts, d decide.Decision, ours
 	}
 	return r.Keep.Store(ctx, &Source{
 		Server: r.Server, Instance: f.Instance, Database: f.Database, Decision: d, LastRestore: f.LastRestore(), Ours: ours,
-		Label: j.source(), ID: j.id, Guest: r.Guest, Address: r.Address, Repository: r.Keep.ID(), Device: r.device(j.stamp()), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
+		Label: j.source(), ID: j.id, Guest: r.Guest, Address: r.Address, Repository: r.Keep.ID(), Device: r.device(j.stamp() + kept.InRun(f.Instance.Run(&f.Database))), Transport: r.Transport, Staging: r.Staging, Local: r.Local,
 		SetHash: j.request.SetHash, Confirm: r.Keep.Confirm,
 	})
 }

@@ -219,7 +219,7 @@ func (f *frozen) State() backup.State {
 		},
 		Device: s.Device, Transport: s.Transport, Stripes: 1, StreamBytes: []int64{f.read.Load()},
 		Files: s.Database.Prints(), SetHash: s.SetHash, ReadOnly: s.Database.ReadOnly,
-		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons, Left: chain.LeftBy(s.Ours, s.Database.Family),
+		Rule: string(s.Decision.Rule), Reason: s.Decision.Reason, Abandons: s.Decision.Abandons, Left: chain.LeftBy(s.Ours, s.Database.Family, chain.Kind(s.Decision.Do)),
 		LastRestore: s.LastRestore, LogEnd: s.Database.LogEnd, Run: f.instance.Run(&s.Database),
 	}
 	b.Guest, b.Address, b.Settings, b.Zone = s.Guest, s.Address, f.settings, f.zone

@@ -176,6 +176,9 @@ type Backup struct {
 	// its own clock; equal or not, never reckoned with. "" in an availability group, whose
 	// backups come from several servers, and where SQL Server did not say.
 	Run string `json:"run,omitempty"`
+	// Fresh: it was taken in from a file in the very run of SQL Server in which it was made,
+	// and so is younger than whatever was made in another one before it was taken in.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 // LastRestore is the newest row of msdb's restorehistory about a database, by what
@@ -274,9 +277,10 @@ func (b *Backup) TakenIn(other *Backup) bool {
 		!(other.Kind == Full && !other.CopyOnly && other.Checkpoint == b.DatabaseBackup)
 }
 
-// LeftBy are the sets that these backups of a family saw abandoned, sorted; of those that
-// are gone from the repository nobody need know any more.
-func LeftBy(backups []Backup, family string) []string {
+// LeftBy are the sets that these backups of a family saw abandoned, sorted, for one of that
+// kind. A full says them all, for a copy of the repository may have what is gone from this
+// one; of those that are gone the many others need not know.
+func LeftBy(backups []Backup, family string, kind Kind) []string {
 	here := map[string]bool{}
 	for i := range backups {
 		here[backups[i].Set] = true
@@ -287,7 +291,7 @@ func LeftBy(backups []Backup, family string) []string {
 			sets = append(sets, slices.Concat(b.Abandons, b.Left)...)
 		}
 	}
-	sets = slices.DeleteFunc(sets, func(set string) bool { return !here[set] })
+	sets = slices.DeleteFunc(sets, func(set string) bool { return kind != Full && !here[set] })
 	slices.Sort(sets)
 	return slices.Compact(sets)
 }

@@ -97,7 +97,7 @@ func (x *work) tryStreams(ctx context.Context) error {
 				err = p.Probe(ctx, s.Point, n)
 			}
 			if err != nil {
-				return unreadable(ctx, s.Point, err, nil)
+				return fmt.Errorf("restore %s: %w", x.plan.Database, unreadable(ctx, s.Point, err, nil))
 			}
 		}
 	}

@@ -175,12 +175,12 @@ func (r *Run) Do(ctx context.Context) (*Result, error) {
 	name := x.plan.Database
 	x, err = r.readable(ctx, func(x *work) error { // what another restore did meanwhile counts
 		if x.plan.Database != name {
-			return fmt.Errorf("the plan is for %s now: %w", x.plan.Database, plan.ErrTarget)
+			return fmt.Errorf("restore %s: the plan is for %s now: %w", name, x.plan.Database, plan.ErrTarget)
 		}
 		return x.preview().Err()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("restore %s: %w", name, err)
+		return nil, err
 	}
 	p := x.preview()
 	if r.Begin != nil {

@@ -79,13 +79,20 @@ func newWorldOn(t *testing.T, o lab.Options) *world {
 	w := &world{now: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC), be: mem.New()}
 	o.Sample, o.Now = true, w.clock
 	w.instance = start(t, o)
+	w.repo = w.repository(w.be)
+	return w
+}
+
+// repository is a new one in an empty place.
+func (w *world) repository(be *mem.Backend) *repo.Repository {
+	w.t.Helper()
 	file, err := seal.NewKeyFile(rand.Reader)
 	w.must(err)
 	secret, err := seal.ParseKeyFile(file)
 	w.must(err)
-	w.repo, err = repo.Init(t.Context(), w.be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, repo.Options{Now: w.clock, Rand: rand.Reader, Host: "test", Program: "holdfast test", PID: 1})
+	r, err := repo.Init(w.t.Context(), be, repo.InitParams{Keys: []repo.NewKey{{Secret: secret}}}, repo.Options{Now: w.clock, Rand: rand.Reader, Host: "test", Program: "holdfast test", PID: 1})
 	w.must(err)
-	return w
+	return r
 }
 
 func (w *world) clock() time.Time { return w.now }

@@ -12,6 +12,8 @@ import (
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/decide/kept"
+	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/lab"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/server"
@@ -254,7 +256,12 @@ func TestRevertOfASimpleDatabaseThatGetsLogs(t *testing.T) {
 // killedLog leaves a log in the staging directory, as a run does that was killed.
 func (w *world) killedLog(dir string) (file string) {
 	w.t.Helper()
-	const device = "{00000000-0000-4000-8000-999999999999}"
+	at, err := facts.AskInstance(w.t.Context(), w.sql)
+	w.must(err)
+	all, err := facts.AskDatabases(w.t.Context(), w.sql, at)
+	w.must(err)
+	d := &all[slices.IndexFunc(all, func(d facts.Database) bool { return d.Name == "sales" })]
+	device := kept.Stamp(w.keep().ID(), sqlguest.LockName(d)) + kept.InRun(at.Run(d)) + "-999999999999}"
 	w.exec(`BACKUP LOG sales TO DISK='` + device + `.bak' WITH CHECKSUM, FORMAT, INIT, NAME='Holdfast', DESCRIPTION='` + chain.Owner(w.keep().ID()) + `'`)
 	return filepath.Join(dir, device+".bak")
 }

@@ -57,7 +57,7 @@ func Decide(files []File, ours []chain.Backup, db *facts.Database) []Fate {
 	stand := *db // where SQL Server stood when the file was written, as far as later files tell
 	for _, k := range known {
 		f := k.fate(ours, &stand)
-		if f.Take && k.Header.Kind == chain.Log {
+		if f.Take && k.Header.Kind == chain.Log && f.Confirmation.By != chain.ByItself {
 			stand.LastLog, stand.Fork = k.Header.First, k.Header.FirstFork
 		}
 		fates = append(fates, f)
@@ -141,9 +141,9 @@ func (k *File) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	}
 	planned := chain.Backup{Header: chain.Header{Kind: set.Kind, Family: stand.Family, CopyOnly: set.CopyOnly}}
 	f.Confirmation = decide.Settle(planned, k.Row, set, stand)
-	if f.Confirmation.State == chain.Confirmed && twice(set, ours) {
+	if why := undone(set, ours, stand); f.Confirmation.State == chain.Confirmed && f.Confirmation.By != chain.ByItself && why != "" {
 		f.Confirmation.By = chain.ByItself
-		f.Confirmation.Reason += "; a log of ours covers the same LSNs: the database was set back since, whatever msdb remembers. It restores to its end, and nothing later is built on it"
+		f.Confirmation.Reason += "; " + why + ": the database was set back since, whatever msdb remembers. It restores to its end, and nothing later is built on it"
 	}
 	if f.Confirmation.State != chain.Confirmed || f.Confirmation.By == chain.ByItself && k.Running {
 		f.Decision = saying(decide.Skip, f.Confirmation.Reason)
@@ -162,11 +162,32 @@ func (k *File) fate(ours []chain.Backup, stand *facts.Database) Fate {
 	return f
 }
 
+// undone is why the history of a finished log is one that the database has left without a
+// trace in msdb, "" if nothing tells so.
+func undone(log *chain.Header, ours []chain.Backup, stand *facts.Database) string {
+	switch {
+	case log.Kind != chain.Log || log.CopyOnly:
+		return ""
+	case twice(log, ours):
+		return "a log of ours covers the same LSNs"
+	case !stand.ReadOnly && stand.Fork == log.Fork && !stand.LastLog.IsZero() && stand.LastLog.Less(log.Last):
+		return fmt.Sprintf("SQL Server's next log begins at %s, not at its end %s", stand.LastLog, log.Last)
+	}
+	return ""
+}
+
 // twice tells whether a log covers LSNs that a confirmed log of ours covers, too: SQL Server
-// hands out a log once, unless it was given up or undone.
+// hands out a log once, unless it was given up or undone. One that is known to be undone
+// tells nothing.
 func twice(log *chain.Header, ours []chain.Backup) bool {
-	return log.Kind == chain.Log && !log.CopyOnly && slices.ContainsFunc(ours, func(b chain.Backup) bool {
-		return b.Kind == chain.Log && !b.CopyOnly && b.State == chain.Confirmed && b.By != chain.ByItself && b.Fork == log.Fork &&
+	left := map[string]bool{}
+	for i := range ours {
+		for _, set := range slices.Concat(ours[i].Abandons, ours[i].Left) {
+			left[set] = true
+		}
+	}
+	return slices.ContainsFunc(ours, func(b chain.Backup) bool {
+		return b.Kind == chain.Log && !b.CopyOnly && b.State == chain.Confirmed && b.By != chain.ByItself && b.Fork == log.Fork && !left[b.Set] &&
 			b.First.Less(log.Last) && log.First.Less(b.Last)
 	})
 }
