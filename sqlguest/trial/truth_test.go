@@ -33,6 +33,19 @@ func (w *world) heldAt(t time.Time) (list []rows) {
 	if before != nil && (!shown || w.jumped) {
 		list = append(list, w.seen(before)...)
 	}
+	return append(list, w.skipped(t)...)
+}
+
+// skipped is what the database held whenever the clock was set forward over a reading: what
+// it held before the first record, in the order of the log, that was written later, if
+// nothing tells that the clock had shown the reading before it was set back.
+func (w *world) skipped(t time.Time) (list []rows) {
+	for i := 1; i < len(w.life) && w.jumped; i++ {
+		m := &w.life[i-1]
+		if !m.until.IsZero() && !t.Before(m.until) && w.life[i].from.After(t) {
+			list = append(list, w.seen(m)...)
+		}
+	}
 	return list
 }
 
