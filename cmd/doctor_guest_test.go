@@ -298,7 +298,7 @@ func TestPartsThatDieInTheMiddleOfARun(t *testing.T) {
 	_ = c.Wait()
 	let()
 	w.judge(c, out.String(), exitFailed, "connection to the agent was cut")
-	w.judge(c, out.String(), exitFailed, "its only backup is kept in")
+	w.judge(c, out.String(), exitFailed, "and if so its only backup is in")
 	w.judge(c, out.String(), exitFailed, "virus scanner")
 	w.clean()
 	w.run(exitDone, "sql/db01/sales", nil, args...)

@@ -28,6 +28,12 @@ func (w *world) afar() *agent.Client {
 
 // mortal is afar, and how the agent ends before its time.
 func (w *world) mortal() (c *agent.Client, kill func()) {
+	c, kill, _ = w.agentOf(w.sql)
+	return c, kill
+}
+
+// agentOf is an agent beside a server, and how it and the way to it end before their time.
+func (w *world) agentOf(on server.Server) (c *agent.Client, kill, cut func()) {
 	w.t.Helper()
 	service, client, err := trust.New(time.Now())
 	w.must(err)
@@ -37,17 +43,76 @@ func (w *world) mortal() (c *agent.Client, kill func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = agent.Serve(ctx, l, agent.ServiceOptions{Server: w.sql, Keys: service})
+		_ = agent.Serve(ctx, l, agent.ServiceOptions{Server: on, Keys: service})
 	}()
 	w.t.Cleanup(func() { stop(); <-ended })
-	c, err = agent.Connect(w.t.Context(), agent.ClientOptions{Keys: client, Dial: func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+	var way net.Conn
+	c, err = agent.Connect(w.t.Context(), agent.ClientOptions{Keys: client, Dial: func(ctx context.Context) (_ net.Conn, err error) {
+		way, err = (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		return way, err
 	}})
 	w.must(err)
 	w.t.Cleanup(func() { _ = c.Close() })
 	return c, func() {
 		stop()
 		<-ended
+	}, func() { _ = way.Close() }
+}
+
+// unanswered loses the way to who asked once a BACKUP is made, so that nobody hears that it
+// had begun.
+type unanswered struct {
+	server.Server
+	cut func()
+}
+
+func (u *unanswered) Backup(ctx context.Context, s server.Statement) (server.Backup, error) {
+	b, err := u.Server.Backup(ctx, s)
+	if err == nil {
+		_, err = b.Streams()[0].Read(make([]byte, 1)) // of a file: once the statement is over
+	}
+	u.cut()
+	return b, err
+}
+
+// TestSQL16AnswerIsLostAsALogBegins through files: the BACKUP may be made by then, so the
+// error names its file, which the next run takes in, even if the run is interrupted just
+// then; one through virtual devices, and one that was never sent, have truncated nothing.
+func TestSQL16AnswerIsLostAsALogBegins(t *testing.T) {
+	for i, transport := range []string{server.Disk, server.Disk, server.VDI} {
+		w := newWorld(t, bridge.Faults{})
+		w.all(w.disk(decide.Log, w.sql, "sales"))
+		w.exec("INSERT INTO sales.dbo.customers (id, name) VALUES (93, N'one')")
+		u := &unanswered{Server: w.sql}
+		far, kill, cut := w.agentOf(u)
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		u.cut = func() {
+			if i == 1 {
+				interrupt()
+			}
+			cut()
+		}
+		r := w.disk(decide.Log, far, "sales")
+		r.Transport = transport
+		steps, err := r.All(ctx)
+		if len(steps) == 0 || !errors.Is(steps[0].Err, agent.ErrCut) {
+			t.Fatalf("%s: %+v %v", transport, steps, err)
+		}
+		kill()
+		err = steps[0].Err
+		kept, files, want := (*direct.Kept)(nil), w.files(), []string{"sales log S-log"}
+		if transport == server.Disk {
+			if want = []string{"sales log S-kept", "sales log S-log"}; !errors.As(err, &kept) || len(files) != 1 || !strings.HasSuffix(kept.Files[0], files[0]) {
+				t.Errorf("%q lie there, and the run says %v", files, err)
+			}
+		} else if errors.As(err, &kept) || len(files) > 0 {
+			t.Errorf("virtual devices: %q lie there, and the run says %v", files, err)
+		}
+		if _, err := far.Backup(t.Context(), server.Statement{}); errors.Is(err, server.ErrUntold) || !errors.Is(err, agent.ErrCut) {
+			t.Errorf("a backup that was never sent: %v", err)
+		}
+		w.want(w.all(w.disk(decide.Log, w.sql, "sales")), want...)
 	}
 }
 
@@ -100,7 +165,7 @@ func TestSQL16AgentIsKilledDuringALog(t *testing.T) {
 	if !errors.As(err, &kept) || errors.Is(err, backup.ErrTorn) || !errors.Is(err, agent.ErrCut) {
 		t.Fatalf("got %v", err)
 	}
-	for _, word := range []string{kept.Files[0], w.dir, "LAB", "truncated"} {
+	for _, word := range []string{kept.Files[0], w.dir, "LAB", "may be truncated, and if so its only backup is in "} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%q is not in %v", word, err)
 		}

@@ -24,6 +24,11 @@ func TestDatabasesThatDifferInCaseAreTwo(t *testing.T) {
 		{nil, []string{"sales"}, []string{"Sales", "-sales", "Stock"}},
 		{[]string{"SALES"}, nil, nil},
 		{[]string{"sale"}, nil, nil},
+		{nil, []string{"SALES"}, nil},
+		{nil, []string{"sale", "nobody's", "stoc", "?", "["}, []string{"Sales", "sales", "Stock"}},
+		{nil, []string{"SALE?"}, []string{"-Sales", "-sales", "Stock"}},
+		{nil, []string{"s*k", "*a*s"}, []string{"-Sales", "-sales", "-Stock"}},
+		{[]string{"Stock", "sal*"}, nil, nil},
 	} {
 		r := &Run{Databases: c.only, Exclude: c.except, Label: "sql/CS"}
 		jobs, err := r.choose(at, all)

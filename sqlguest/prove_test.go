@@ -125,3 +125,34 @@ func TestLostDifferentialIsNotBuiltOn(t *testing.T) {
 		}
 	}
 }
+
+// TestLostGroundOfAReadOnlyDatabase: where SQL Server hands out the log again that is here,
+// it is looked for as well, with what it stands on, however much that is.
+func TestLostGroundOfAReadOnlyDatabase(t *testing.T) {
+	for _, c := range []struct{ lost, rule string }{{"full", "M11.5"}, {"log", "S-unreachable"}} {
+		w := newWorld(t, bridge.Faults{})
+		w.fill("sales", 1)
+		full := func() { w.run(decide.Full, "sales") }
+		log := func() { w.run(decide.Log, "sales") }
+		if c.lost == "full" {
+			w.lose(func() {
+				full()
+				w.exec("ALTER DATABASE sales SET READ_ONLY")
+				log()
+			})
+		} else {
+			full()
+			w.fill("sales", 2)
+			w.exec("ALTER DATABASE sales SET READ_ONLY")
+			w.lose(log)
+		}
+		for _, want := range [][]string{{"sales full " + c.rule, "sales skip S-read-only"}, {"sales skip S-read-only"}} {
+			w.now = w.now.Add(24 * time.Hour)
+			steps, said := w.run(decide.Log, "sales")
+			w.want(said, want...)
+			if got := steps[0].Decision.Exit; (got == decide.ExitLeftOut) != (len(want) > 1) {
+				t.Errorf("lost %s: exit %d of %q", c.lost, got, said)
+			}
+		}
+	}
+}

@@ -159,7 +159,7 @@ func (r *Run) choose(at *facts.Instance, all []facts.Database) ([]*job, error) {
 		return nil, err
 	}
 	if len(idle) > 0 && r.Warn != nil {
-		r.Warn(fmt.Sprintf("--exclude-db leaves out what %s does not have: %s", at.Name, strings.Join(idle, ", ")))
+		r.Warn(fmt.Sprintf("no database of %s fits --exclude-db %s", at.Name, strings.Join(idle, ", ")))
 	}
 	var jobs []*job
 	users := 0

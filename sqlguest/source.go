@@ -115,6 +115,9 @@ func (s *Source) statement() server.Statement {
 func (s *Source) Freeze(ctx context.Context, _ *recovery.Point) (backup.Frozen, error) {
 	file := s.file(ctx)
 	b, err := s.Server.Backup(ctx, s.statement())
+	if file != "" && errors.Is(err, server.ErrUntold) { // it may have begun
+		err = fmt.Errorf("on %s: %w: %w", s.Instance.Name, &direct.Kept{Device: s.Device, Files: []string{file}, Unknown: true, Cut: true}, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("back up %s: %w", s.Label, err)
 	}

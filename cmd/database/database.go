@@ -10,10 +10,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"syscall"
 
 	"holdfast/backup"
 	"holdfast/cmd/batch"
 	"holdfast/cmd/settings"
+	"holdfast/cmd/verdict"
+	"holdfast/repo/backend"
 	"holdfast/repo/recovery"
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/decide"
@@ -166,7 +169,7 @@ func Backup(ctx context.Context, at Place, run *batch.Run, o Options) error {
 	job := &sqlguest.Run{
 		Server: s, Label: at.label(about), Guest: at.Guest, Address: at.Address, Request: o.Request,
 		Databases: o.Databases, Exclude: o.Exclude, Transport: transport, Staging: staging, Local: local,
-		Parallel: o.Parallel, Device: newDevice, Log: run.Log,
+		Parallel: o.Parallel, Device: newDevice, Log: run.Log, Warn: run.Progress.Warn,
 		Keep: &sqlguest.Repository{Repo: run.Repository, Back: func(ctx context.Context, src backup.Source) (*recovery.Point, error) {
 			return run.Point(ctx, src, backup.Options{Tags: o.Tags})
 		}},
@@ -223,7 +226,7 @@ func tell(run *batch.Run, s sqlguest.Step) {
 	}
 	switch {
 	case s.Err != nil:
-		run.Fail(s.Source, s.Err)
+		run.Fail(s.Source, roomy(s.Err))
 	case s.Point != nil:
 		if d.Exit != decide.ExitDone {
 			run.Less(s.Source, d.Reason)
@@ -232,7 +235,20 @@ func tell(run *batch.Run, s sqlguest.Step) {
 		run.Fail(s.Source, fmt.Errorf("%s (rule %s)", d.Reason, d.Rule))
 	default:
 		run.Skip(s.Source, string(d.Rule), d.Reason, d.Exit != decide.ExitDone)
+		if d.Rule == decide.RuleRestoring {
+			run.Help("if it was one of holdfast's, the same restore with --continue instead of --replace ends it: holdfast restore sql " +
+				settings.Quote(strings.TrimPrefix(s.Source, "sql/")) + " --continue; a database that is to stay RESTORING is left out with --exclude-db")
+		}
 	}
+}
+
+// roomy adds to what a kept file asks for that there must be room first.
+func roomy(err error) error {
+	kept := (*direct.Kept)(nil)
+	if errors.As(err, &kept) && (errors.Is(err, backend.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)) {
+		return verdict.Advise(err, "free space in the repository's place; "+kept.Hint())
+	}
+	return err
 }
 
 // newDevice makes a fresh GUID in braces.

@@ -2,10 +2,17 @@ package database
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
 	"testing"
 
+	"holdfast/cmd/verdict"
+	"holdfast/repo/backend"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/direct"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/server"
 )
@@ -68,6 +75,23 @@ func TestWayOfTheData(t *testing.T) {
 		if got != c.want || (err != nil) != (c.want == "") || err != nil && !errors.Is(err, ErrTransport) || c.staging != "" && (staging != "S" || local != "L") {
 			t.Errorf("%+v: %q %q %q, %v", c, got, staging, local, err)
 		}
+	}
+}
+
+// TestKeptLogOfAFullRepositoryAsksForRoomToo: the next run takes the file in if it can.
+func TestKeptLogOfAFullRepositoryAsksForRoomToo(t *testing.T) {
+	kept := &direct.Kept{Files: []string{"x.bak"}}
+	for _, x := range []struct {
+		cause error
+		room  bool
+	}{{backend.ErrNoSpace, true}, {syscall.ENOSPC, true}, {io.ErrUnexpectedEOF, false}} {
+		_, hint := verdict.Table{}.Classify(roomy(fmt.Errorf("%w: %w", kept, x.cause)))
+		if strings.Contains(hint, "free space in the repository's place") != x.room || !strings.Contains(hint, kept.Hint()) {
+			t.Errorf("%v: %q", x.cause, hint)
+		}
+	}
+	if err := roomy(backend.ErrNoSpace); err != backend.ErrNoSpace {
+		t.Errorf("without a file: %v", err)
 	}
 }
 

@@ -54,7 +54,7 @@ Device Interface; elsewhere through files in a directory that both reach (--stag
 	f := c.Flags()
 	f.StringVar(&opts.kind, "type", "auto", "`KIND` of backup: auto, full, diff or log")
 	f.StringArrayVarP(&opts.Databases, "database", "d", nil, "only this `DB`; may be given several times")
-	f.StringArrayVar(&opts.Exclude, "exclude-db", nil, "leave out this `DB`; may be given several times")
+	f.StringArrayVar(&opts.Exclude, "exclude-db", nil, "leave out databases whose name fits `PATTERN` (* and ?); may be given several times")
 	f.BoolVar(&opts.Request.CopyOnly, "copy-only", false, "change neither the differential base nor the log chain")
 	f.StringVar(&opts.Transport, "transport", "auto", "`HOW` the data travels: auto, vdi or disk")
 	f.StringVar(&opts.Staging, "staging", "", "directory for files, `SERVERPATH=LOCALPATH`: as SQL Server calls it, and as this machine does")

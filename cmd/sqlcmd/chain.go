@@ -50,7 +50,7 @@ func runChain(ctx context.Context, name string, opts chainOptions, a frame.App, 
 	if err != nil {
 		return err
 	}
-	if err := view.Vanished(ctx, r, nil, func(point string) {
+	if err := view.Vanished(ctx, r, func(point, _ string) {
 		a.UI().Warn("point %s has vanished from the repository: what it held is not in what follows", point)
 	}); err != nil {
 		return err

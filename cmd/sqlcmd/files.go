@@ -49,7 +49,7 @@ anything fails, Rst_DB is dropped. DIR is a directory as the SQL Server calls it
 			}
 			return runFiles(c.Context(), words[0], opts, a)
 		},
-	}, append([]verdict.Code{verdict.Busy, verdict.BrokenChain, verdict.Refused}, frame.RepositoryCodes()...)...)
+	}, append([]verdict.Code{verdict.Short, verdict.Busy, verdict.BrokenChain, verdict.Refused}, frame.RepositoryCodes()...)...)
 	f := c.Flags()
 	f.StringVar(&opts.point, "point", "", "the end of the backup `ID` (required)")
 	f.StringVar(&opts.target, "target", "", "the server's directory `DIR`, which exists (required)")

@@ -8,6 +8,7 @@ import (
 	"holdfast/cmd/frame"
 	"holdfast/cmd/ui"
 	"holdfast/cmd/usage"
+	"holdfast/cmd/verdict"
 	"holdfast/cmd/view"
 	"holdfast/repo"
 	"holdfast/sqlguest/chain"
@@ -25,7 +26,7 @@ func newMarksCommand(a frame.App) *cobra.Command {
 		RunE: func(c *cobra.Command, words []string) error {
 			return a.Repository(c.Context(), func(r *repo.Repository) error { return runMarks(c.Context(), words[0], source, a, r) })
 		},
-	}, frame.RepositoryCodes()...)
+	}, append(frame.RepositoryCodes(), verdict.Short)...)
 	c.Flags().StringVar(&source, "source", "", "the database of this `VM|INSTANCE`, where several have one of that name")
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ server's clock. With --plan nothing is done: steps, T-SQL, LSNs, files and room 
 			}
 			return runRestore(c.Context(), words[0], opts, a)
 		},
-	}, append([]verdict.Code{verdict.Busy, verdict.BrokenChain, verdict.Refused}, frame.RepositoryCodes()...)...)
+	}, append([]verdict.Code{verdict.Short, verdict.Busy, verdict.BrokenChain, verdict.Refused}, frame.RepositoryCodes()...)...)
 	opts.flags(c)
 	return c
 }
@@ -67,7 +68,7 @@ func (o *restoreOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.at, "at", "", "the moment `TIME`, by the source server's clock or with an offset")
 	f.StringVar(&o.mark, "mark", "", "the marked transaction `NAME`, and everything before it")
 	f.BoolVar(&o.before, "before", false, "with --mark or --lsn: without that transaction or record")
-	f.StringVar(&o.after, "after", "", "with --mark: the first one at or behind `TIME`")
+	f.StringVar(&o.after, "after", "", "with --mark: the first one at or after `TIME`")
 	f.StringVar(&o.lsn, "lsn", "", "the log record `LSN`, and everything before it")
 	f.StringVar(&o.point, "point", "", "the end of the backup `ID`")
 	f.StringVar(&o.Plan.Fork, "fork", "", "on the history that ends on recovery fork `GUID`, or its first characters (chain shows them)")
@@ -292,13 +293,24 @@ func restore(ctx context.Context, a frame.App, src replay.Source, job *replay.Ru
 	}
 	var later []string
 	if job.Options.Replace && res.State == plan.Recovery {
-		later = []string{"back it up now: until then moments since this restore are reached only as the latest"}
+		later = []string{sinceThis(job.Backups, res.Points)}
 	}
 	Restored(a, src.Name, res, later...)
 	for _, text := range later {
 		terminal.Note("%s", text)
 	}
 	return err
+}
+
+// sinceThis says what is not safe of a database that was brought back by those points.
+func sinceThis(backups []chain.Backup, points []string) string {
+	simple := slices.ContainsFunc(backups, func(b chain.Backup) bool {
+		return b.Model == "SIMPLE" && len(points) > 0 && b.Point == points[len(points)-1]
+	})
+	if simple { // there is no tail that a restore over it could take first
+		return "back it up now: until then no moment since this restore can be restored, for its recovery model is SIMPLE"
+	}
+	return "back it up now: until then moments since this restore are reached only as the latest"
 }
 
 // Restored shows what a restore came to; later are sentences for its summary alone.

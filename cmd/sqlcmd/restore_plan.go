@@ -7,7 +7,6 @@ import (
 
 	"holdfast/cmd/frame"
 	"holdfast/cmd/ui"
-	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay"
 )
@@ -74,7 +73,7 @@ func showSteps(line func(name, format string, args ...any), p *plan.Plan) {
 			what += " " + s.Point + ", " + ui.Bytes(s.Bytes)
 		}
 		switch {
-		case s.Point == plan.TailPoint, s.After.IsZero(), s.After == lsn.Max: // nothing to tell, or to the end of a tail to come
+		case s.After.IsZero(): // nothing to tell, or to the end of a tail to come
 		case s.May:
 			what += fmt.Sprintf(", to LSN %s at most: the target lies in it", s.After)
 		default:

@@ -39,9 +39,23 @@ const (
 	aborted
 )
 
-// Backup begins a BACKUP, which lives in ctx and in the session.
+// Backup begins a BACKUP, which lives in ctx and in the session. With server.ErrUntold it
+// may have begun although nobody answered: one into files goes on.
 func (c *Client) Backup(ctx context.Context, s server.Statement) (server.Backup, error) {
-	return c.backup(ctx, newTask(s, 0))
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	b, err := c.backup(ctx, newTask(s, 0))
+	return b, untold(err)
+}
+
+// untold says of an error in whose course the connection was cut that nobody can tell what
+// became of the backup.
+func untold(err error) error {
+	if errors.Is(err, ErrCut) {
+		return fmt.Errorf("%w: %w", server.ErrUntold, err)
+	}
+	return err
 }
 
 // Staged lists the devices whose files earlier runs have left beside the server.
@@ -65,7 +79,7 @@ func (c *Client) backup(ctx context.Context, t task) (server.Backup, error) {
 	var devices int
 	if err := c.call(ctx, "POST", b.path, t, &devices); err != nil {
 		if ctx.Err() != nil { // it may have begun all the same
-			err = errors.Join(err, c.tidy(b.path))
+			err = errors.Join(err, c.giveUp(b.path))
 		}
 		return nil, err
 	}
@@ -132,11 +146,7 @@ func (b *remote) Abort(context.Context) error {
 	}
 	b.stop()
 	b.cancel()
-	err := b.giveUp()
-	if errors.Is(err, ErrCut) {
-		return fmt.Errorf("%w: %w", server.ErrUntold, err)
-	}
-	return err
+	return untold(b.giveUp())
 }
 
 // incoming is one stream. It is asked for at the first Read.

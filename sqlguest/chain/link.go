@@ -46,8 +46,9 @@ type Tie struct {
 // Tie is what the backup asks of the log after it. If its disk is set back to before it,
 // beneath an msdb that remembers, only what it has left in the database would tell. Where
 // it has left nothing, the log may be of another history with the same LSNs, unless SQL
-// Server has run on from the one to the other: a disk is not exchanged beneath it.
-func (b *Backup) Tie() Tie { return Tie{b.Traceless(), b.Run} }
+// Server has run on from the one to the other: a disk is not exchanged beneath it. Into a
+// database that is read-only nothing can be noted either.
+func (b *Backup) Tie() Tie { return Tie{b.Traceless() || b.ReadOnly && b.Kind == Log, b.Run} }
 
 // Holds tells whether the log may follow. Where one of the two does not say its run, as
 // points of older programs do not, nothing speaks against it.

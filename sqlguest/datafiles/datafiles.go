@@ -240,7 +240,7 @@ func (x *work) result(database string, done *replay.Result) *Result {
 	}
 	path := join(x.root, List)
 	if x.run.Write == nil {
-		res.Warnings = append(res.Warnings, List+" was not written: files can be put beside a SQL Server of this machine only")
+		res.Warnings = append(res.Warnings, List+" was not written: this machine does not see the SQL Server's directory "+x.run.Dir)
 		return res
 	}
 	if err := x.run.Write(path, res.text(x.run.Point)); err != nil {

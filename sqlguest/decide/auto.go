@@ -15,7 +15,7 @@ func (s *state) auto() Decision {
 		return s.autoMaster()
 	}
 	if !s.simple() {
-		if r := first(breaks(), s); r != nil {
+		if r := first(breaks(), s); r != nil && r.do != Skip {
 			d := s.decision(r)
 			d.Do, d.Then = s.bridge(r), nil
 			if r.id == RuleReplaced || r.id == RuleFork {
@@ -28,7 +28,7 @@ func (s *state) auto() Decision {
 	if base == nil || !base.Usable() || s.due(base, s.r.FullDays) {
 		return s.withLog(s.autoFull(base))
 	}
-	if s.simple() || !s.secondary() && s.due(s.newestData(), s.r.DiffDays) {
+	if s.simple() || !s.secondary() && !s.stuck() && s.due(s.newestData(), s.r.DiffDays) {
 		d := s.diffOrFull(&row{id: RuleAutoDiff, do: DoDiff, says: "a differential on our {full}{age}"})
 		if d.Do != Skip || s.simple() {
 			return s.withLog(d)
@@ -67,14 +67,6 @@ func (s *state) autoMaster() Decision {
 		return s.decision(&row{id: RuleMaster, do: DoFull, says: "master can only be backed up in full (SQL Server error 3024)"})
 	}
 	return s.decision(&row{id: RuleRecent, do: Skip, says: "master has a full of today: {full}"})
-}
-
-// newestData is our newest full or the newest differential on it.
-func (s *state) newestData() *chain.Backup {
-	if s.lastDif != nil {
-		return s.lastDif
-	}
-	return s.full
 }
 
 // withLog lets a log follow a data backup, or says why it cannot. What is left out

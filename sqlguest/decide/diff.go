@@ -44,6 +44,7 @@ func diffRows() []row {
 			func(s *state) bool { return s.parity(RuleSet) && s.setChanged() }),
 		{id: RuleSame, do: Skip, when: (*state).unchanged,
 			says: "{database} is unchanged since our {full}"},
+		full(RuleReadOnly, unwatched, (*state).unwatched),
 	}
 }
 

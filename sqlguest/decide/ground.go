@@ -27,9 +27,9 @@ func Stands(r Request, f Facts, ours []chain.Backup, d Decision) []string {
 	g := look(r, f, ours).ground()
 	var list []chain.Backup
 	switch {
-	case d.Do == DoDiff, d.Do == DoLog && !g.Today, d.Do == Skip && d.Rule == RuleSame:
+	case d.Do == DoDiff, d.Do == DoLog && !g.Today, d.Do == Skip && (d.Rule == RuleSame || d.Rule == RuleReadOnly):
 		list = slices.Concat(g.Base, g.Logs)
-	case d.Do == DoLog, d.Do == Skip && (d.Rule == RuleReadOnly || d.Rule == RuleRecent):
+	case d.Do == DoLog, d.Do == Skip && d.Rule == RuleRecent:
 		if list = g.Base; len(list) > 0 && sum(list[0].StreamBytes) > little {
 			return nil
 		}

@@ -49,8 +49,6 @@ func breaks() []row {
 			says: "{database} is on another recovery fork ({fork}) than our backups: its log does not continue ours"},
 		{id: RuleReverted, do: Refuse, then: full, exit: ExitLeftOut, when: (*state).reverted,
 			says: "{database} stands before our newest backup, as after a revert of the machine to a snapshot: {revert}"},
-		{id: RuleReadOnly, do: Skip, when: (*state).stuck,
-			says: "{database} is read-only, as it was at our newest log {ours}: SQL Server hands out the same log again"},
 		{id: RuleDamaged, do: DoFull, then: log, exit: ExitLeftOut, when: func(s *state) bool {
 			return s.damage() != "" && (s.start == nil || s.fullLost() && s.start.Last.Less(s.full.Last))
 		},
@@ -69,8 +67,13 @@ func breaks() []row {
 			says: "somebody else's log backup came after ours{culprit}: the log between {ours} and {server} is missing here"},
 		{id: RuleUnreachable, do: DoFull, then: log, exit: ExitLeftOut, when: (*state).unreachable,
 			says: "none of our backups leads to where the next log begins without a gap, or SQL Server was restarted behind the only one"},
+		{id: RuleReadOnly, do: DoFull, then: log, when: (*state).unwatched, says: unwatched},
+		{id: RuleReadOnly, do: Skip, when: (*state).stuck,
+			says: "{database} is read-only, as it was at our newest log {ours}: SQL Server hands out the same log again"},
 	}
 }
+
+const unwatched = "{database} is read-only and ends where our {log} does, but SQL Server was started since: its disk may have been exchanged meanwhile"
 
 // logRows decide on a log that continues ours. The last always applies.
 func logRows() []row {
@@ -128,21 +131,24 @@ func (s *state) sealed() bool {
 	return s.db.ReadOnly && s.full != nil && s.full.Usable() && s.full.ReadOnly && (s.lastLog == nil || s.lastLog.Last.Compare(s.full.Last) <= 0)
 }
 
-// gap: between what we hold and SQL Server's next log lies log that we do not have.
+// gap: between what we hold and SQL Server's next log lies log that we do not have. A
+// restart may have cut it off as well: what another's log took was missing before that.
 func (s *state) gap() bool {
-	return !s.db.LastLog.IsZero() && !s.continues() && !s.opens() && !s.restarted()
+	r := s.foreignLog()
+	return !s.db.LastLog.IsZero() && !s.continues() && !s.opens() && (!s.restarted() || r != nil && r.Last == s.db.LastLog)
 }
 
 // restarted: the log would begin on a backup of ours that left no trace, and SQL Server has
 // been started since (chain.Tie).
 func (s *state) restarted() bool {
 	start := s.line.NewestStart("")
-	return start != nil && s.db.LastLog.Compare(start.Last) <= 0 && !start.Tie().Holds(&chain.Backup{Run: s.in.Run(s.db)})
+	return start != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Compare(start.Last) <= 0 && !start.Tie().Holds(&chain.Backup{Run: s.in.Run(s.db)})
 }
 
-// unreachable: the log would continue ours, but a restore cannot come that far.
+// unreachable: the log would continue ours, but a restore cannot come that far, or not to
+// the end of the one that is handed out again.
 func (s *state) unreachable() bool {
-	if s.opens() {
+	if s.stuck() && s.start != nil && s.lastLog.Last.Compare(s.start.Last) <= 0 || !s.stuck() && s.opens() {
 		return false
 	}
 	return s.lastLog != nil && !s.line.Restorable(s.lastLog, s.in.Run(s.db)) || !s.continues() && s.restarted()

@@ -48,6 +48,9 @@ func drawWorld(t *rapid.T) *world {
 		secondary(w)
 	}
 	db.LogEnd = pick("log end", "", "a", "b")
+	if rapid.Bool().Draw(t, "run told") {
+		w.f.Instance.Started = now
+	}
 	if yes("narrow") {
 		db.Volumes[0].Available = 0
 	}
@@ -84,6 +87,8 @@ func drawBackups(t *rapid.T) []chain.Backup {
 		b.LogEnd = rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "its log end")
 		b.CopyOnly = rapid.IntRange(0, 5).Draw(t, "copied") == 0
 		b.DatabaseBackup = lsn.LSN{}
+		b.ReadOnly = rapid.Bool().Draw(t, "its ro")
+		b.Run = rapid.SampledFrom([]string{"", "another", now.Format("2006-01-02T15:04:05.000")}).Draw(t, "its run")
 		if rapid.IntRange(0, 7).Draw(t, "forked") == 0 {
 			b.FirstFork, b.Fork = fork2, fork2
 		}

@@ -134,17 +134,6 @@ func (s *state) policyWord(name string) string {
 	return "{" + name + "}"
 }
 
-// ourEnd is how far what we hold reaches: the newest log, or the newest data backup.
-func (s *state) ourEnd() lsn.LSN {
-	switch {
-	case s.lastLog != nil:
-		return s.lastLog.Last
-	case s.start != nil:
-		return s.start.Last
-	}
-	return lsn.LSN{}
-}
-
 // describe names a backup for people: its point and its time by the server's clock.
 func describe(b *chain.Backup) string {
 	if b == nil {
@@ -197,7 +186,8 @@ func (s *state) revertWord() string {
 	case s.revertedHistory():
 		return "msdb has lost our newest backup and kept older ones"
 	case s.vanished() != nil && s.overhangs(s.vanished()):
-		return fmt.Sprintf("its log ends at %s, before our newest backup does", s.db.LogEnd)
+		end, _ := lsn.Parse(s.db.LogEnd)
+		return fmt.Sprintf("its log ends at %s, before our newest backup does", end)
 	}
 	return "msdb does not know our newest backup, and nothing else would show that it was made"
 }

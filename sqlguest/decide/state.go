@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -222,7 +223,7 @@ func (s *state) overhangs(b *chain.Backup) bool {
 	end, err := lsn.Parse(s.db.LogEnd) // none is an error
 	now := s.in.Run(s.db)
 	// A start writes nothing into a database that is read-only.
-	restarted := b.Run != "" && now != "" && b.Run != now && !s.db.ReadOnly
+	restarted := b.Run != "" && b.Run != chain.NoRun && now != "" && b.Run != now && !s.db.ReadOnly
 	return err == nil && s.db.Replica == "" && (end.Less(b.Checkpoint) || restarted && end.Less(b.Last))
 }
 
@@ -246,10 +247,25 @@ func (s *state) revertedLog() bool {
 	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Less(s.lastLog.Last) && !s.stuck()
 }
 
-// stuck: the database was read-only when our newest log was taken, and is. SQL Server
-// cannot note in it where the next log begins, and hands out that log again.
+// stuck: the database was read-only when our newest log was taken, and is, and its log ends
+// where it ended. SQL Server cannot note in it where the next log begins, and hands out that
+// log again.
 func (s *state) stuck() bool {
-	return s.db.ReadOnly && s.lastLog != nil && s.lastLog.ReadOnly && s.db.LastLog == s.lastLog.First && s.lastLog.LogEnd == s.db.LogEnd
+	return s.rested(s.lastLog) && s.db.LastLog == s.lastLog.First
+}
+
+// rested: the database was read-only when we looked before that backup, and nothing was
+// written since, unless its disk was exchanged.
+func (s *state) rested(b *chain.Backup) bool {
+	return s.db.ReadOnly && s.db.LogEnd != "" && b != nil && b.ReadOnly && b.LogEnd == s.db.LogEnd
+}
+
+// unwatched: stuck, and neither our newest log nor a full was taken since SQL Server was
+// started. Another history may end at the same LSN, and shows no other sign (chain.Tie).
+func (s *state) unwatched() bool {
+	now := s.in.Run(s.db)
+	watched := s.stuck() && now != "" && s.lastLog.Usable() && s.lastLog.Run == now
+	return s.stuck() && !watched && !(s.rested(s.full) && s.full.Run == now)
 }
 
 // revertedHistory: msdb has lost our newest backup and still has older ones. A purge
@@ -315,15 +331,26 @@ func (s *state) lastKnown() lsn.LSN {
 	return last
 }
 
-// continues: SQL Server's next log begins where our newest one ended.
+// continues: SQL Server's next log begins where our newest one ended, or is that one again.
 func (s *state) continues() bool {
-	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog == s.lastLog.Last
+	return s.lastLog != nil && !s.db.LastLog.IsZero() && s.db.LastLog == s.lastLog.Last || s.stuck()
 }
 
 // opens: SQL Server's next log begins inside a data backup of ours, so that a restore
 // can go from that to the log (R4).
 func (s *state) opens() bool {
 	return s.start != nil && !s.db.LastLog.IsZero() && s.db.LastLog.Compare(s.start.Last) <= 0
+}
+
+// newestData is our newest full or the newest differential on it.
+func (s *state) newestData() *chain.Backup { return cmp.Or(s.lastDif, s.full) }
+
+// ourEnd is how far what we hold reaches: the newest log, or the newest data backup.
+func (s *state) ourEnd() lsn.LSN {
+	if b := cmp.Or(s.lastLog, s.start); b != nil {
+		return b.Last
+	}
+	return lsn.LSN{}
 }
 
 // days are the calendar days of the server since the backup began; known is false if

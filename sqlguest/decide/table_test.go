@@ -168,29 +168,8 @@ func m11() []kase {
 	}
 }
 
-// standsStill are of a database that stands before our newest log, or seems to.
-func standsStill() []kase {
-	return []kase{
-		{name: "read-only, and its log is handed out again", want: Log, do: Skip, rule: RuleReadOnly, set: func(w *world) {
-			w.db().ReadOnly, w.ours[3].ReadOnly, w.db().LastLog = true, true, at(200)
-		}},
-		{name: "read-only again, and something was written in between", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, set: func(w *world) {
-			w.db().ReadOnly, w.ours[3].ReadOnly, w.db().LastLog, w.db().LogEnd, w.ours[3].LogEnd = true, true, at(200), "end", "before"
-		}},
-		{name: "restarted behind the differential on which logs begin", want: Log, do: DoFull, rule: RuleUnreachable, then: Log, exit: 3, set: func(w *world) {
-			w.without("04")
-			w.f.Instance.Started, w.ours[2].Run = now, "of another day"
-			w.db().LastLog = at(220)
-		}},
-		{name: "the disk was set back beneath msdb", want: Log, do: Refuse, rule: RuleReverted, then: Full, exit: 3, says: "its log ends at", set: func(w *world) {
-			d := ours(chain.Diff, "05", 310, 320, now)
-			d.Checkpoint = at(312)
-			w.ours = append(w.ours, d)
-			w.f.History.Rows = append(w.f.History.Rows, msdbRow(d))
-			w.db().LogEnd = at(311).Hex()
-		}},
-	}
-}
+// TestQ19 has what a switch to SIMPLE says, and when.
+func TestQ19(t *testing.T) { run(t, switches()) }
 
 // switches are of a database that had logs and is SIMPLE now.
 func switches() []kase {

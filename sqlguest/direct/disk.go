@@ -44,6 +44,9 @@ func (k *Kept) Error() string {
 	if k.Lost {
 		return fmt.Sprintf("%s, and its only backup is where SQL Server has written it, at %s, which is not seen from here", what, strings.Join(k.Files, ", "))
 	}
+	if k.Cut { // perhaps there never was a file
+		return fmt.Sprintf("%s, and if so its only backup is in %s", what, strings.Join(k.Files, ", "))
+	}
 	return fmt.Sprintf("%s, and its only backup is kept in %s", what, strings.Join(k.Files, ", "))
 }
 
@@ -52,11 +55,11 @@ func (k *Kept) Hint() string {
 	if k.Lost {
 		return "keep these files, they hold what SQL Server no longer has; mount the directory, or name the one that SQL Server writes to (--staging SERVERPATH=LOCALPATH): the next backup of this server that sees them takes them in"
 	}
-	const keep = "keep these files, they hold what SQL Server no longer has: the next backup of this server with the same staging directory takes them in"
+	const taken = ": the next backup of this server with the same staging directory takes them in"
 	if k.Cut {
-		return keep + "; look whether the network was cut, or the agent was ended in the guest (a virus scanner, a reboot)"
+		return "keep these files if they are there, they may hold what SQL Server no longer has" + taken + "; look whether the network was cut, or the agent was ended in the guest (a virus scanner, a reboot)"
 	}
-	return keep
+	return "keep these files, they hold what SQL Server no longer has" + taken
 }
 
 // staged is a BACKUP into files. Its streams wait until the statement has ended.

@@ -12,19 +12,19 @@ import (
 // stays through renames; so a copy that a restore made beside its database, for as long as
 // there is one, is none of its own. Snapshots and tempdb are never backed up.
 //
-// What runs leave out by name is none of it, so that a database that is made anew each day
-// can be kept out. Sets of runs that leave out others cannot be compared: what stands
-// before the colon is another then.
-func SetOf(all []Database, except []int) string {
+// What runs leave out by names, whose places except are, is none of it, so that a database
+// that is made anew each day can be kept out. Sets of runs that leave out others cannot be
+// compared: what stands before the colon is another then. The names count as they were
+// said, for they mean the same while nothing has them.
+func SetOf(all []Database, except []int, names []string) string {
 	const tempdb = 2
 	var members, left []string
+	for _, name := range names {
+		left = append(left, strings.ToLower(name))
+	}
 	for i := range all {
 		d := &all[i]
-		if slices.Contains(except, i) {
-			left = append(left, strings.ToLower(d.Name))
-			continue
-		}
-		if d.ID == tempdb || d.SnapshotOf != 0 {
+		if slices.Contains(except, i) || d.ID == tempdb || d.SnapshotOf != 0 {
 			continue
 		}
 		first := slices.IndexFunc(d.Files, func(f File) bool { return f.ID == 1 })

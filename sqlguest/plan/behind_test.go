@@ -30,7 +30,7 @@ func TestContinueBehindATimeIsRefused(t *testing.T) {
 			t.Errorf("%s: %q; want %q", x.what, got, x.want)
 		}
 		var miss *Unreachable
-		if errors.As(err, &miss) && (!strings.Contains(miss.Why, "stands behind it already") || !strings.Contains(miss.Hint(), "--replace") || strings.Contains(miss.Hint(), "--nearest")) {
+		if errors.As(err, &miss) && (!strings.Contains(miss.Why, "has gone past it already") || strings.Contains(err.Error(), "nearest") || !strings.Contains(miss.Hint(), "later moments") || !strings.Contains(miss.Hint(), "--replace") || strings.Contains(miss.Hint(), "--nearest")) {
 			t.Errorf("%s: %v; hint %s", x.what, err, miss.Hint())
 		}
 	}

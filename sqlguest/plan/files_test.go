@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"holdfast/sqlguest/chain"
+	"holdfast/sqlguest/lsn"
 	"holdfast/sqlguest/plan/paths"
 )
 
@@ -87,10 +88,14 @@ func TestContinuedRestorePlacesNewFilesAlone(t *testing.T) {
 func TestTailThatIsToBeTakenLeadsOn(t *testing.T) {
 	a := set(chain.Full, "A", 100, 110, 0)
 	tail := set(chain.Log, TailPoint, 110, 120, 20)
+	tail.Last = lsn.Max
 	for _, x := range []Target{{}, clockAt(15, 0, 0)} {
 		p, err := Make(x, []chain.Backup{a, tail}, Options{Tail: true, Kick: true})
 		if err != nil || !p.Again || !p.Kicks() || p.Steps[1].Do != DoTail || p.Steps[3].Point != TailPoint {
 			t.Errorf("%s: %+v %v", x, p, err)
+		}
+		if tail, finish := p.Steps[3], p.Steps[4]; tail.Before != a.Last || !tail.After.IsZero() || !finish.Before.IsZero() || !finish.After.IsZero() {
+			t.Errorf("%s: LSNs are told that nobody knows yet: %+v, %+v", x, tail, finish)
 		}
 		if got := p.Steps[3].SQL(); !strings.HasPrefix(got, "RESTORE LOG [sales] FROM {stream-0 of tail} WITH") {
 			t.Error(got)

@@ -53,3 +53,50 @@ func TestRefusalNamesTimesThatCanBeAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestNearestBeforeIsTheLastTimeThatIsTaken: empty logs end where the one before them
+// does, and each says that nothing came until it was begun. A restore to the time that is
+// named works, and one to the next tick of the clock is the one that was refused.
+func TestNearestBeforeIsTheLastTimeThatIsTaken(t *testing.T) {
+	full, log := set(chain.Full, "A", 100, 110, 0), set(chain.Log, "L1", 100, 200, 10)
+	e1, e2, e3 := set(chain.Log, "E1", 200, 200, 20), set(chain.Log, "E2", 200, 200, 30), set(chain.Log, "E3", 200, 200, 40)
+	on := func(b chain.Backup) chain.Backup { b.Fork, b.FirstFork = "F2", "F2"; return b }
+	other := set(chain.Log, "S", 200, 300, 50)
+	other.Fork, other.ForkPoint = "F2", l(200)
+	bulk := func(b chain.Backup) chain.Backup { b.BulkLogged = true; return b }
+	diff := diffOf(full, "D", 200, 210, 15)
+	diff.Run = "one"
+	after := set(chain.Log, "E4", 210, 210, 30)
+	after.Run = "two"
+	for _, x := range []struct {
+		what    string
+		backups []chain.Backup
+		target  Target
+		fork    string
+		want    string
+		at      string
+	}{
+		{"behind all", []chain.Backup{full, log, e1, e2}, clockAt(59, 0, 0), "", "E2", "08:30"},
+		{"of an LSN behind all", []chain.Backup{full, log, e1, e2}, Target{LSN: l(250)}, "", "E2", "08:30"},
+		{"before a bulk-logged log", []chain.Backup{full, log, e1, e2, bulk(set(chain.Log, "L2", 200, 300, 40))}, clockAt(35, 0, 0), "", "E2", "08:30"},
+		{"behind a full", []chain.Backup{full, set(chain.Log, "L", 100, 110, 10), set(chain.Log, "E", 110, 110, 20)}, clockAt(59, 0, 0), "", "E", "08:20"},
+		{"on a fork that was left", []chain.Backup{full, log, e1, e2, on(other)}, clockAt(45, 0, 0), "F1", "E2", "08:30"},
+		{"a log of another run than its differential", []chain.Backup{full, diff, after}, clockAt(59, 0, 0), "", "D", "08:15"},
+		{"an empty log on another fork", []chain.Backup{full, log, e1, on(e3)}, clockAt(59, 0, 0), "F1", "E1", "08:20"},
+	} {
+		o := Options{Fork: x.fork}
+		_, err := Make(x.target, x.backups, o)
+		var miss *Unreachable
+		if !errors.As(err, &miss) || miss.Before == nil || miss.Before.Point != x.want || miss.Before.Time.Format("15:04") != x.at {
+			t.Errorf("%s: %v; want %s, %s", x.what, err, x.want, x.at)
+			continue
+		}
+		if _, err := Make(Target{At: miss.Before.Time}, x.backups, o); err != nil && x.want != "D" {
+			t.Errorf("%s: what was named cannot be asked for: %v", x.what, err)
+		}
+		o.Nearest = Before
+		if p, err := Make(x.target, x.backups, o); err != nil || p.Instead.Point != x.want {
+			t.Errorf("%s: --nearest: %s, %v", x.what, told(p, err), p.Instead)
+		}
+	}
+}

@@ -140,11 +140,13 @@ func (m *maker) latest(t Target) (Plan, error) {
 
 func (m *maker) toPoint(t Target) (Plan, error) {
 	var first error
+	why := "there is no such point"
 	for i := range m.backups {
 		b := &m.backups[i]
 		if b.Point != t.Point {
 			continue
 		}
+		why = "SQL Server has not confirmed it, or it is of another database"
 		// The states of a point lie on its own fork, whatever came of that later.
 		for _, h := range m.holding(b) {
 			p, err := m.along(h, t, endOf(b))
@@ -156,10 +158,6 @@ func (m *maker) toPoint(t Target) (Plan, error) {
 	}
 	if first != nil {
 		return Plan{}, first
-	}
-	why := "there is no such point"
-	if i := slices.IndexFunc(m.backups, func(b chain.Backup) bool { return b.Point == t.Point }); i >= 0 {
-		why = "SQL Server has not confirmed it, or it is of another database"
 	}
 	return Plan{}, &Unreachable{Target: t.String(), Why: why}
 }

@@ -9,31 +9,28 @@ import (
 
 // along plans the way to a goal on a history.
 func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
-	s := newSearch(h, g)
-	var w way
-	var ok bool
-	switch at := m.o.Standing; {
-	case at == nil:
-		w, ok = s.find()
-	case m.strays(h):
+	on := m.o.Standing != nil
+	switch {
+	case on && m.strays(h):
 		return Plan{}, &Unreachable{Target: t.String(), Why: whyStrays, hint: hintAnew}
-	case m.passed(h, g):
-		return Plan{}, &Unreachable{Target: t.String(), Why: whyPassed, hint: hintAnew}
-	default:
-		w, ok = s.on(spot{at.Redo, at.Fork, m.tied()})
+	case on && m.passed(h, g):
+		return Plan{}, &Unreachable{Target: t.String(), Why: whyPassed, hint: "it goes on to later moments alone; " + hintAnew}
 	}
-	if ok {
+	s := newSearch(h, g)
+	if w, ok := m.try(s); ok {
 		return m.steps(h, t, g, w)
 	}
+	s.free, s.dead = true, map[spot]bool{}
+	_, cut := m.try(s)
 	u := &Unreachable{Target: t.String(), Why: "no full, differential and logs lead there"}
 	switch {
+	case cut && on:
+		u.Why, u.hint = "the differential or copy-only backup that it stands on was made before SQL Server was started anew, and the next log after that: "+whyCut, hintAnew
+	case cut:
+		u.Why = "between the logs that lead there and the differential or copy-only backup that they would follow SQL Server was started anew: " + whyCut
 	case s.bulk:
 		u.Why = "it lies in a bulk-logged log backup, which restores to its end only"
-	case s.cut && m.o.Standing != nil:
-		u.Why, u.hint = "the differential or copy-only backup that it stands on was made before SQL Server was started anew, and the next log after that: "+whyCut, hintAnew
-	case s.cut:
-		u.Why = "between the logs that lead there and the differential or copy-only backup that they would follow SQL Server was started anew: " + whyCut
-	case m.o.Standing != nil:
+	case on:
 		u.Why, u.hint = "no logs lead there from where the database stands", hintAnew
 	case !g.instant.IsZero() && m.begun(h, g):
 		u.Why = whyTwice + "; choose an LSN, a mark or a point"
@@ -42,10 +39,18 @@ func (m *maker) along(h *chain.History, t Target, g goal) (Plan, error) {
 	case g.lsn.IsZero() && !m.begun(h, g):
 		u.Why = "it lies after the last log backup"
 	}
-	if m.o.Standing == nil {
+	if !on {
 		u.Before, u.After = m.neighbours(h, g)
 	}
 	return Plan{}, u
+}
+
+// try searches from where the database stands that is gone on with, else from any start.
+func (m *maker) try(s *search) (way, bool) {
+	if at := m.o.Standing; at != nil {
+		return s.on(spot{at.Redo, at.Fork, m.tied()})
+	}
+	return s.find()
 }
 
 // hintAnew: a full begins before what logs have passed.
@@ -54,8 +59,8 @@ const hintAnew = "--replace instead of --continue begins anew, with the full; ho
 // whyCut: see chain.Tie.
 const whyCut = "nothing proves that its disk was not set back in between, and logs of another history would fit as well"
 
-// whyPassed: SQL Server takes no stop behind which it has gone already (error 4335).
-const whyPassed = "the database that is to be gone on with stands behind it already"
+// whyPassed: SQL Server takes no stop past which it has gone already (error 4335).
+const whyPassed = "the database that is to be gone on with has gone past it already"
 
 // passed tells whether a database that is gone on with may hold what was written after
 // the goal: it stands behind a backup that was begun later, or at the end of one that is
@@ -113,6 +118,13 @@ func (m *maker) neighbours(h *chain.History, g goal) (before, after *chain.Momen
 			after = moment
 		}
 	}
+	for i := range slices.Backward(h.Backups) { // where it rested there, until when
+		b := &h.Backups[i]
+		end := b.Ending()
+		if before != nil && b.Rests(before.LSN, "") && before.Time.Before(end.Time) && (!g.lsn.IsZero() || !g.behind(b.SurelyAfter())) && m.takes(h, b) {
+			before = &end
+		}
+	}
 	return before, after
 }
 
@@ -123,13 +135,20 @@ func (m *maker) inside(h *chain.History, b *chain.Backup, g goal, before **chain
 	if b.Kind != chain.Log || !start.Before(g.time) || !clock.Wall(b.SurelyAfter()).After(g.time) {
 		return
 	}
-	if s := m.clock.Read(b.Started, false); s.Several != nil || s.Hour != nil {
-		return
-	}
-	if list, jumped := m.lived(func(b *chain.Backup) bool { return !clock.Wall(b.Started).Before(start) }); m.o.Fork == "" && (jumped || !slices.Contains(list, h)) {
-		return
-	}
-	if _, ok := newSearch(h, atTime(h, start)).find(); ok && (*before == nil || (*before).LSN.Less(b.Last) || b.Empty()) {
+	if m.takes(h, b) && (*before == nil || !b.Last.Less((*before).LSN)) {
 		*before = &chain.Moment{Time: b.Started, LSN: b.First}
 	}
+}
+
+// takes tells whether a log's start is a time that is reached, on that history.
+func (m *maker) takes(h *chain.History, b *chain.Backup) bool {
+	start := clock.Wall(b.Started)
+	if s := m.clock.Read(b.Started, false); b.Kind != chain.Log || s.Several != nil || s.Hour != nil {
+		return false
+	}
+	if list, jumped := m.lived(func(b *chain.Backup) bool { return !clock.Wall(b.Started).Before(start) }); m.o.Fork == "" && (jumped || !slices.Contains(list, h)) {
+		return false
+	}
+	_, ok := newSearch(h, atTime(h, start)).find()
+	return ok
 }

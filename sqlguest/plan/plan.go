@@ -47,7 +47,7 @@ type Nearest string
 const (
 	Refuse Nearest = ""
 	Before Nearest = "before" // the last reachable moment before the target
-	After  Nearest = "after"  // the first one behind it
+	After  Nearest = "after"  // the first one after it
 )
 
 // Mark is a marked transaction that a log backup holds.
@@ -135,7 +135,8 @@ type Step struct {
 	Streams int    `json:"streams,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"` // of all streams
 	// Before and After are the redo LSN of the database (R3, R4). Where May is set,
-	// After is how far it comes at most: the stop lies within.
+	// After is how far it comes at most: the stop lies within. Of a tail that is not taken
+	// yet nobody knows the end.
 	Before lsn.LSN `json:"before,omitzero"`
 	After  lsn.LSN `json:"after,omitzero"`
 	Fork   string  `json:"fork,omitempty"` // redo fork afterwards

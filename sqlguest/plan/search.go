@@ -154,7 +154,7 @@ type search struct {
 	low  []lsn.LSN
 	dead map[spot]bool // from where no way leads on
 	bulk bool          // a bulk-logged log was in the way
-	cut  bool          // a log was, that is of another run of SQL Server than what it would follow
+	free bool          // logs may be of any run of SQL Server (chain.Tie)
 }
 
 func newSearch(h *chain.History, g goal) *search {
@@ -203,6 +203,9 @@ func (s *search) find() (way, bool) {
 
 // on goes on with logs from a spot.
 func (s *search) on(at spot) (way, bool) {
+	if s.free {
+		at.tie.Run = ""
+	}
 	if s.g.done(at) {
 		return nil, true
 	}
@@ -236,14 +239,9 @@ func (s *search) takers(at spot) []*chain.Backup {
 	})
 	var list []*chain.Backup
 	for ; i < len(s.logs) && s.low[i].Compare(at.redo) <= 0; i++ {
-		if !s.logs[i].Takes(at.redo, at.fork) {
-			continue
+		if s.logs[i].Takes(at.redo, at.fork) && at.tie.Holds(s.logs[i]) {
+			list = append(list, s.logs[i])
 		}
-		if !at.tie.Holds(s.logs[i]) {
-			s.cut = true
-			continue
-		}
-		list = append(list, s.logs[i])
 	}
 	slices.SortStableFunc(list, func(a, b *chain.Backup) int {
 		if a.CopyOnly != b.CopyOnly {

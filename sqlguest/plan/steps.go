@@ -82,6 +82,9 @@ func escape(text string) string { return strings.ReplaceAll(text, "%", "%%") }
 
 func (m *maker) step(p *Plan, b *chain.Backup, files *placing, redo lsn.LSN) Step {
 	s := Step{Do: DoFull, Point: b.Point, Streams: max(b.Stripes, 1), Before: redo, After: b.Last, Fork: b.Fork}
+	if b.Point == TailPoint {
+		s.After = lsn.LSN{}
+	}
 	for _, n := range b.StreamBytes {
 		s.Bytes += n
 	}

@@ -15,14 +15,11 @@ const whyStrays = "the database may stand on a history that was left by a revert
 // beyond it. Else it may be on any history that has a backup there.
 func (m *maker) strays(h *chain.History) bool {
 	at := m.o.Standing
-	on := func(b *chain.Backup) bool {
-		return slices.ContainsFunc(h.Backups, func(o chain.Backup) bool { return o.Point == b.Point })
-	}
 	if i := slices.IndexFunc(m.backups, func(b chain.Backup) bool { return b.State == chain.Confirmed && at.Set != "" && b.Set == at.Set }); i >= 0 && at.Redo.Compare(m.backups[i].Last) <= 0 {
-		return !on(&m.backups[i])
+		return !h.Holds(m.backups[i].Point)
 	}
 	return slices.ContainsFunc(m.backups, func(b chain.Backup) bool {
-		return b.State == chain.Confirmed && b.Family == m.family && b.Fork == at.Fork && !on(&b) && b.First.Less(at.Redo) && at.Redo.Compare(b.Last) <= 0 && (h.Reverted != "" || m.setBack(&b))
+		return b.State == chain.Confirmed && b.Family == m.family && b.Fork == at.Fork && !h.Holds(b.Point) && b.First.Less(at.Redo) && at.Redo.Compare(b.Last) <= 0 && (h.Reverted != "" || m.setBack(&b))
 	})
 }
 

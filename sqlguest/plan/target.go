@@ -61,14 +61,9 @@ var bare = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15
 // ParseTime reads a time as people type it. bareTime tells that it names no offset
 // and means the server's own clock.
 func ParseTime(text string) (t time.Time, bareTime bool, err error) {
-	for _, layout := range zoned {
+	for i, layout := range slices.Concat(zoned, bare) {
 		if t, err := time.Parse(layout, text); err == nil {
-			return t, false, nil
-		}
-	}
-	for _, layout := range bare {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, true, nil
+			return t, i >= len(zoned), nil
 		}
 	}
 	return time.Time{}, false, fmt.Errorf("read time %q: %w: write 2006-01-02 15:04:05, with an offset or Z if it is not the server's own clock", text, ErrTarget)
@@ -91,10 +86,14 @@ type Unreachable struct {
 	hint   string        // what helps, where it is no neighbour
 }
 
-// Error names the target, the reason and both neighbours.
+// Error names the target, the reason and both neighbours. If there is neither, it may be
+// that nobody has looked for them.
 func (u *Unreachable) Error() string {
-	return fmt.Sprintf("plan restore to %s: it cannot be reached: %s; nearest before: %s; nearest after: %s",
-		u.Target, u.Why, describe(u.Before), describe(u.After))
+	text := fmt.Sprintf("plan restore to %s: it cannot be reached: %s", u.Target, u.Why)
+	if u.Before == nil && u.After == nil {
+		return text
+	}
+	return text + fmt.Sprintf("; nearest before: %s; nearest after: %s", describe(u.Before), describe(u.After))
 }
 
 // Unwrap gives ErrUnreachable.
@@ -106,11 +105,11 @@ func (u *Unreachable) Hint() string {
 	case u.hint != "":
 		return u.hint
 	case u.Before != nil && u.After != nil:
-		return "--nearest restores the moment before, --nearest=after the one behind"
+		return "--nearest restores the moment before, --nearest=after the one after"
 	case u.Before != nil:
 		return "--nearest restores the moment before"
 	case u.After != nil:
-		return "--nearest=after restores the moment behind"
+		return "--nearest=after restores the moment after"
 	}
 	return "holdfast chain shows what can be restored"
 }

@@ -446,7 +446,9 @@ func (e *execution) putBack(ctx context.Context, d *facts.Database, left *Left) 
 	if e.run.Continue {
 		return left
 	}
+	became := "is as it was"
 	if d.State == "RESTORING" && e.old.State == "ONLINE" {
+		became = "is open again and as it was; its next backup is a full"
 		text := "RESTORE DATABASE " + quote(d.Name) + " WITH RECOVERY"
 		if _, err := e.run.Server.Restore(ctx, server.Statement{Text: text}, nil); err != nil {
 			left.Err = errors.Join(left.Err, fmt.Errorf("open it again: %w", err))
@@ -463,7 +465,7 @@ func (e *execution) putBack(ctx context.Context, d *facts.Database, left *Left) 
 			return left
 		}
 	}
-	return left.Err
+	return fmt.Errorf("%w (database %s %s)", left.Err, d.Name, became)
 }
 
 // ended tells whether the last step was done.

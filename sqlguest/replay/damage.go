@@ -10,6 +10,7 @@ import (
 
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/plan"
+	"holdfast/sqlguest/replay/check"
 )
 
 // prober are Streams that can tell cheaply whether all of one is there.
@@ -62,7 +63,7 @@ func (r *Run) readable(ctx context.Context, accept func(*work) error) (*work, er
 		if err != nil {
 			if bad != nil {
 				bad.before = before(err)
-				err = fmt.Errorf("%w: %w", err, bad)
+				err = &check.Lost{Err: fmt.Errorf("%w: %w", err, bad)}
 			}
 			return nil, err
 		}

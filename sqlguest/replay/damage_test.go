@@ -117,6 +117,10 @@ func TestMissingPointIsFoundBeforeTheDatabaseIsTouched(t *testing.T) {
 	if err == nil || errors.Is(err, replay.ErrLeft) {
 		t.Fatalf("%v", err)
 	}
+	var knows interface{ Hint() string }
+	if !errors.As(err, &knows) || !strings.Contains(knows.Hint(), "holdfast check ") || !strings.Contains(knows.Hint(), "holdfast repair index ") {
+		t.Errorf("hint of %v", err)
+	}
 	w.wantState("sales", "ONLINE MULTI_USER")
 	w.want("sales", "full log mark behind diff last tail")
 }

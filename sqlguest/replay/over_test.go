@@ -329,37 +329,38 @@ func TestFaultAtEachStep(t *testing.T) {
 		plan  func(s story, r *replay.Run, w *world, cancel func())
 		state string // afterwards
 		left  bool
+		says  string
 	}{
 		{"the tail's backup fails", func(_ story, r *replay.Run, w *world, _ func()) {
 			r.Server = &noBackup{w.sql}
-		}, "ONLINE MULTI_USER", false},
+		}, "ONLINE MULTI_USER", false, "(database sales is as it was)"},
 		{"the full is refused", func(_ story, r *replay.Run, w *world, _ func()) {
 			r.Server = &faulty{Server: w.sql, at: "RESTORE DATABASE [sales] FROM", err: errFault}
-		}, "ONLINE MULTI_USER", false},
+		}, "ONLINE MULTI_USER", false, "(database sales is open again and as it was; its next backup is a full)"},
 		{"interrupted before the full", func(_ story, r *replay.Run, w *world, cancel func()) {
 			r.Server = &faulty{Server: w.sql, at: "RESTORE DATABASE [sales] FROM", err: context.Canceled, do: cancel}
-		}, "ONLINE MULTI_USER", false},
+		}, "ONLINE MULTI_USER", false, "(database sales is open again and as it was; its next backup is a full)"},
 		{"the full's stream is cut", func(s story, r *replay.Run, _ *world, _ func()) {
 			r.Streams = &cut{r.Streams, s.full, 200_000}
-		}, "RESTORING MULTI_USER", true},
+		}, "RESTORING MULTI_USER", true, "left RESTORING"},
 		{"the last log's stream cannot be opened", func(s story, r *replay.Run, _ *world, _ func()) {
 			r.Streams = &missing{r.Streams, s.last}
-		}, "ONLINE MULTI_USER", false},
+		}, "ONLINE MULTI_USER", false, ""},
 		{"the differential fails", func(_ story, r *replay.Run, w *world, _ func()) {
 			r.Server = &faulty{Server: w.sql, at: "RESTORE DATABASE [sales] FROM", err: errFault, nth: 1}
-		}, "RESTORING MULTI_USER", true},
+		}, "RESTORING MULTI_USER", true, "left RESTORING"},
 		{"a log's stream is cut", func(s story, r *replay.Run, _ *world, _ func()) {
 			r.Streams = &cut{r.Streams, s.last, 1000}
-		}, "RESTORING MULTI_USER", true},
+		}, "RESTORING MULTI_USER", true, "left RESTORING"},
 		{"interrupted in a log", func(s story, r *replay.Run, w *world, cancel func()) {
 			r.Server = &faulty{Server: w.sql, at: "RESTORE LOG", err: context.Canceled, do: cancel}
-		}, "RESTORING MULTI_USER", true},
+		}, "RESTORING MULTI_USER", true, "left RESTORING"},
 		{"a log's answer is lost", func(s story, r *replay.Run, w *world, _ func()) {
 			r.Server = &faulty{Server: w.sql, at: "RESTORE LOG", err: errFault, after: true}
-		}, "RESTORING MULTI_USER", true},
+		}, "RESTORING MULTI_USER", true, "left RESTORING"},
 		{"recovery fails", func(s story, r *replay.Run, w *world, _ func()) {
 			r.Server = &faulty{Server: w.sql, at: "RESTORE DATABASE [sales] WITH", err: errFault}
-		}, "RESTORING MULTI_USER", true},
+		}, "RESTORING MULTI_USER", true, "left RESTORING"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -375,8 +376,14 @@ func TestFaultAtEachStep(t *testing.T) {
 				t.Fatalf("%v", err)
 			}
 			w.wantState("sales", x.state)
+			if !strings.Contains(err.Error(), x.says) {
+				t.Errorf("it does not say %q: %v", x.says, err)
+			}
 			if !x.left {
 				w.want("sales", "full log mark behind diff last tail")
+				if k := w.kinds(w.back(decide.Log, "sales")); strings.Contains(k, "full") != strings.Contains(x.says, "a full") {
+					t.Errorf("the next backup is %s", k)
+				}
 				return
 			}
 			if left.State != "RESTORING" || !strings.Contains(left.Hint(), "--continue") || !strings.Contains(err.Error(), "sales") {
@@ -390,6 +397,16 @@ func TestFaultAtEachStep(t *testing.T) {
 			w.wantState("sales", "ONLINE MULTI_USER")
 		})
 	}
+}
+
+// kinds are those of points of sales.
+func (w *world) kinds(points []string) (list string) {
+	for _, b := range w.job(w.instance, plan.Target{}, plan.Options{}).Backups {
+		if slices.Contains(points, b.Point) {
+			list += " " + string(b.Kind)
+		}
+	}
+	return list
 }
 
 // noBackup refuses BACKUP.

@@ -83,7 +83,7 @@ func databases(at *facts.Instance, all []facts.Database, r decide.Request) []Lin
 			taken++
 		case said.Exit != decide.ExitDone && said.Rule != decide.RuleSysAdmin && said.Rule != decide.RuleVersion:
 			lines = append(lines, Line{ID: string(said.Rule) + "-left-out", Name: "database " + d.Name, Status: Warning,
-				Detail: said.Reason, Remedy: "until then backups leave it out and end with " + fmt.Sprint(said.Exit)})
+				Detail: said.Reason, Remedy: fmt.Sprintf("as long as that is so backups leave it out and end with %d", said.Exit)})
 		}
 		if d.Model == "SIMPLE" && !d.System() {
 			simple = append(simple, d.Name)
@@ -100,9 +100,9 @@ func databases(at *facts.Instance, all []facts.Database, r decide.Request) []Lin
 		listed("Q6-model", "recovery models", "no log backups, and no restore to a moment, of SIMPLE databases: ", "every user database has logs", simple,
 			"ALTER DATABASE … SET RECOVERY FULL, if moments between backups matter", OK),
 		listed("Q25-restoring", "databases in RESTORING", "a restore was begun and not ended: ", "none", restoring,
-			"restores to this server may fail: end that restore, or drop them", Warning),
+			"the same restore with --continue instead of --replace ends it, if it was one of holdfast's: holdfast restore sql NAME --continue; drop a database only if nobody wants it", Warning),
 		listed("Q9-drive", "system drive", "databases on the system drive: ", "no user database lies on C:", drive,
-			"move them: a full system drive stops both", Warning))
+			"move them: a system drive that is full stops Windows and these databases", Warning))
 	return lines
 }
 
