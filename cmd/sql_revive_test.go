@@ -257,7 +257,8 @@ func TestV12WhatCannotBeRestoredStaysAsTheDisksHaveIt(t *testing.T) {
 	w.env["HOLDFAST_SQL_PASSWORD"] = "wrong"
 	did, all = w.run(14, "restore", "vm", "latest:vm/sql01", "--name", "third", "--app", "sql")
 	w.want(did, "vm/sql01")
-	w.says(all, "third is restored, verified and powered on, and stays; none of its databases was restored", "18456", "3 databases not reached")
+	w.says(all, "third is restored, verified and powered on, and stays; none of its databases was restored", "18456", "3 databases not reached",
+		"check HOLDFAST_SQL_USER", "then holdfast restore sql", " --to-vm third --point ", " --replace ") // the same command again would meet the name
 	w.says(strings.Join(w.lab.VMs(), " "), "again sql01 third")
 	w.clean("third")
 	text := w.plain(14, "restore", "vm", "latest:vm/sql01", "--name", "fourth", "--app", "sql") // told once, not once a database

@@ -4,6 +4,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type Run struct {
 	failed   []failedSource
 	lessThan []string // sources that got less than was asked
 	missing  []string // sources left out by a rule, though they are protected
+	help     string   // what helps where nothing failed, but something is missing
 }
 
 // failedSource is a source without a point.
@@ -105,6 +107,13 @@ func (b *Run) Skip(source, rule, reason string, missing bool) {
 	} else if missing {
 		b.missing = append(b.missing, fmt.Sprintf("%s: %s", source, reason))
 	}
+}
+
+// Help notes what helps against what is missing; of several things the first is told.
+func (b *Run) Help(hint string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.help = cmp.Or(b.help, hint)
 }
 
 // Less notes that something of a source is missing although it has a point, and why.
@@ -246,6 +255,9 @@ func (b *Run) End() error {
 	reasons = append(reasons, b.missing...)
 	for _, source := range b.lessThan {
 		reasons = append(reasons, source+": less than asked, see its warnings")
+	}
+	if err := verdict.Incomplete(reasons...); err != nil && b.help != "" {
+		return verdict.Advise(err, b.help)
 	}
 	return verdict.Incomplete(reasons...)
 }

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/backup"
 	"holdfast/cmd/ui"
+	"holdfast/cmd/verdict"
 	"holdfast/repo/image"
 )
 
@@ -49,6 +50,21 @@ func TestTotalOfARunCountsDisksThatHaveNotBegun(t *testing.T) {
 		}
 		if got := status.Total; got == nil && c.want >= 0 || got != nil && *got != c.want {
 			t.Errorf("%s: want %d in %s", c.name, c.want, first)
+		}
+	}
+}
+
+// TestWhatHelpsAgainstWhatIsMissingIsTheHint: the first thing that is told, with the code
+// of a run that is done, but not whole; without anything missing there is none.
+func TestWhatHelpsAgainstWhatIsMissingIsTheHint(t *testing.T) {
+	for missing, want := range map[bool]string{true: "first", false: ""} {
+		b := &Run{UI: ui.New(ui.Options{}), Log: slog.New(slog.DiscardHandler)}
+		b.Skip("sql/SQL01/sales", "S-restoring", "it is RESTORING", missing)
+		b.Help("first")
+		b.Help("second")
+		code, hint := verdict.Table{}.Classify(b.End())
+		if (code == verdict.Short) != missing || hint != want {
+			t.Errorf("missing %v: code %d, hint %q", missing, code, hint)
 		}
 	}
 }

@@ -255,9 +255,14 @@ func (j *Job) before() {
 // the disks have these databases at all, nobody knows.
 func (j *Job) unreached(err error) {
 	var names []string
-	for _, s := range j.steps {
-		if !j.ended[s.Key()] {
-			names, j.ended[s.Key()] = append(names, s.Source), true
+	var next *revive.Step // one that has a point
+	for i := range j.steps {
+		s := &j.steps[i]
+		if j.ended[s.Key()] {
+			continue
+		}
+		if names, j.ended[s.Key()] = append(names, s.Source), true; next == nil && s.Point != "" {
+			next = s
 		}
 	}
 	if len(names) == 0 {
@@ -268,10 +273,10 @@ func (j *Job) unreached(err error) {
 	if len(names) == 1 {
 		what = names[0]
 	}
-	err = fmt.Errorf("%w: %s not reached: %w", ErrLeft, what, err)
 	if hint != "" {
-		err = verdict.Advise(err, hint)
+		hint += "; then "
 	}
+	err = verdict.Advise(fmt.Errorf("%w: %s not reached: %w", ErrLeft, what, err), hint+j.onward(next))
 	f := failure{source: "sql/" + j.vm, err: err, alone: j.done == 0 && len(j.failed) == 0}
 	if !f.alone { // else it is the run's last word
 		j.app.UI().Problem(f.source, f.err)

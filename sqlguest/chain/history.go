@@ -288,7 +288,7 @@ func (h *History) Newest() (list []*Backup) {
 // outlived tells whether a backup was made later that ends no further, and that could not
 // be restored on this one. One that was taken in from a file may be older than it looks.
 func (h *History) outlived(b *Backup) bool {
-	return slices.ContainsFunc(h.Backups, func(o Backup) bool {
+	return b.Tie().Bound && slices.ContainsFunc(h.Backups, func(o Backup) bool {
 		return h.Made[b.Point] < h.Made[o.Point] && o.Last.Compare(b.Last) <= 0 && !b.Tie().Holds(&o) && (o.Rule != RuleKept || o.Fresh)
 	})
 }

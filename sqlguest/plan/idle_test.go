@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/sqlguest/chain"
 )
@@ -98,5 +99,25 @@ func TestNearestBeforeIsTheLastTimeThatIsTaken(t *testing.T) {
 		if p, err := Make(x.target, x.backups, o); err != nil || p.Instead.Point != x.want {
 			t.Errorf("%s: --nearest: %s, %v", x.what, told(p, err), p.Instead)
 		}
+	}
+}
+
+// TestNearestBeforeIsNotBehind: in an hour that was shown twice no time is reached, and the
+// database rested over it.
+func TestNearestBeforeIsNotBehind(t *testing.T) {
+	at := func(b chain.Backup, hour, minute, offset int) chain.Backup {
+		b.Started = time.Date(2026, 10, 25, hour, minute, 0, 0, time.FixedZone("", offset*3600))
+		b.Finished = b.Started.Add(5 * time.Second)
+		return b
+	}
+	e1, e2 := set(chain.Log, "E1", 200, 200, 0), set(chain.Log, "E2", 200, 200, 0)
+	all := []chain.Backup{at(set(chain.Full, "A", 100, 110, 0), 1, 0, 2), at(set(chain.Log, "L1", 100, 200, 0), 1, 30, 2), at(e1, 1, 40, 2), at(e2, 3, 40, 1)}
+	target := Target{At: time.Date(2026, 10, 25, 2, 30, 0, 0, time.FixedZone("", 3600))}
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skipf("no time zones on this machine: %v", err)
+	}
+	if got := told(Make(target, all, Options{Zone: zone})); got != "refused: E1 E2" {
+		t.Error(got)
 	}
 }
