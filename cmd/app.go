@@ -26,7 +26,7 @@ func (d door) Log() *slog.Logger          { return d.a.log }
 func (d door) Setting(name string) string { return d.a.settings.Text(name) }
 func (d door) Now() time.Time             { return d.a.now() }
 func (d door) Warnings() []string         { return d.a.warnings() }
-func (d door) Vanished(point string)      { d.a.tellVanished(point) }
+func (d door) Vanished(point, of string)  { d.a.noteVanished(point, of) }
 
 func (d door) Secret(ctx context.Context, kind secret.Kind) ([]byte, error) {
 	return d.a.loadSecret(ctx, kind)

@@ -16,6 +16,7 @@ import (
 	"holdfast/cmd/ui"
 	"holdfast/repo"
 	"holdfast/repo/backend"
+	"holdfast/repo/recovery"
 )
 
 type checkOptions struct {
@@ -74,17 +75,18 @@ func runCheck(ctx context.Context, opts checkOptions, a *app, r *repo.Repository
 	if err != nil {
 		return err
 	}
-	sources := map[string]string{}
+	found := health.Found{Report: rep, Sources: map[string]string{}}
 	if rep.Damaged > 0 {
-		entries, _, err := r.Points(ctx) // what cannot be listed is among the findings
+		briefs, _, err := r.Briefs(ctx) // what cannot be listed is among the findings
 		if err != nil {
 			a.log.Warn("list points", "error", err)
 		}
-		for _, e := range entries {
-			sources[e.ID] = fmt.Sprintf("%s of %s", e.Source, e.Time.Format(time.RFC3339))
+		for _, b := range briefs {
+			found.Sources[b.ID()] = fmt.Sprintf("%s of %s", b.Source(), b.Time().Format(time.RFC3339))
 		}
+		found.Standing = recovery.StandOn(briefs, health.Hit(rep), chainsOf(ctx, r))
 	}
-	return health.Show(a.ui, "check", rep, sources)
+	return health.Show(a.ui, "check", found)
 }
 
 type scrubOptions struct{ heal bool }
@@ -129,7 +131,7 @@ func runScrub(ctx context.Context, opts scrubOptions, a *app, be backend.Backend
 	if err != nil {
 		return err
 	}
-	return health.Show(a.ui, "scrub", rep, nil)
+	return health.Show(a.ui, "scrub", health.Found{Report: rep})
 }
 
 func newStatsCommand(a *app) *cobra.Command {

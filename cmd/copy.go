@@ -91,7 +91,7 @@ func runCopy(ctx context.Context, words []string, opts copyOptions, a *app, from
 	}
 	run := copying.Options{From: from, To: to, Place: a.settings.Shown("from-repo"), DryRun: opts.dryRun, UI: a.ui}
 	if len(words) == 0 { // else those that are found tell
-		if err := view.Vanished(ctx, from, nil, a.tellVanished); err != nil {
+		if err := view.Vanished(ctx, from, a.noteVanished); err != nil {
 			return err
 		}
 	}

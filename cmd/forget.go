@@ -44,9 +44,10 @@ months and years no log backups stay; by the other rules they stay as long as wh
 kept leads to them, and but for --keep-pit they hold nothing. By any policy stay: pinned
 points, the newest restorable point of a source, SQL backups that the server has not
 confirmed yet, and whatever a point that stays is restored by. All of a source stays,
-and the exit status is 3, if something of it cannot be read, or if its newest point has
-been seen by this machine and nobody finds it any more. Every point is printed with
-what becomes of it and why. Look first with --dry-run.`,
+and the exit status is 3, if something of it cannot be read, or if its newest point is
+known, by this machine or the ledger, and nobody finds it any more. Where another point
+is gone that nobody has forgotten, what can only be restored with it stays: 3, too, until
+forget ID gives that one up. Every point is printed with what becomes of it and why. Look first with --dry-run.`,
 		Example: "holdfast -r /srv/backup forget --keep-daily 14 --keep-weekly 8 --prune --dry-run\nholdfast -r /srv/backup forget 3f21a7c0",
 		Args:    args("[POINT…]"),
 		RunE: func(c *cobra.Command, words []string) error {
@@ -298,12 +299,12 @@ func (f *forgetPlan) byName(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	return recovery.NeededBy(points, func(id string) bool { return named[id] }, f.chains(ctx))
+	return recovery.NeededBy(points, func(id string) bool { return named[id] }, chainsOf(ctx, f.r))
 }
 
-// chains tell which backups of a database another one needs.
-func (f *forgetPlan) chains(ctx context.Context) recovery.Chains {
-	ours := &sqlguest.Repository{Repo: f.r}
+// chainsOf tell which backups of a database another one needs.
+func chainsOf(ctx context.Context, r *repo.Repository) recovery.Chains {
+	ours := &sqlguest.Repository{Repo: r}
 	return retain.Chains(func(identity string) ([]chain.Backup, error) { return ours.Whole(ctx, identity) })
 }
 
@@ -334,7 +335,7 @@ func (f *forgetPlan) byPolicy(ctx context.Context, opts forgetOptions) error {
 	if err != nil {
 		return errors.Join(err, view.Unreadable(problems))
 	}
-	if f.judged, err = opts.policy.Judge(points, f.now, asked, unread.Chains(f.chains(ctx))); err != nil {
+	if f.judged, err = opts.policy.Judge(points, f.now, asked, unread.Chains(chainsOf(ctx, f.r))); err != nil {
 		return err
 	}
 	all := opts.source == "" && opts.kind == ""

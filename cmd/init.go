@@ -151,8 +151,13 @@ func runInit(ctx context.Context, opts initOptions, lock *repo.ObjectLock, a *ap
 		return err
 	}
 	defer be.Close()
-	if err := place.Vacant(ctx, be); err != nil {
+	cleared, release, err := be.Reserve(ctx)
+	if err != nil {
 		return err // before a key is made
+	}
+	defer release()
+	if cleared {
+		a.ui.Note("an init was cut off here; what it had left is removed")
 	}
 	if err := repo.CheckLock(ctx, be, lock); err != nil {
 		return fmt.Errorf("init %s with locked objects: %w", be.Location(), err) // before a key is made

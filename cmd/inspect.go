@@ -22,7 +22,7 @@ func newDiffCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, words []string) error {
 			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runDiff(c.Context(), words, a, r) })
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
 }
 
 func runDiff(ctx context.Context, words []string, a *app, r *repo.Repository) error {
@@ -58,7 +58,7 @@ func newDumpCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, words []string) error {
 			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runDump(c.Context(), words, a, r) })
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
 }
 
 func runDump(ctx context.Context, words []string, a *app, r *repo.Repository) error {

@@ -155,6 +155,9 @@ func newKeyRemoveCommand(a *app) *cobra.Command {
 					return held
 				}
 				a.ui.Say("removed key %s\n", removed)
+				if held == nil && removed == r.Slot() {
+					a.ui.Warn("key %s opened this run: the password or key file in use opens nothing from now on; give schedules and profiles another. Whoever knows it and has a copy of the repository still reads what is written later: holdfast key rotate ends that", removed)
+				}
 				return errors.Join(a.ui.Result(keyChange{Removed: removed}), whileHeld(held))
 			})
 		},
@@ -190,6 +193,9 @@ func newKeyPasswdCommand(a *app) *cobra.Command {
 					return held
 				}
 				a.ui.Say("key %s replaces %s\n", id, old)
+				if held == nil {
+					a.ui.Say("what opened this run opens nothing from now on: give schedules and profiles the new password\n")
+				}
 				return errors.Join(a.ui.Result(keyChange{ID: id, Removed: old}), whileHeld(held))
 			})
 		},

@@ -27,7 +27,7 @@ func (a *app) options() repo.Options {
 	return repo.Options{
 		Locks:    func(repository string) session.Locks { return a.locks(cache, repository) },
 		CacheDir: cache, Log: a.log, Now: a.now, Rand: rand.Reader, Host: host,
-		Program: "holdfast " + about.Program().Version, PID: os.Getpid(), Healed: a.noteHealed, Unlisted: a.noteUnlisted, Vanished: a.noteVanished,
+		Program: "holdfast " + about.Program().Version, PID: os.Getpid(), Healed: a.noteHealed, Unlisted: a.noteUnlisted, Vanished: func(point string) { a.noteVanished(point, "") },
 	}
 }
 
@@ -67,18 +67,13 @@ func (a *app) noteUnlisted(packs int) {
 	})
 }
 
-// noteVanished tells the operator that a point is gone that was there, and that the
-// run is not complete for it.
-func (a *app) noteVanished(point string) {
-	a.tellVanished(point)
-	a.vanished.Add(point)
-}
-
-// tellVanished is noteVanished for a run that wants nothing of that point.
-func (a *app) tellVanished(point string) {
-	if text := a.vanished.Tell(point); text != "" {
+// noteVanished tells the operator, once, that a point is gone that was there, and that
+// the run is not complete for it. source is what it was of, "" if that is not known.
+func (a *app) noteVanished(point, source string) {
+	if text := a.vanished.Tell(point, source); text != "" {
 		a.ui.Warn("%s", text)
 	}
+	a.vanished.Add(point)
 }
 
 // openPlace opens the store behind a repository's URL, or makes it.

@@ -3,6 +3,7 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -31,7 +32,7 @@ func newPointsCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.withRepository(c.Context(), func(r *repo.Repository) error { return runPoints(c.Context(), opts, a, r) })
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.kind, "kind", "", "only points of this `KIND`: vm, sql-full, sql-diff, sql-log, image, files")
 	f.StringVar(&opts.source, "source", "", "only points of this `SOURCE`: vm/NAME, image/NAME, sql/VM/DB, or what follows a slash in it")
@@ -53,11 +54,16 @@ func runPoints(ctx context.Context, opts pointsOptions, a *app, r *repo.Reposito
 	if err != nil {
 		return err
 	}
-	if err := view.Vanished(ctx, r, nil, a.tellVanished); err != nil {
-		return err
-	}
 	filter := view.Filter{Kind: opts.kind, Source: opts.source, Latest: opts.latest}
 	meant, err := filter.Identities(points)
+	if err != nil {
+		return errors.Join(err, view.Vanished(ctx, r, a.noteVanished)) // it may be of that source
+	}
+	if opts.source == "" {
+		err = view.Vanished(ctx, r, a.noteVanished)
+	} else {
+		err = view.VanishedOf(ctx, r, meant, a.noteVanished)
+	}
 	if err != nil {
 		return err
 	}
@@ -96,7 +102,7 @@ func cellsOf(p *repo.Brief) []string {
 
 // find resolves the POINT that an operator typed.
 func (a *app) find(ctx context.Context, r *repo.Repository, spec string) (repo.Entry, error) {
-	return view.Find(ctx, r, spec, a.ui.Warn, a.tellVanished)
+	return view.Find(ctx, r, spec, a.ui.Warn, a.noteVanished)
 }
 
 func newShowCommand(a *app) *cobra.Command {
@@ -123,7 +129,7 @@ func newShowCommand(a *app) *cobra.Command {
 				return a.ui.Result(view.Detail{Point: e.Point, Tags: orEmpty(e.Tags), Warnings: orEmpty(e.Warnings), Pinned: e.Pinned, Chain: chain, SQL: about})
 			})
 		},
-	}, repositoryCodes...)
+	}, append([]exitCode{exitIncomplete}, repositoryCodes...)...)
 }
 
 type tagOptions struct{ add, remove []string }
@@ -149,7 +155,7 @@ func newTagCommand(a *app) *cobra.Command {
 				l.Tags = slices.Compact(l.Tags)
 			})
 		},
-	}, writerCodes...)
+	}, append([]exitCode{exitIncomplete}, writerCodes...)...)
 	c.Flags().StringSliceVar(&opts.add, "add", nil, "add `TAG`")
 	c.Flags().StringSliceVar(&opts.remove, "remove", nil, "remove `TAG`")
 	return c
@@ -172,7 +178,7 @@ func pinCommand(a *app, verb, short string, pinned bool) *cobra.Command {
 		RunE: func(c *cobra.Command, words []string) error {
 			return a.label(c.Context(), words, func(l *ledger.Label) { l.Pinned = pinned })
 		},
-	}, writerCodes...)
+	}, append([]exitCode{exitIncomplete}, writerCodes...)...)
 }
 
 // label changes the labels of points: all are found before the first is changed.

@@ -71,6 +71,12 @@ func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository
 	if len(rep.Healable) > 0 {
 		a.ui.Warn("%d packs are damaged and parity can mend them: holdfast scrub --heal", len(rep.Healable))
 	}
+	switch {
+	case rep.Index != nil:
+		sayListed(a, rep.Index)
+	case rep.Unlisted > 0:
+		a.ui.Warn("%d packs are in no index; a repair lists them", rep.Unlisted)
+	}
 	hurt, err := health.FindHurt(ctx, r) // also by what an earlier repair has found to be gone
 	if err != nil {
 		return err
@@ -85,10 +91,18 @@ func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository
 		err = verdict.Incomplete(fmt.Sprintf("%d chunks are lost; holdfast check names the points that need them", rep.ChunksLost))
 	case len(rep.Missing) > 0:
 		err = verdict.Incomplete(fmt.Sprintf("%d packs are gone; what they held and the sources still have, the next backup stores anew", len(rep.Missing)))
-	case len(rep.Healable) > 0 || dryRun && len(rep.Damaged) > 0:
+	case len(rep.Healable) > 0 || dryRun && len(rep.Damaged)+rep.Unlisted > 0:
 		err = verdict.Incomplete("damage was found that can be mended")
 	}
 	return health.Advise(err, hurt)
+}
+
+// sayListed tells what a repair has done to the index.
+func sayListed(a *app, rep *repo.RepairReport) {
+	a.ui.Say("listed %d packs in %d new segments; removed %d old segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
+	if rep.UntilPrune > 0 {
+		a.ui.Say("of these, %d are not reused, and backups store again what they hold, until the next holdfast prune: run it now\n", rep.UntilPrune)
+	}
 }
 
 func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
@@ -100,12 +114,9 @@ func runRepairIndex(ctx context.Context, a *app, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	a.ui.Say("listed %d packs in %d new segments; removed %d old segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
-	if rep.UntilPrune > 0 {
-		a.ui.Say("of these, %d are not reused, and backups store again what they hold, until the next holdfast prune: run it now\n", rep.UntilPrune)
-	}
+	sayListed(a, rep)
 	for _, name := range rep.Unreadable {
-		a.ui.Warn("%s cannot be read; check tells which points need it", name)
+		a.ui.Warn("%s cannot be read; check tells which points need it, and repair packs saves what is left of it", name)
 	}
 	for _, name := range rep.Lost {
 		a.ui.Warn("%s is gone; what it held and the sources still have, their next full backup stores anew", name)

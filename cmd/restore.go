@@ -52,7 +52,7 @@ restore to the same file that was killed left beside it is removed.`,
 				return runRestoreDisk(c.Context(), words[0], opts, a, r)
 			})
 		},
-	}, append([]exitCode{exitBusy, exitRefused}, repositoryCodes...)...)
+	}, append([]exitCode{exitIncomplete, exitBusy, exitRefused}, repositoryCodes...)...)
 	f := c.Flags()
 	f.StringVar(&opts.disk, "disk", "", "which disk: its `KEY`, label or item name (needed if there are several)")
 	f.StringVarP(&opts.output, "output", "o", "", "write to `FILE`")

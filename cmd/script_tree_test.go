@@ -52,7 +52,7 @@ func loseFiles(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	lost := 0
 	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.Contains(path, args[1]) {
+		if err != nil || d.IsDir() || !strings.Contains(strings.TrimPrefix(path, ts.MkAbs(".")), args[1]) {
 			return err
 		}
 		lost++

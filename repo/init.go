@@ -77,7 +77,7 @@ func Init(ctx context.Context, be backend.Backend, p InitParams, opts Options) (
 	if err := CheckLock(ctx, be, p.Lock); err != nil {
 		return nil, err
 	}
-	if err := empty(ctx, be); err != nil {
+	if err := Vacant(ctx, be); err != nil {
 		return nil, err
 	}
 	ring, err := seal.NewRing(opts.Rand)
@@ -149,18 +149,60 @@ func (r *Repository) undo(ctx context.Context, made []string) error {
 
 var errStop = errors.New("stop listing")
 
-// empty refuses a place that holds any object.
-func empty(ctx context.Context, be backend.Backend) error {
-	found := ""
+// Vacant refuses a place that holds any object: ErrNotEmpty. Where all of it is what an
+// init leaves that was cut off, it is ErrCutOff as well.
+func Vacant(ctx context.Context, be backend.Backend) error {
+	found, cutOff := "", true
 	err := be.List(ctx, "", func(info backend.Info) error {
-		found = info.Name
-		return errStop
+		found, cutOff = info.Name, isBeginning(info.Name)
+		if !cutOff {
+			return errStop
+		}
+		return nil
 	})
-	if err != nil && !errors.Is(err, errStop) {
+	switch {
+	case err != nil && !errors.Is(err, errStop):
 		return fmt.Errorf("look at %s: %w", be.Location(), err)
+	case found == "":
+		return nil
+	case cutOff:
+		return fmt.Errorf("%s holds %s: %w: %w", be.Location(), found, ErrCutOff, ErrNotEmpty)
 	}
-	if found != "" {
-		return fmt.Errorf("%s holds %s: %w", be.Location(), found, ErrNotEmpty)
+	return fmt.Errorf("%s holds %s: %w", be.Location(), found, ErrNotEmpty)
+}
+
+// ClearCutOff removes what an init has left that was cut off, and nothing where anything
+// else lies. The caller sees to it that no other init is running there, and that the
+// place shows all that it holds.
+func ClearCutOff(ctx context.Context, be backend.Backend) error {
+	if err := Vacant(ctx, be); !errors.Is(err, ErrCutOff) {
+		return err
+	}
+	if err := Exists(ctx, be); !errors.Is(err, ErrNoRepository) {
+		return errors.Join(err, fmt.Errorf("clear %s: %w", be.Location(), ErrNotEmpty))
+	}
+	var names []string
+	err := be.List(ctx, "", func(info backend.Info) error {
+		names = append(names, info.Name)
+		return nil
+	})
+	for _, name := range names {
+		if err == nil && isBeginning(name) {
+			err = be.Delete(ctx, name)
+		}
+	}
+	if err == nil {
+		err = be.Sync(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("clear away what an init has left: %w", err)
 	}
 	return nil
+}
+
+// isBeginning reports whether an object of that name is one of those that init writes
+// before there is a config: without it nobody can have stored anything.
+func isBeginning(name string) bool {
+	name = ledger.TrueName(name)
+	return slot.IsSlotName(name) || name == ledger.LedgerName(0)
 }

@@ -12,6 +12,7 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/fault"
 	"holdfast/repo/backend/mem"
+	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/recovery"
 )
@@ -346,7 +347,7 @@ func TestDeletedManifestIsMissed(t *testing.T) {
 	}
 	rep := check(t, openAt(t, be, secret))
 	wantVerdict(t, rep, pack.ErrDamaged)
-	if len(rep.Findings) != 1 || len(rep.Findings[0].Hits) != 0 || !strings.Contains(rep.Findings[0].What, "is gone") {
+	if len(rep.Findings) != 1 || !slices.Equal(rep.Findings[0].Hits, []string{points[1].ID}) || !rep.Findings[0].Vanished {
 		t.Errorf("findings: %+v", rep.Findings)
 	}
 }
@@ -420,4 +421,28 @@ func TestOnlyWhatCameBackIsCalledHealed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDamagedSlotOfAForgottenPointHindersNothing: nobody reads it, and the next prune
+// takes it away; there is nothing to acknowledge.
+func TestDamagedSlotOfAForgottenPointHindersNothing(t *testing.T) {
+	r, be, secret := newRepo(t)
+	p := makePoint(t, r, "image/a", noise(1, testChunk))
+	e, err := r.Find(t.Context(), p.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetLabel(t.Context(), e, func(l *ledger.Label) { l.Tags = []string{"x"} }); err != nil {
+		t.Fatal(err)
+	}
+	forget(t, r, p.ID)
+	for _, prefix := range []string{ledger.Commits, ledger.Labels} {
+		damage(t, be, names(t, be, prefix)[0], ruin)
+	}
+	rep := check(t, openAt(t, be, secret))
+	if wantVerdict(t, rep, repo.ErrHarmless); len(rep.Findings) != 2 || rep.Errors != 0 {
+		t.Errorf("findings: %+v", rep.Findings)
+	}
+	prune(t, openAt(t, be, secret), repo.PruneOptions{})
+	wantVerdict(t, check(t, openAt(t, be, secret)), nil)
 }

@@ -84,23 +84,21 @@ func (r *Repository) isLost(ctx context.Context, sid ledger.SID) (bool, error) {
 		}
 	}
 	err := r.catalog.LookLedger(ctx)
-	return err == nil && !r.catalog.View().IsVoid(sid), err
+	if err != nil || r.catalog.IsOutlived() { // what the lost entry made void is not known
+		return false, err
+	}
+	return !r.catalog.View().IsVoid(sid), nil
 }
 
 // unlessNamed makes of unknown, the answer for an id, a PointError if it is that of
-// a point which the ledger names, or this machine has seen, and which is gone: it can be forgotten then, and no
-// longer keeps prune from deciding.
+// a point that is gone and that the ledger names, this machine has seen, or later points
+// tell of: it can be forgotten then, and no longer keeps prune from deciding.
 func (r *Repository) unlessNamed(ctx context.Context, id string, unknown error) error {
 	const shortest = 4 // digits of an id, as everywhere
 	if len(id) < shortest {
 		return unknown
 	}
-	gone, err := r.namedAndGone(ctx)
-	if err == nil {
-		var seen []check.Unreadable
-		seen, err = r.seenAndGone(ctx)
-		gone = append(gone, seen...)
-	}
+	gone, err := r.allGone(ctx)
 	if err != nil {
 		return errors.Join(unknown, err)
 	}

@@ -81,6 +81,67 @@ func TestOrderOfAnUnreadableNewestPoint(t *testing.T) {
 	}
 }
 
+// TestOrderInACopyAfterAClockThatRanAhead: a point by a clock that was a week ahead is
+// copied and then forgotten where it was made. What is made there later comes later in the
+// copy, too, whether the slot of what was forgotten is still there or not.
+func TestOrderInACopyAfterAClockThatRanAhead(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name   string
+		prunes int
+	}{{"forgotten", 0}, {"pruned", 1}, {"pruned again", 3}} {
+		t.Run(c.name, func(t *testing.T) {
+			r, be, secret := newRepo(t)
+			to, _, _ := newRepo(t)
+			at := func(clock time.Time, source string, seed uint64) *recovery.Point {
+				t.Helper()
+				opts := options()
+				opts.Now = func() time.Time { return clock }
+				machine, err := repo.Open(t.Context(), be, secret, opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer machine.Close()
+				return makePoint(t, machine, source, noise(seed, testChunk))
+			}
+			copied := func(want ...*recovery.Point) {
+				t.Helper()
+				e, err := r.Find(t.Context(), want[len(want)-1].ID)
+				if err == nil {
+					_, err = to.CopierFrom(r, nil).Copy(t.Context(), e)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				var ids []string
+				for _, p := range want {
+					ids = append(ids, p.ID)
+				}
+				if got := asMade(t, to, "image/a"); !slices.Equal(got, ids) {
+					t.Errorf("order in the copy %v, want %v", got, ids)
+				}
+			}
+			first := at(now, "image/a", 1)
+			copied(first)
+			ahead := at(now.Add(7*24*time.Hour), "image/a", 2)
+			copied(first, ahead)
+			forget(t, r, ahead.ID)
+			for range c.prunes {
+				prune(t, r, repo.PruneOptions{})
+				at(now, "image/b", 9) // and entries follow that have nothing to do with it
+			}
+			second := at(now.Add(time.Hour), "image/a", 3)
+			copied(first, ahead, second)
+			forget(t, r, second.ID)
+			for range c.prunes {
+				prune(t, r, repo.PruneOptions{})
+			}
+			third := at(now.Add(2*time.Hour), "image/a", 4)
+			copied(first, ahead, second, third)
+		})
+	}
+}
+
 // TestCopyGetsTheWordThatCameLater, and keeps one that it has got by itself.
 func TestCopyGetsTheWordThatCameLater(t *testing.T) {
 	from, _, _ := newRepo(t)

@@ -452,3 +452,46 @@ func TestSilentSessionElsewhereNeedsTwoPrunes(t *testing.T) {
 	}
 	wantTidy(t, r, be)
 }
+
+// TestIdlePruneWritesNoLedgerEntry: entries stay for ever, so a night without news costs
+// none. What there is to do later is done all the same.
+func TestIdlePruneWritesNoLedgerEntry(t *testing.T) {
+	be, secret, _ := pruned(t)
+	r := openAt(t, be, secret)
+	prune := func() *repo.PruneReport {
+		t.Helper()
+		rep, err := r.Prune(t.Context(), repo.PruneOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rep
+	}
+	prune() // the last one's removals may be news
+	before := names(t, be, "")
+	for range 3 {
+		prune()
+	}
+	if after := names(t, be, ""); !slices.Equal(before, after) {
+		t.Errorf("%d objects have become %d: %v", len(before), len(after), after)
+	}
+	p := makePoint(t, r, "image/b", noise(9, 300_000))
+	e, err := r.Find(t.Context(), p.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Forget(t.Context(), e, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if rep := prune(); rep.PacksRemoved == 0 {
+		t.Errorf("%+v", rep)
+	}
+	prune()
+	for _, prefix := range []string{ledger.Data, ledger.Meta, ledger.Commits, ledger.Forgets, ledger.Sessions} {
+		for _, name := range names(t, be, prefix) {
+			if !slices.Contains(before, name) {
+				t.Errorf("%s stays", name)
+			}
+		}
+	}
+	wantVerdict(t, check(t, openAt(t, be, secret)), nil)
+}

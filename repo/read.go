@@ -49,6 +49,8 @@ var (
 	ErrMissing = load.ErrMissing
 	// ErrHealable: damage was found that parity brings back, or has brought back.
 	ErrHealable = scrub.ErrHealable
+	// ErrHarmless: what is beyond repair is read by nobody any more.
+	ErrHarmless = scrub.ErrHarmless
 	// ErrUnlisted: the index lacks entries, and nothing else is known to be lost.
 	ErrUnlisted = scrub.ErrUnlisted
 	// ErrSessionLost: a pruner declared the session dead while it was away.
@@ -83,7 +85,8 @@ func (r *Repository) Stats(ctx context.Context) (*check.Totals, error) {
 
 func (r *Repository) subject() check.Subject {
 	return check.Subject{
-		Loader: r.catalog.Load, Points: r.checkable, Named: r.nameable,
+		Loader: r.catalog.Load, Points: r.checkable, Named: r.nameable, Slots: r.slots,
+		View: r.catalog.View, LostEnd: r.catalog.LostEnd,
 		MayBeGone: func(p index.Pack) bool { return r.catalog.MayBeGone()(p) },
 	}
 }
@@ -109,31 +112,23 @@ func (r *Repository) checkable(ctx context.Context) ([]*recovery.Point, []check.
 	for _, p := range problems {
 		unreadable = append(unreadable, check.Unreadable{ID: p.ID, Object: p.Object, Err: p.Err})
 	}
-	named, err := r.namedAndGone(ctx)
+	gone, err := r.allGone(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	unreadable = append(unreadable, named...)
-	seen, err := r.seenAndGone(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, p := range seen {
-		if !slices.ContainsFunc(named, func(u check.Unreadable) bool { return u.ID == p.ID }) { // else the ledger names it, too
-			unreadable = append(unreadable, p)
-		}
-	}
+	unreadable = append(unreadable, gone...)
 	if len(problems) > 0 {
 		return found, unreadable, nil // the links below cannot be followed then
 	}
-	missing, err := r.missing(ctx, entries)
+	missing, err := r.missing(ctx, entries, sessionsOf(gone))
 	return found, append(unreadable, missing...), err
 }
 
 // missing finds points of which only the manifest after them tells: each carries
 // the hash of the one before. As long as nothing was ever forgotten or pruned
 // none may be gone. (That the newest is gone only a client can tell that saw it.)
-func (r *Repository) missing(ctx context.Context, entries []Entry) ([]check.Unreadable, error) {
+// Sources of which points are known to be gone, by name, need no more words.
+func (r *Repository) missing(ctx context.Context, entries []Entry, gone []ledger.SID) ([]check.Unreadable, error) {
 	forgotten, err := r.store.List(ctx, ledger.Forgets)
 	if err == nil {
 		err = r.catalog.LookLedger(ctx) // a prune beside us removes tombstones once it holds
@@ -145,15 +140,16 @@ func (r *Repository) missing(ctx context.Context, entries []Entry) ([]check.Unre
 	for _, e := range entries {
 		known[e.Hash()] = true
 	}
-	var gone []check.Unreadable
+	var nameless []check.Unreadable
 	for _, e := range entries {
-		if !known[e.Previous] {
+		named := slices.ContainsFunc(gone, func(sid ledger.SID) bool { return sid.Src == e.Session().Src })
+		if !known[e.Previous] && !named {
 			// It is the one before that is lost; the point that tells is whole.
 			err := fmt.Errorf("the point of %s before %s is gone: %w", e.Source, e.ID, pack.ErrDamaged)
-			gone = append(gone, check.Unreadable{Object: ledger.Commits + e.Session().Src, Err: err})
+			nameless = append(nameless, check.Unreadable{Object: ledger.Commits + e.Session().Src, Err: err})
 		}
 	}
-	return gone, nil
+	return nameless, nil
 }
 
 // Scrub finds, and heals if asked, damage without any key; see scrub.Run. A

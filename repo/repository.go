@@ -33,6 +33,13 @@ var ErrNoRepository = errors.New("no repository here")
 // ErrNotEmpty: init found something at the place.
 var ErrNotEmpty = errors.New("the place is not empty")
 
+// ErrCutOff: an init was cut off at the place before there was a config, so nothing can
+// have been stored there.
+var ErrCutOff = errors.New("an init was cut off here")
+
+// ErrConfigLost: there is a repository, and both copies of its config are gone.
+var ErrConfigLost = fmt.Errorf("config and its copy are gone: %w", pack.ErrDamaged)
+
 // ErrParameter: a parameter of init is outside what the format allows.
 var ErrParameter = errors.New("parameter not allowed")
 
@@ -133,7 +140,7 @@ func (r *Repository) apply(config ledger.Config) error {
 }
 
 // Exists tells whether there is a repository at all, without any secret:
-// ErrNoRepository if there is none.
+// ErrNoRepository if there is none, ErrConfigLost if there must have been one.
 func Exists(ctx context.Context, be backend.Backend) error {
 	for _, name := range []string{ledger.ConfigObject, ledger.Spare(ledger.ConfigObject)} {
 		_, err := be.Stat(ctx, name)
@@ -144,11 +151,21 @@ func Exists(ctx context.Context, be backend.Backend) error {
 			return fmt.Errorf("look for a repository: %w", err)
 		}
 	}
-	err := be.List(ctx, ledger.Commits, func(backend.Info) error { return errStop })
-	if errors.Is(err, errStop) {
-		return fmt.Errorf("%s holds recovery points, but config and its copy are gone: %w", be.Location(), pack.ErrDamaged)
+	var err error
+	for _, prefix := range []string{ledger.Commits, ledger.Data, ledger.Meta} { // no init writes there
+		err = be.List(ctx, prefix, func(info backend.Info) error {
+			if ledger.IsOurs(info.Name) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil {
+			break
+		}
 	}
 	switch {
+	case errors.Is(err, errStop):
+		return fmt.Errorf("%s holds recovery points or their data: %w", be.Location(), ErrConfigLost)
 	case err == nil:
 		return fmt.Errorf("%s: %w", be.Location(), ErrNoRepository)
 	case errors.Is(err, backend.ErrNotFound): // the place itself is missing, and its kind of store says more of it

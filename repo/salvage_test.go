@@ -9,6 +9,7 @@ import (
 	"holdfast/repo/backend/fault"
 	"holdfast/repo/backend/mem"
 	"holdfast/repo/ledger"
+	"holdfast/repo/recovery"
 )
 
 // TestRepairPacksBesideARotationTouchesNothingHealthy: packs that another process
@@ -92,5 +93,33 @@ func TestRepairPacksTakesPacksThatAreGoneOutOfTheIndex(t *testing.T) {
 	wantContent(t, fresh, makePoint(t, fresh, "image/b", data), data)
 	if rep, err = fresh.RepairPacks(t.Context(), false, nil); err != nil || len(rep.Missing) != 0 {
 		t.Errorf("once more: %+v %v", rep, err)
+	}
+}
+
+// TestChunkThatAnotherPackHoldsIsNotCalledLost: two backups at once have stored the same;
+// of a pack that nothing opens any more only what no other holds is lost, whether the
+// index lists that other one or not.
+func TestChunkThatAnotherPackHoldsIsNotCalledLost(t *testing.T) {
+	for what, unlist := range map[string]bool{"listed": false, "unlisted": true} {
+		t.Run(what, func(t *testing.T) {
+			one, store, secret := newRepo(t)
+			data := noise(1, 5*testChunk)
+			s, p := stored(t, one, "image/a", data)
+			other, q := stored(t, openAt(t, store, secret), "image/b", data)
+			for s, p := range map[*repo.Session]*recovery.Point{s: p, other: q} {
+				if err := s.Commit(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			damage(t, store, names(t, store, ledger.Data+p.SID)[0], ruin)
+			if unlist {
+				damage(t, store, names(t, store, ledger.Indexes+q.SID)[0], remove)
+			}
+			rep, err := openAt(t, store, secret).RepairPacks(t.Context(), false, nil)
+			if err != nil || len(rep.Damaged) != 1 || rep.ChunksLost != 1 || rep.Damaged[0].Lost != 1 { // its stream names the source
+				t.Errorf("repair packs: %+v %v", rep, err)
+			}
+			wantContent(t, openAt(t, store, secret), q, data)
+		})
 	}
 }

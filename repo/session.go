@@ -70,7 +70,7 @@ func (r *Repository) sessionOptions(name string) session.Options {
 // findParent picks the newest point of the source. A damaged newest manifest is
 // passed over: an older parent only means that more is read.
 func (s *Session) findParent(ctx context.Context, src string) error {
-	known, problems, err := points.Of(ctx, s.r.catalog, src)
+	known, problems, peak, err := points.Known(ctx, s.r.catalog, src)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,8 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		}
 		s.r.log.Warn("manifest cannot be read", "point", p.ID, "error", p.Err)
 	}
-	s.made = points.NextMade(known, s.r.catalog.Now())
+	listed := seenIn(known, problems)
+	s.made = points.NextMade(known, peak, s.r.catalog.Now())
 	for newest := points.LastMade(known); newest != nil; newest = points.LastMade(known) {
 		stands, err := s.stands(ctx, newest.Session())
 		if err != nil {
@@ -92,20 +93,43 @@ func (s *Session) findParent(ctx context.Context, src string) error {
 		}
 		known = slices.DeleteFunc(known, func(e points.Entry) bool { return e.Session() == newest.Session() })
 	}
-	gone, err := s.r.Vanished(ctx, src)
+	if s.parent == nil { // else the ledger was asked since the points were listed
+		if _, err := s.r.catalog.ReadLedger(ctx); err != nil {
+			return err
+		}
+	}
+	gone, err := s.r.seenNewest(ctx, []string{src})
 	if err != nil {
 		return err
 	}
-	for _, sid := range gone {
+	named, err := s.r.unfollowed(ctx, listed.Has, []string{src})
+	if err != nil {
+		return err
+	}
+	for _, sid := range distinct(append(gone, named...)) {
 		if err := s.r.heads.Miss(sid); err != nil {
 			s.r.log.Info("a point that has vanished is not remembered here", "error", err)
 		}
-		s.r.log.Warn("the newest point of this source that this machine knows of is gone, and nobody has forgotten it", "point", sid.Rand)
+		s.r.log.Warn("the newest point of this source that is known is gone, and nobody has forgotten it", "point", sid.Rand)
 		if s.r.opts.Vanished != nil {
 			s.r.opts.Vanished(sid.Rand)
 		}
 	}
 	return nil
+}
+
+// seenIn are the sessions of what a listing has found, readable or not.
+func seenIn(known []Entry, problems []*PointError) (listed ledger.Pile) {
+	for _, e := range known {
+		listed.Add(e.Session())
+	}
+	for _, p := range problems {
+		if sid, err := p.Session(); err == nil { // else it is a label's, and its point is known
+			listed.Add(sid)
+		}
+	}
+	listed.Sort()
+	return listed
 }
 
 // stands reports whether a point that was listed exists now: its tombstone, which a

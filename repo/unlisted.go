@@ -64,37 +64,10 @@ func (r *Repository) lacksRoot(ctx context.Context, p *recovery.Point) (bool, er
 	return false, nil
 }
 
-// unlisted counts the packs that no segment lists and that a point may need: their
-// session is over and they are not condemned. A killed session's, of which nobody
-// has heard since, are none.
+// unlisted counts the packs that the index lacks.
 func (r *Repository) unlisted(ctx context.Context) (int, error) {
-	var packs []string
-	for _, prefix := range []string{ledger.Data, ledger.Meta} {
-		names, err := r.store.List(ctx, prefix)
-		if err != nil {
-			return 0, err
-		}
-		packs = append(packs, names...)
-	}
-	slots, err := r.store.SIDs(ctx, ledger.Commits)
-	if err == nil {
-		err = r.catalog.Refresh(ctx) // last: who has a slot has published its segments before
-	}
-	if err != nil {
-		return 0, err
-	}
-	known := map[string]bool{}
-	for p := range r.catalog.Index.Packs() {
-		known[p.Name()] = true
-	}
-	view, count := r.catalog.View(), 0
-	for _, name := range packs {
-		owner, _, err := ledger.ParsePack(name)
-		if err == nil && !known[name] && (slots[owner] || owner.Gen < view.Entry.Horizon) && !view.IsCondemned(name) {
-			count++
-		}
-	}
-	return count, nil
+	packs, err := r.catalog.NotListed(ctx)
+	return len(packs), err
 }
 
 // blamesIndex makes of a blocked prune an ErrIndexLost, if that is all that keeps

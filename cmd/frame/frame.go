@@ -52,8 +52,9 @@ type App interface {
 	// Warnings are what a summary says about damage that was healed on the way, and
 	// about points that are gone.
 	Warnings() []string
-	// Vanished tells the operator, once, that a point is gone that was there.
-	Vanished(point string)
+	// Vanished tells the operator, once, that a point is gone that was there, and makes
+	// the run incomplete. source is what it was of, "" if that is not known.
+	Vanished(point, source string)
 
 	// VCenter runs fn with a session at the vCenter that the settings name.
 	VCenter(ctx context.Context, fn func(s *vmware.Session) error) error

@@ -24,13 +24,7 @@ func FindHurt(ctx context.Context, r *repo.Repository) ([]Hurt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look which points need what is lost: %w", err)
 	}
-	hit := map[string]bool{}
-	for _, f := range rep.Findings {
-		for _, h := range f.Hits {
-			id, _, _ := strings.Cut(h, "/")
-			hit[id] = hit[id] || f.Lost && !f.Rebuild
-		}
-	}
+	hit := Hit(rep)
 	hurt := []Hurt{}
 	if !slices.ContainsFunc(rep.Findings, func(f repo.Finding) bool { return len(f.Hits) > 0 }) {
 		return hurt, nil
@@ -40,7 +34,7 @@ func FindHurt(ctx context.Context, r *repo.Repository) ([]Hurt, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if hit[e.ID] {
+		if hit(e.ID) {
 			hurt = append(hurt, Hurt{e.ID, e.Source})
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -111,7 +109,9 @@ func Open(ctx context.Context, url string, create bool, opts Options) (*Place, e
 	case errors.Is(err, backend.ErrNotFound) && !create:
 		return nil, fmt.Errorf("%s: %w", url, repo.ErrNoRepository)
 	case errors.Is(err, local.ErrNotEmpty):
-		return nil, notEmpty(ctx, url, opts)
+		if be, err = cutOff(ctx, url, opts); err != nil {
+			return nil, err
+		}
 	case err != nil:
 		return nil, err
 	}
@@ -146,25 +146,56 @@ func openBucket(ctx context.Context, url string, opts Options) (*Place, error) {
 	return &Place{Backend: limit.New(retry.New(be, retry.Options{Log: opts.Log}), up, down), log: opts.Log}, nil
 }
 
-// notEmpty says what is in the way of a new repository.
-func notEmpty(ctx context.Context, url string, opts Options) error {
-	be, err := local.Open(ctx, url, local.Options{Log: opts.Log})
-	if err == nil {
-		defer be.Close()
-		if err := taken(ctx, be); err != nil {
-			return err
-		}
-	}
+// cutOff opens a directory that is not empty if all in it is what an init left that was
+// cut off; else the error says what is in the way of a new repository.
+func cutOff(ctx context.Context, url string, opts Options) (*local.Backend, error) {
 	refusal := fmt.Errorf("init %s: %w", url, repo.ErrNotEmpty)
-	if ours, err := os.Stat(filepath.Join(url, "spare", "keys")); err == nil && ours.IsDir() {
-		return verdict.Advise(refusal, "an init was cut off here: remove the directory and try again")
+	be, err := local.Open(ctx, url, local.Options{Log: opts.Log})
+	if err != nil {
+		return nil, refusal
 	}
-	return refusal
+	if err := Vacant(ctx, be); err != nil {
+		refusal = err
+	}
+	if errors.Is(refusal, repo.ErrCutOff) {
+		return be, nil
+	}
+	return nil, errors.Join(refusal, be.Close())
 }
 
-// taken is the refusal of a place where a repository is, with advice; nil elsewhere.
+// Reserve keeps a place for a new repository until it is given back, and refuses one
+// that is not empty. In a directory only one init is at work at a time; so what one has
+// left that was killed is cleared away (cleared). Where there is no such lock, or
+// listings are cached, that is for the operator to do.
+func (p *Place) Reserve(ctx context.Context) (cleared bool, unlock func() error, err error) {
+	if p.lockWriter == nil {
+		return false, func() error { return nil }, Vacant(ctx, p)
+	}
+	unlock, err = p.lockWriter(ctx)
+	switch {
+	case errors.Is(err, local.ErrLocked):
+		return false, nil, err
+	case err != nil: // there are file systems without locks
+		return false, func() error { return nil }, Vacant(ctx, p)
+	}
+	err = Vacant(ctx, p)
+	if errors.Is(err, repo.ErrCutOff) && p.SingleWriter() == "" {
+		err, cleared = repo.ClearCutOff(ctx, p), true
+	}
+	if err != nil {
+		return false, nil, errors.Join(err, unlock())
+	}
+	return cleared, unlock, nil
+}
+
+// taken is the refusal of a place where a repository is, or was, with advice; nil
+// elsewhere.
 func taken(ctx context.Context, be backend.Backend) error {
-	if repo.Exists(ctx, be) != nil {
+	there := repo.Exists(ctx, be)
+	if errors.Is(there, repo.ErrConfigLost) {
+		return verdict.Advise(fmt.Errorf("init %s: there is a repository already, though its config and spare/config are gone: %w", be.Location(), repo.ErrNotEmpty), configLost)
+	}
+	if there != nil {
 		return nil
 	}
 	err := fmt.Errorf("init %s: there is a repository already: %w", be.Location(), repo.ErrNotEmpty)
@@ -174,23 +205,19 @@ func taken(ctx context.Context, be backend.Backend) error {
 // Vacant refuses, before anything is made, a place that holds any object, and a
 // bucket that does not exist.
 func Vacant(ctx context.Context, be backend.Backend) error {
-	found := ""
-	err := be.List(ctx, "", func(info backend.Info) error {
-		found = info.Name
-		return errFound
-	})
+	err := repo.Vacant(ctx, be)
 	switch {
-	case found != "":
+	case errors.Is(err, repo.ErrNotEmpty):
 		if err := taken(ctx, be); err != nil {
 			return err
 		}
-		return fmt.Errorf("init %s: it holds %s: %w", be.Location(), found, repo.ErrNotEmpty)
 	case errors.Is(err, s3.ErrNoBucket):
 		return fmt.Errorf("init %s: %w", be.Location(), s3.ErrNoBucket)
-	case err != nil:
-		return fmt.Errorf("init %s: %w", be.Location(), err)
+	case err == nil:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("init: %w", err)
 }
 
-var errFound = errors.New("found something")
+// configLost is what to do about a repository without config.
+const configLost = "bring config, or spare/config, back from another copy of the repository: same name, same bytes; nothing opens it without. Make a new one elsewhere"

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,8 +12,8 @@ import (
 // told from many goroutines; its zero value has missed none.
 type Missed struct {
 	mu     sync.Mutex
-	points []string // for which the run is not complete
-	told   []string
+	points []string          // for which the run is not complete
+	told   map[string]string // their warnings
 }
 
 // Add makes the run incomplete for a point.
@@ -24,29 +25,29 @@ func (m *Missed) Add(point string) {
 	}
 }
 
-// Tell is the warning of a point, once; then it is "".
-func (m *Missed) Tell(point string) string {
+// Tell is the warning of a point, once; then it is "". source is what it was of, "" if
+// that is not known.
+func (m *Missed) Tell(point, source string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.Contains(m.told, point) {
+	if m.told[point] != "" {
 		return ""
 	}
-	m.told = append(m.told, point)
-	return warning(point)
-}
-
-func warning(point string) string {
-	return "point " + point + " was the newest of its source; it is gone, and nobody has forgotten it: somebody or something has removed it from the repository's place"
+	if source != "" {
+		source = "; it was of " + source
+	}
+	if m.told == nil {
+		m.told = map[string]string{}
+	}
+	m.told[point] = "point " + point + " is gone, and nobody has forgotten it: somebody or something has removed it from the repository's place" + source
+	return m.told[point]
 }
 
 // Warnings are all that was told.
-func (m *Missed) Warnings() (list []string) {
+func (m *Missed) Warnings() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, point := range m.told {
-		list = append(list, warning(point))
-	}
-	return list
+	return slices.Sorted(maps.Values(m.told))
 }
 
 // Verdict is the error of a run that ended with err: a point that is missed makes

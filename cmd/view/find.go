@@ -17,7 +17,7 @@ import (
 // Find resolves what an operator typed. Where that is the newest point, one
 // that cannot be read may be newer still: that is never passed over in silence.
 // Nor is one that has vanished: vanished is told of it.
-func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format string, args ...any), vanished func(point string)) (repo.Entry, error) {
+func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format string, args ...any), vanished Miss) (repo.Entry, error) {
 	if spec != "latest" && !strings.HasPrefix(spec, "latest:") {
 		return r.Find(ctx, spec)
 	}
@@ -30,17 +30,18 @@ func Find(ctx context.Context, r *repo.Repository, spec string, warn func(format
 	}
 	b, err := recovery.Find(briefs, spec)
 	if err != nil {
-		return repo.Entry{}, errors.Join(err, Unreadable(problems), Vanished(ctx, r, nil, vanished))
+		return repo.Entry{}, errors.Join(err, Unreadable(problems), Vanished(ctx, r, vanished))
 	}
-	var srcs []string
+	var of func(lost ledger.SID) bool
 	if spec != "latest" {
 		meant, err := recovery.MatchSource(briefs, strings.TrimPrefix(spec, "latest:"))
 		if err != nil {
 			return repo.Entry{}, err
 		}
-		srcs = sourcesOf(briefs, &meant)
+		srcs := sourcesOf(briefs, &meant)
+		of = func(lost ledger.SID) bool { return slices.Contains(srcs, lost.Src) }
 	}
-	if err := Vanished(ctx, r, srcs, vanished); err != nil {
+	if err := vanishedOf(ctx, r, of, vanished); err != nil {
 		return repo.Entry{}, err
 	}
 	for _, problem := range problems {
@@ -62,19 +63,26 @@ func sourcesOf(briefs []repo.Brief, meant *recovery.Sources) (srcs []string) {
 	return srcs
 }
 
-// Vanished tells of points that this machine has seen and that are gone: of the
-// sources at those places (ledger.SID.Src), or of all if there are none.
-func Vanished(ctx context.Context, r *repo.Repository, srcs []string, tell func(point string)) error {
-	gone, err := r.Vanished(ctx, srcs...)
-	for _, sid := range gone {
-		tell(sid.Rand)
-	}
-	return err
+// Miss is told of a point that has vanished, by its id, and of its source; "" where
+// nothing is left that tells what that was called.
+type Miss func(point, source string)
+
+// Vanished tells of the newest points of sources that are gone; see repo.Repository.Vanished.
+func Vanished(ctx context.Context, r *repo.Repository, tell Miss) error {
+	return vanishedOf(ctx, r, nil, tell)
 }
 
 // VanishedOf is Vanished of the sources of those identities, and of sources of which no
 // point is left: what those were called nobody knows.
-func VanishedOf(ctx context.Context, r *repo.Repository, identities []string, tell func(point string)) error {
+func VanishedOf(ctx context.Context, r *repo.Repository, identities []string, tell Miss) error {
+	return vanishedOf(ctx, r, func(lost ledger.SID) bool {
+		p := &repo.PointError{Object: ledger.CommitName(lost)}
+		return slices.ContainsFunc(identities, func(identity string) bool { return r.Hits(p, identity) })
+	}, tell)
+}
+
+// vanishedOf is Vanished of those that of means, nil for all, and of what has no name.
+func vanishedOf(ctx context.Context, r *repo.Repository, of func(lost ledger.SID) bool, tell Miss) error {
 	gone, err := r.Vanished(ctx)
 	if err != nil || len(gone) == 0 {
 		return err
@@ -84,26 +92,56 @@ func VanishedOf(ctx context.Context, r *repo.Repository, identities []string, te
 		return err
 	}
 	for _, lost := range gone {
-		p := &repo.PointError{Object: ledger.CommitName(lost)}
-		of := func(identity string) bool { return r.Hits(p, identity) }
-		if slices.ContainsFunc(identities, of) || !slices.ContainsFunc(briefs, func(b repo.Brief) bool { return of(b.Identity()) }) {
-			tell(lost.Rand)
+		source := nameOf(lost, briefs)
+		if of == nil || source == "" || of(lost) {
+			tell(lost.Rand, source)
 		}
 	}
 	return nil
 }
 
-// KeepVanished keeps all of a source whose newest point has vanished, and tells of it:
-// what stays by a policy may be counted from that one, or be all that is left. all says
-// that every source is in question, not those judged alone.
-func KeepVanished(ctx context.Context, r *repo.Repository, judged []recovery.Judged, all bool, tell func(point string)) error {
-	gone, err := r.Vanished(ctx)
-	for _, lost := range gone {
-		if keepSource(judged, lost.Src, "newest point vanished") != "" || all {
-			tell(lost.Rand)
+// nameOf is what the source of a point was called last, by those that are left of it.
+func nameOf(lost ledger.SID, briefs []repo.Brief) string {
+	for i := range slices.Backward(briefs) {
+		if sid, err := ledger.ParseSID(briefs[i].SID()); err == nil && sid.Src == lost.Src {
+			return briefs[i].Source()
 		}
 	}
-	return err
+	return ""
+}
+
+// KeepVanished keeps all of a source whose newest point has vanished, and tells of it:
+// what stays by a policy may be counted from that one, or be all that is left. Of a source
+// that lacks another one it keeps what nothing leads to any more: the point can be brought
+// back until somebody forgets it, and what stands on it could not. all says that every
+// source is in question, not those judged alone.
+func KeepVanished(ctx context.Context, r *repo.Repository, judged []recovery.Judged, all bool, tell Miss) error {
+	gone, err := r.Vanished(ctx)
+	for _, lost := range gone {
+		if source := keepSource(judged, lost.Src, "newest point vanished"); source != "" || all {
+			tell(lost.Rand, source)
+		}
+	}
+	if err != nil || !slices.ContainsFunc(judged, func(j recovery.Judged) bool { return j.Orphan && !j.Keep }) {
+		return err
+	}
+	if gone, err = r.Gone(ctx); err != nil {
+		return err
+	}
+	orphans := map[string]string{} // the source's name, by its place
+	for i := range judged {
+		j := &judged[i]
+		sid, err := ledger.ParseSID(j.Point.SID())
+		if err == nil && j.Orphan && !j.Keep && slices.ContainsFunc(gone, func(lost ledger.SID) bool { return lost.Src == sid.Src }) {
+			j.Keep, j.Reasons, orphans[sid.Src] = true, []string{"orphaned"}, j.Point.Source()
+		}
+	}
+	for _, lost := range gone {
+		if source := orphans[lost.Src]; source != "" {
+			tell(lost.Rand, source)
+		}
+	}
+	return nil
 }
 
 // Unreadable is the error of a listing in which points had to be left out.

@@ -28,6 +28,7 @@ type Catalog struct {
 	view    *ledger.View
 	roll    uint32                   // a number of the roll below which all are known to have been taken
 	unread  bool                     // the newest entry is damaged; view is what readers go by
+	proof   proof                    // of the latest entry that was there
 	listed  []string                 // segments of the last Refresh
 	hidden  []string                 // segments that Reveal has found, which a listing may hide
 	young   map[uint32]ledger.Packed // the roll as Young has read it: who has a number never changes
@@ -48,7 +49,7 @@ func Open(ctx context.Context, s *record.Store, dir string) (*Catalog, error) {
 	c := &Catalog{Store: s, Index: local}
 	c.Load = &load.Loader{Backend: s.Backend, Keys: s.Keys, Index: local, Refresh: c.Refresh, Healed: s.NoteHealed, Follow: s.Follow}
 	c.Load.Ledger = func() uint32 { return c.View().Number }
-	c.Load.Unlisted = c.unlisted
+	c.Load.Unlisted, c.Load.Lacking = c.unlisted, c.lacking
 	if err := c.Refresh(ctx); err != nil {
 		return nil, errors.Join(err, local.Close())
 	}
@@ -114,20 +115,21 @@ func onlySegments(err error) bool {
 	return true
 }
 
-// ReadLedger finds and reads the newest ledger entry, whatever listings say.
+// ReadLedger finds and reads the newest ledger entry, whatever listings say. That it is
+// lost, or that a later one must have been there, is ErrLedger.
 func (c *Catalog) ReadLedger(ctx context.Context) (*ledger.View, error) {
 	c.mu.Lock()
-	known, unread := c.view, c.unread
+	known, unread, proof := c.view, c.unread, c.proof // which was met before anything is asked below
 	c.mu.Unlock()
 	if unread {
 		known = nil
 	}
-	newest, err := c.newestLedger(ctx, known)
+	newest, err := c.newestLedger(ctx, known, proof)
 	if err != nil {
 		return nil, err
 	}
 	if known != nil && known.Number >= newest {
-		return known, nil
+		return known, proof.outlives(known.Number)
 	}
 	entry, err := record.ReadAs[ledger.Entry](ctx, c.Store, ledger.LedgerName(newest), parity.Ledger)
 	if err != nil {
@@ -141,7 +143,7 @@ func (c *Catalog) ReadLedger(ctx context.Context) (*ledger.View, error) {
 		return nil, err
 	}
 	c.SetView(view)
-	return view, nil
+	return view, proof.outlives(newest)
 }
 
 // SetView takes over an entry that is known to be in the ledger. An older one

@@ -28,8 +28,8 @@ func (c *Catalog) Has(ctx context.Context, name string) (bool, error) {
 }
 
 // newestLedger finds the number of the newest entry. Entries are numbered without
-// gaps and stay for ever. known may be nil.
-func (c *Catalog) newestLedger(ctx context.Context, known *ledger.View) (uint32, error) {
+// gaps and stay for ever. known may be nil; p is what was met before.
+func (c *Catalog) newestLedger(ctx context.Context, known *ledger.View, p proof) (uint32, error) {
 	from := uint32(0)
 	if known != nil {
 		from = known.Number + 1
@@ -45,6 +45,9 @@ func (c *Catalog) newestLedger(ctx context.Context, known *ledger.View) (uint32,
 		}
 	}
 	end, err := ledger.FirstFree(from, func(g uint32) (bool, error) { return c.hasEntry(ctx, g) })
+	if err == nil {
+		end, err = c.beyond(ctx, end, p)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -64,7 +67,7 @@ func (c *Catalog) hasEntry(ctx context.Context, g uint32) (bool, error) {
 	return c.Has(ctx, ledger.Spare(ledger.LedgerName(g)))
 }
 
-// ErrLedger: the newest ledger entry is lost, and its spare with it. Points can be
+// ErrLedger: the newest ledger entry is damaged or gone, and its spare with it. Points can be
 // read; nobody can say any more what a writer may build on.
 var ErrLedger = errors.New("the newest entry of the ledger cannot be read")
 
@@ -93,6 +96,7 @@ func (c *Catalog) Enrolled(ctx context.Context, n uint32) (ledger.Packed, error)
 		if err == nil {
 			var sid ledger.SID
 			if sid, err = ledger.ParseSID(rec.SID); err == nil {
+				c.prove(sid.Gen, ledger.RollName(n))
 				return sid.Pack(), nil
 			}
 		}
@@ -120,6 +124,18 @@ func (c *Catalog) segments(ctx context.Context) ([]string, error) {
 	names, err := c.List(ctx, ledger.Indexes)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range slices.Backward(names) { // the latest first
+		sid, _, err := ledger.ParseNumbered(name)
+		if err == nil && sid.Gen <= c.View().Number {
+			break
+		}
+		if err == nil {
+			err = c.Meet(ctx, parity.Index, name, sid)
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
 	c.mu.Lock()
 	known := append(slices.Clone(c.view.Entry.Runs), c.hidden...)

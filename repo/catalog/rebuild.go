@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/index"
@@ -98,11 +99,46 @@ func (c *Catalog) unlisted(ctx context.Context) (*index.Local, error) {
 	if err := flush(); err != nil || found == 0 {
 		return nil, err
 	}
-	c.Log.Warn("the index does not list all packs; what they hold is read from them. Mend it with: repair index", "packs", found)
-	if c.OnUnlisted != nil {
-		c.OnUnlisted(found)
-	}
 	return extra, nil
+}
+
+// lacking tells that what was wanted is in a pack that no segment lists. (Those of a
+// backup that still runs are none that anybody wants.)
+func (c *Catalog) lacking(packs int) {
+	c.Log.Warn("the index does not list all packs; what they hold is read from them. Mend it with: repair index", "packs", packs)
+	if c.OnUnlisted != nil {
+		c.OnUnlisted(packs)
+	}
+}
+
+// NotListed are the packs that no segment lists and that a point may need: their session
+// is over and they are not condemned. A killed session's, of which nobody has heard
+// since, are none.
+func (c *Catalog) NotListed(ctx context.Context) ([]string, error) {
+	var packs []string
+	for _, prefix := range []string{ledger.Data, ledger.Meta} {
+		names, err := c.List(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		packs = append(packs, names...)
+	}
+	slots, err := c.SIDs(ctx, ledger.Commits)
+	if err == nil {
+		err = c.Refresh(ctx) // last: who has a slot has published its segments before
+	}
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for p := range c.Index.Packs() {
+		known[p.Name()] = true
+	}
+	view := c.View()
+	return slices.DeleteFunc(packs, func(name string) bool {
+		owner, _, err := ledger.ParsePack(name)
+		return err != nil || known[name] || !slots[owner] && owner.Gen >= view.Entry.Horizon || view.IsCondemned(name)
+	}), nil
 }
 
 // PacksOf lists the packs that a session wrote.

@@ -30,6 +30,7 @@ import (
 	"holdfast/repo/recovery"
 	"holdfast/repo/scrub"
 	"holdfast/repo/seal"
+	"holdfast/repo/slot"
 )
 
 // Options steer a check.
@@ -50,6 +51,13 @@ type Subject struct {
 	// Named are objects that exist, or may, by what the ledger and the roll say: a
 	// listing may hide them. nil is none.
 	Named func(ctx context.Context) ([]string, error)
+	// Slots judge key objects.
+	Slots *slot.Keys
+	// View is the newest ledger entry that Refresh has read.
+	View func() *ledger.View
+	// LostEnd names the ledger entry that must have been there and is gone, and the object
+	// that proves it, of those that were met; "" if none does. nil is none.
+	LostEnd func(ctx context.Context) (entry, by string, err error)
 	// MayBeGone reports whether a prune may have removed a pack that the index
 	// still lists: no writer relies on it. A point that does is a finding.
 	MayBeGone func(index.Pack) bool
@@ -73,12 +81,14 @@ type checker struct {
 	lost   map[string]bool  // packs that are missing or cannot be read whole
 	seen   map[blob.ID]bool // content known to be there, and all below it
 	aside  map[blob.ID]bool // the same, but for packs that no segment lists
+	looked bool             // in packs that no segment lists
 	newest uint32           // ledger entry that the index was last held against
 	known  map[string]index.Pack
 
 	opened map[string]bool     // packs that were read
 	saved  map[string]blob.Set // what can still be read of lost packs
 	broken map[string]string   // copies of precious objects that do not open, and why
+	whole  scrub.Copies        // those in which parity finds nothing to mend
 }
 
 // Run tells whether every point can be restored: all records open, the index
@@ -90,7 +100,7 @@ func Run(ctx context.Context, r Subject, opts Options) (*scrub.Report, error) {
 	c := &checker{
 		r: r, opts: opts, sizes: map[string]int64{}, lost: map[string]bool{},
 		seen: map[blob.ID]bool{}, aside: map[blob.ID]bool{}, known: map[string]index.Pack{},
-		opened: map[string]bool{}, saved: map[string]blob.Set{}, broken: map[string]string{},
+		opened: map[string]bool{}, saved: map[string]blob.Set{}, broken: map[string]string{}, whole: scrub.Copies{},
 	}
 	err := r.Backend.List(ctx, "", func(info backend.Info) error {
 		if !strings.HasPrefix(info.Name, ledger.Quarantine) {
@@ -104,7 +114,7 @@ func Run(ctx context.Context, r Subject, opts Options) (*scrub.Report, error) {
 	if err := r.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{c.complete, c.records, c.packs, c.data, c.points} {
+	for _, step := range []func(context.Context) error{c.complete, c.records, c.packs, c.runs, c.data, c.points, c.ledger} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -191,6 +201,18 @@ func (c *checker) records(ctx context.Context) error {
 	return nil
 }
 
+// ledger asks whether the ledger has lost its end: no listing of it can tell.
+func (c *checker) ledger(ctx context.Context) error {
+	if c.r.LostEnd == nil {
+		return nil
+	}
+	entry, by, err := c.r.LostEnd(ctx)
+	if entry != "" {
+		c.rep.Add(scrub.Finding{Object: entry, What: "missing, though " + by + " was made under it: no backup can be made", Lost: true})
+	}
+	return err
+}
+
 // isThere asks for an object now.
 func (c *checker) isThere(ctx context.Context, name string) (bool, error) {
 	_, err := c.r.Backend.Stat(ctx, name)
@@ -199,6 +221,12 @@ func (c *checker) isThere(ctx context.Context, name string) (bool, error) {
 
 // copies judges each precious object by what is left of its two copies.
 func (c *checker) copies(ctx context.Context, names []string) error {
+	newest := uint32(0) // entry of the ledger of which a copy is there, healthy or not
+	for _, name := range names {
+		if n, err := ledger.ParseLedger(ledger.TrueName(name)); err == nil {
+			newest = max(newest, n)
+		}
+	}
 	for _, name := range names {
 		if !ledger.HasSpare(ledger.TrueName(name)) {
 			continue
@@ -218,12 +246,20 @@ func (c *checker) copies(ctx context.Context, names []string) error {
 		}
 		_, otherBad := c.broken[ledger.Twin(name)]
 		switch {
+		case bad && (otherBad || !otherThere) && ledger.IsPast(name, newest):
+			c.rep.Add(scrub.Finding{Object: name, What: why, Idle: true})
 		case bad && (otherBad || !otherThere):
 			c.rep.Add(scrub.Finding{Object: name, What: why, Lost: true})
+		case bad && c.whole.Whole(name): // somebody else's bytes, which a scrub takes for good
+			c.rep.Add(scrub.Finding{Object: name, What: why, Differs: true, Right: ledger.Twin(name)})
 		case bad:
-			c.rep.Add(scrub.Finding{Object: name, What: why + "; its copy is there"})
+			c.rep.Add(scrub.Finding{Object: name, What: why + scrub.OtherThere})
 		case !otherThere && (ledger.NeedsSpare(ledger.TrueName(name)) || ledger.TrueName(name) != name):
-			c.rep.Add(scrub.Finding{Object: ledger.Twin(name), What: "missing; its copy is there"})
+			c.rep.Add(scrub.Finding{Object: ledger.Twin(name), What: "missing" + scrub.OtherThere})
+		case !otherBad && ledger.TrueName(name) == name && c.whole.Differ(name):
+			if err := c.differ(ctx, name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -248,6 +284,9 @@ func (c *checker) record(ctx context.Context, name string) error {
 		_, damage, err = parity.Inspect(object)
 	}
 	if err == nil {
+		if fixed, _, err := parity.Heal(object); err == nil {
+			c.whole.Note(name, fixed)
+		}
 		err = c.openRecord(name, kind, slot, object)
 		if errors.Is(err, seal.ErrUnknownEpoch) && c.r.Follow != nil { // rotated since this began
 			if err := c.r.Follow(ctx); err != nil {
@@ -261,7 +300,11 @@ func (c *checker) record(ctx context.Context, name string) error {
 		c.broken[name] = err.Error()
 	case err != nil: // a segment that was altered, and not by chance, is no mere loss
 		rebuild := kind == parity.Index && !slot && !errors.Is(err, pack.ErrTampered)
-		c.rep.Add(scrub.Finding{Object: name, What: err.Error(), Lost: true, Rebuild: rebuild})
+		idle, askErr := c.isForgotten(ctx, name)
+		if askErr != nil {
+			return askErr
+		}
+		c.rep.Add(scrub.Finding{Object: name, What: err.Error(), Lost: !idle, Idle: idle, Rebuild: rebuild})
 	case !damage.Clean():
 		c.rep.Add(scrub.Finding{Object: name, What: damage.String() + "; parity brings it back"})
 	}
@@ -280,7 +323,10 @@ func (c *checker) noAnswer(ctx context.Context, name string, err error) error {
 // openRecord opens a record; a segment of the index must obey its law, too.
 func (c *checker) openRecord(name string, kind parity.Kind, slot bool, object []byte) error {
 	if slot {
-		_, err := pack.DecodeSlot(object)
+		payload, err := pack.DecodeSlot(object)
+		if err == nil {
+			err = c.r.Slots.Prove(ledger.TrueName(name), payload)
+		}
 		return err
 	}
 	payload, _, err := pack.OpenRecord(c.r.Keys, ledger.TrueName(name), kind, object)
@@ -392,70 +438,4 @@ func (c *checker) data(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// readPack opens every chunk of a pack and compares it with the index.
-func (c *checker) readPack(ctx context.Context, name string) error {
-	object, err := backend.Whole(ctx, c.r.Backend, name)
-	if errors.Is(err, backend.ErrNotFound) {
-		return c.gone(ctx, c.known[name])
-	}
-	if err := c.noAnswer(ctx, name, err); err != nil {
-		return err
-	}
-	c.opened[name] = true
-	what, lost := "", true
-	if err != nil {
-		what = err.Error()
-	} else {
-		if what, lost, err = c.openPack(name, object); errors.Is(err, seal.ErrUnknownEpoch) && c.r.Follow != nil {
-			if err := c.r.Follow(ctx); err != nil {
-				return err
-			}
-			what, lost, _ = c.openPack(name, object)
-		}
-	}
-	if what == "" {
-		return nil
-	}
-	c.lost[name] = c.lost[name] || lost
-	c.rep.Add(scrub.Finding{Object: name, What: what, Lost: lost})
-	return nil
-}
-
-// openPack says what is wrong with a pack's bytes, "" for nothing.
-func (c *checker) openPack(name string, object []byte) (what string, lost bool, cause error) {
-	fixed, damage, healErr := parity.Heal(object)
-	if fixed == nil {
-		return healErr.Error(), true, healErr
-	}
-	c.saved[name] = blob.Set{}
-	err := pack.VerifyAll(c.r.Keys, name, fixed, func(e pack.Entry, _ []byte, err error) error {
-		if err == nil {
-			c.saved[name].Add(e.ID)
-		}
-		return nil
-	})
-	if healErr != nil {
-		return healErr.Error(), true, healErr
-	}
-	if err != nil {
-		return err.Error(), true, err
-	}
-	delete(c.saved, name) // all of it
-	_, entries, err := pack.OpenTable(c.r.Keys, name, fixed)
-	if err != nil {
-		return err.Error(), true, err
-	}
-	var sum uint64
-	for _, e := range entries {
-		sum += index.EntryHash(e.ID, e.Offset, e.Stored)
-	}
-	if p := c.known[name]; sum != p.Sum || len(entries) != int(p.Count) {
-		return "the index says other things of it than its table", true, nil
-	}
-	if !damage.Clean() {
-		return damage.String() + "; parity brings it back", false, nil
-	}
-	return "", false, nil
 }

@@ -70,6 +70,10 @@ func (c *checker) item(ctx context.Context, p *recovery.Point, it *recovery.Item
 		if err == nil && !w.unlisted {
 			return nil
 		}
+		if errors.Is(err, errMoved) {
+			c.forget()
+			continue
+		}
 		if moved, rerr := c.refresh(ctx); rerr != nil {
 			return rerr
 		} else if !moved {
@@ -173,26 +177,26 @@ func (w *walk) setAside() {
 }
 
 // holder says which object is to blame if content is not to be had as the index
-// says: "" for none, index/ if only packs that it does not list have it, data/ if
-// no pack has it.
+// says: "" for none, index/ if only packs that it does not list have it, be it that what
+// it does list is gone, data/ if no pack has it.
 func (c *checker) holder(ctx context.Context, id blob.ID) (string, error) {
 	found, err := c.r.Lookup(ctx, id)
 	if err != nil {
 		return "", err
 	}
-	if len(found) == 0 {
-		if found, err = c.r.LookupUnlisted(ctx, id); err != nil {
-			return "", err
-		}
-		if len(found) == 0 {
-			return ledger.Data, nil
-		}
-		return ledger.Indexes, nil
-	}
 	for _, at := range found {
 		if name := at.Pack.Name(); !c.lost[name] || c.saved[name].Has(id) {
 			return "", nil
 		}
+	}
+	there, err := c.inUnlisted(ctx, id)
+	switch {
+	case err != nil:
+		return "", err
+	case there:
+		return ledger.Indexes, nil
+	case len(found) == 0:
+		return ledger.Data, nil
 	}
 	return found[0].Pack.Name(), nil
 }

@@ -30,6 +30,13 @@ func isEntry(name string) bool {
 	return err == nil
 }
 
+// IsPast reports whether name is that of a ledger entry, or of its spare, below the
+// newest: it holds its number, and nothing reads it any more.
+func IsPast(name string, newest uint32) bool {
+	n, err := ParseLedger(TrueName(name))
+	return err == nil && n < newest
+}
+
 // IsKeyObject reports whether an object of that name belongs to the key slots:
 // it is not sealed by the key ring but seals or signs itself (FORMAT.md §6).
 func IsKeyObject(name string) bool {

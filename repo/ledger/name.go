@@ -133,6 +133,16 @@ func BoxName(epoch uint32, rotation, slot string) string {
 // DecisionName is the object that decides which rotation made an epoch.
 func DecisionName(epoch uint32) string { return EpochPrefix(epoch) + "decision" }
 
+// ParseDecision reads the epoch in a decision's name.
+func ParseDecision(name string) (epoch uint32, err error) {
+	digits, ours := strings.CutPrefix(strings.TrimSuffix(name, "/decision"), Epochs)
+	epoch, ok := number(digits)
+	if !ours || !ok || name != DecisionName(epoch) {
+		return 0, fmt.Errorf("parse decision name %.80q: %w", name, ErrName)
+	}
+	return epoch, nil
+}
+
 // EpochPrefix is the prefix of all that belongs to the making of an epoch.
 func EpochPrefix(epoch uint32) string { return fmt.Sprintf("%s%08d/", Epochs, epoch) }
 

@@ -26,8 +26,11 @@ func (s SID) Pack() (p Packed) {
 
 // SID is what was packed.
 func (p Packed) SID() SID {
-	return SID{Gen: p.Gen(), Src: hex.EncodeToString(p[4 : 4+srcDigits/2]), Rand: p.Rand()}
+	return SID{Gen: p.Gen(), Src: p.Src(), Rand: p.Rand()}
 }
+
+// Src names the SID's source.
+func (p Packed) Src() string { return hex.EncodeToString(p[4 : 4+srcDigits/2]) }
 
 // Gen is the SID's generation.
 func (p Packed) Gen() uint32 { return binary.BigEndian.Uint32(p[:]) }

@@ -124,6 +124,24 @@ func TestRoundCondemnsWhatNobodyNeeds(t *testing.T) {
 	}
 }
 
+// TestHorizonAloneIsNoNews: an entry is written for what the horizon passes, or could
+// pass with the next number, and not for the number's sake.
+func TestHorizonAloneIsNoNews(t *testing.T) {
+	for gen, want := range map[uint32]bool{0: false, 1: false, 2: true, 3: true, 4: false} {
+		sid := sidOf(gen, 1)
+		for what, l := range map[string]*Listing{
+			"revocation": {Slots: []Held{{SID: sid.Pack(), Kind: RevokedSlot}}},
+			"tombstone":  {Forgets: PileOf(sid)},
+		} {
+			l.Ledger, l.RollEnd = viewOf(t, 4, Entry{Horizon: 2, Roll: 5}), 5
+			p := Look(l).Marker().Decide(nil)
+			if litter := gen == 4 && len(l.Slots) > 0; p.Next.Horizon != 4 || p.Changed != (want || litter) {
+				t.Errorf("%s of generation %d: changed %v, %+v", what, gen, p.Changed, p.Next)
+			}
+		}
+	}
+}
+
 // TestRollBeginsAboveWhatIsSettledAlone: never lower than before, not beyond who is
 // open, whatever of it cannot be read.
 func TestRollBeginsAboveWhatIsSettledAlone(t *testing.T) {

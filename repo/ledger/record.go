@@ -35,6 +35,10 @@ type Entry struct {
 	Superseded []string    `json:"superseded"` // index segments that those replace
 	Condemned  []Condemned `json:"condemned"`  // packs that may not be reused and will go
 	Open       []Open      `json:"open"`       // sessions seen without a slot
+
+	// Made is, by source, the highest number of a point that was forgotten as the newest
+	// and has no slot any more: what the source makes next is numbered higher.
+	Made map[string]int64 `json:"made,omitempty"`
 }
 
 // Condemned is a batch of packs condemned by one ledger entry. It waits until

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -111,15 +112,29 @@ func (p *Plan) WithRuns(names []string) {
 		}
 	}
 	slices.Sort(p.Next.Superseded)
-	p.Changed = p.survey.litter || !sameEntry(p.Next, p.survey.listing.Ledger.Entry)
+	p.Changed = p.survey.litter || p.survey.passes() || !sameEntry(p.Next, p.survey.listing.Ledger.Entry)
 }
 
+// passes reports whether anything is between the horizon and the next one. Each entry
+// could move the horizon on by one, for its number alone: that is no reason to write it.
+func (s *Survey) passes() bool {
+	from := s.listing.Ledger.Entry.Horizon
+	in := func(gen uint32) bool { return from <= gen && gen < s.Horizon }
+	return slices.ContainsFunc(s.listing.Slots, func(h Held) bool { return in(h.SID.Gen()) }) ||
+		slices.ContainsFunc(s.listing.Roll, func(e Enrolled) bool { return in(e.SID.Gen()) }) ||
+		slices.ContainsFunc(s.listing.Sessions, func(h Heard) bool { return in(h.SID.Gen) }) ||
+		slices.ContainsFunc(s.listing.Forgets, func(p Packed) bool { return in(p.Gen()) }) ||
+		slices.ContainsFunc(s.listing.Segments, func(g Segment) bool { sid, _, err := ParseNumbered(g.Name); return err == nil && in(sid.Gen) }) ||
+		slices.ContainsFunc(s.listing.Packs, func(pack string) bool { sid, _, err := ParsePack(pack); return err == nil && in(sid.Gen) })
+}
+
+// sameEntry compares all but the horizon.
 func sameEntry(a, b *Entry) bool {
 	sameBatch := func(x, y Condemned) bool {
 		return x.Since == y.Since && x.Going == y.Going && slices.Equal(x.Packs, y.Packs) && slices.Equal(x.Covered, y.Covered)
 	}
-	return a.Horizon == b.Horizon && a.Roll == b.Roll && slices.Equal(a.Points, b.Points) && slices.Equal(a.Runs, b.Runs) &&
-		slices.Equal(a.Superseded, b.Superseded) && slices.EqualFunc(a.Condemned, b.Condemned, sameBatch) && slices.Equal(a.Open, b.Open)
+	return a.Roll == b.Roll && slices.Equal(a.Points, b.Points) && slices.Equal(a.Runs, b.Runs) &&
+		slices.Equal(a.Superseded, b.Superseded) && slices.EqualFunc(a.Condemned, b.Condemned, sameBatch) && slices.Equal(a.Open, b.Open) && maps.Equal(a.Made, b.Made)
 }
 
 // RunSize is a run that the ledger names, for PickRuns.

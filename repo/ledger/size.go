@@ -26,7 +26,7 @@ func (e *Entry) CheckSize() error {
 	for _, batch := range e.Condemned {
 		bytes += batchBytes + lengthOf(batch.Packs) + lengthOf(batch.Covered)
 	}
-	bytes += len(e.Open) * batchBytes
+	bytes += (len(e.Open) + len(e.Made)) * batchBytes
 	if bytes > recordBytes-runsBytes {
 		return fmt.Errorf("write ledger entry of %d points and %d bytes: %w", len(e.Points), bytes, ErrFull)
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 
@@ -43,12 +44,15 @@ type Loader struct {
 	// Unlisted indexes packs that Index does not know, or returns nil. It is asked
 	// once, by the first chunk that is nowhere else.
 	Unlisted func(ctx context.Context) (*index.Local, error)
+	Lacking  func(packs int)                 // told once, when one of so many packs that Index does not know has what is wanted
+	Follow   func(ctx context.Context) error // takes in rotations of the keys; nil: never
 
 	ready   sync.Once
 	looking chan struct{} // holds a token while Unlisted reads, which may take long
 	looked  bool
 	extra   *index.Local
-	Follow  func(ctx context.Context) error // takes in rotations of the keys; nil: never
+	told    bool     // of Lacking
+	gone    sync.Map // index.Pack: not there when it was wanted, and the index knew no better
 }
 
 // DamageError says which object keeps a chunk from being read.
@@ -149,8 +153,8 @@ func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 			}
 			found, err = l.Lookup(ctx, id)
 		}
-		if err == nil && len(found) == 0 {
-			found, err = l.LookupUnlisted(ctx, id)
+		if err == nil {
+			found, err = l.orUnlisted(ctx, id, found)
 		}
 		if err != nil {
 			return nil, err
@@ -161,6 +165,24 @@ func (l *Loader) locate(ctx context.Context, ids []blob.ID) ([]span, error) {
 		all = append(all, wanted{i: i, id: id, at: found[0]})
 	}
 	return group(all), nil
+}
+
+// orUnlisted adds to the places that the index knows of a chunk those in packs that no
+// segment lists, if none of its own is of use, and puts first what is.
+func (l *Loader) orUnlisted(ctx context.Context, id blob.ID, found []index.Location) ([]index.Location, error) {
+	var there, gone []index.Location
+	for _, at := range found {
+		if _, isGone := l.gone.Load(at.Pack); isGone {
+			gone = append(gone, at)
+		} else {
+			there = append(there, at)
+		}
+	}
+	if len(there) > 0 {
+		return append(there, gone...), nil
+	}
+	more, err := l.LookupUnlisted(ctx, id)
+	return append(more, gone...), err
 }
 
 // LookupUnlisted finds a chunk in packs that no segment lists: a lost index is no
@@ -187,6 +209,10 @@ func (l *Loader) LookupUnlisted(ctx context.Context, id blob.ID) ([]index.Locati
 		return nil, nil
 	}
 	found, _, err := l.extra.Lookup(id)
+	if len(found) > 0 && !l.told {
+		l.told = true
+		l.Lacking(len(slices.Collect(l.extra.Packs())))
+	}
 	return found, err
 }
 
@@ -295,6 +321,9 @@ func (l *Loader) rescueAll(ctx context.Context, kind blob.Kind, chunks []wanted,
 			last = mended{}
 			plain, err = l.rescue(ctx, kind, w, &last)
 		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, backend.ErrUnreachable) {
+			plain, err = l.lastResort(ctx, kind, w, err, &last)
+		}
 		if errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil {
 			return fmt.Errorf("load from %s: %w", w.at.Pack.Name(), errors.Join(err, ctx.Err()))
 		}
@@ -325,15 +354,39 @@ type mended struct {
 // rescue tries each pack that holds the chunk, healing it in memory.
 func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *mended) ([]byte, error) {
 	found, err := l.Lookup(ctx, w.id)
+	if err == nil {
+		found, err = l.orUnlisted(ctx, w.id, found)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.fromAny(ctx, kind, w, found, last)
+}
+
+// lastResort looks for a chunk of which every place that the index knows has failed in
+// packs that no segment lists: a lost segment may leave older ones that list where the
+// chunk was once. cause is the error that stands if it is nowhere.
+func (l *Loader) lastResort(ctx context.Context, kind blob.Kind, w wanted, cause error, last *mended) ([]byte, error) {
+	found, err := l.LookupUnlisted(ctx, w.id)
 	if err != nil {
 		return nil, err
 	}
 	if len(found) == 0 {
-		if found, err = l.LookupUnlisted(ctx, w.id); err != nil {
-			return nil, err
-		}
+		return nil, cause
 	}
-	err = fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
+	if errors.Is(cause, backend.ErrNotFound) {
+		l.gone.Store(w.at.Pack, true)
+	}
+	plain, err := l.fromAny(ctx, kind, w, found, last)
+	if err != nil && !errors.Is(err, backend.ErrUnreachable) {
+		return nil, cause
+	}
+	return plain, err
+}
+
+// fromAny reads a chunk from the first of these places that gives it.
+func (l *Loader) fromAny(ctx context.Context, kind blob.Kind, w wanted, found []index.Location, last *mended) ([]byte, error) {
+	err := fmt.Errorf("chunk %.16s: %w", w.id, ErrMissing)
 	for _, at := range found {
 		if fetchErr := l.fetchMended(ctx, at.Pack.Name(), last); fetchErr != nil {
 			err = fetchErr
@@ -351,7 +404,7 @@ func (l *Loader) rescue(ctx context.Context, kind blob.Kind, w wanted, last *men
 			l.Healed(at.Pack.Name())
 			last.healed = false // told
 		}
-		if at.Pack != w.at.Pack {
+		if _, isGone := l.gone.Load(w.at.Pack); at.Pack != w.at.Pack && !isGone {
 			l.Healed(w.at.Pack.Name())
 		}
 		return plain, nil

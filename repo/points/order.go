@@ -119,10 +119,11 @@ func inChain(entries []Entry) {
 	copy(entries, made)
 }
 
-// NextMade is the number of a source's next point: higher than that of every known one.
-// now, in milliseconds since 1970, only leaves room for points that are not known because
-// another repository has made them; where it is no higher the numbers go on by ones.
-func NextMade(known []Entry, now time.Time) int64 {
+// NextMade is the number of a source's next point: higher than that of every known one,
+// and than peak, the highest of those that were forgotten (Known). now, in milliseconds
+// since 1970, only leaves room for points that are not known because another repository
+// has made them; where it is no higher the numbers go on by ones.
+func NextMade(known []Entry, peak int64, now time.Time) int64 {
 	numbered := slices.Clone(known)
 	for i := range numbered { // their points stay as they were read
 		p := *numbered[i].Point
@@ -130,7 +131,7 @@ func NextMade(known []Entry, now time.Time) int64 {
 	}
 	inChain(numbered)
 	number(numbered)
-	next := now.UnixMilli()
+	next := max(now.UnixMilli(), peak+1)
 	for _, e := range numbered {
 		next = max(next, e.Made+1)
 	}

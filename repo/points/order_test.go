@@ -21,7 +21,8 @@ type chronicle struct {
 	closed map[string]bool // by id: those that cannot be read now
 	order  map[string]int  // by id
 	turns  int64
-	again  int // how often it was brought back
+	peak   int64 // the highest number of those that were forgotten
+	again  int   // how often it was brought back
 	began  time.Time
 }
 
@@ -46,7 +47,7 @@ func (c *chronicle) make(moment int, skew time.Duration, numbered bool) *recover
 	now := c.began.Add(time.Duration(moment) * time.Minute).Add(skew)
 	p := c.begin(now)
 	if numbered {
-		p.Turn, p.Made = c.turns, NextMade(c.readable(), now)
+		p.Turn, p.Made = c.turns, NextMade(c.readable(), c.peak, now)
 	}
 	c.order[p.ID] = moment
 	c.add(p)
@@ -90,6 +91,7 @@ func (c *chronicle) copyTo(t *rapid.T, there *chronicle) {
 func (c *chronicle) forget(t *rapid.T, keep int) {
 	if n := len(c.points); n > keep {
 		i := rapid.IntRange(keep, n-1).Draw(t, "forgotten")
+		c.peak = max(c.peak, c.points[i].Made)
 		c.points = slices.Delete(c.points, i, i+1)
 	}
 }
@@ -218,6 +220,25 @@ func TestOrderSurvivesClocksThatAreDaysApart(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "copy") {
 				here.copyTo(t, there)
+			}
+		}
+		here.inOrder(t)
+		there.inOrder(t)
+	})
+}
+
+// TestOrderSurvivesAForgottenPointOfAClockThatRanAhead, or behind, by days, the newest
+// among them, in a copy that still has it.
+func TestOrderSurvivesAForgottenPointOfAClockThatRanAhead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		here, there := newChronicle("here"), newChronicle("there")
+		for moment := range rapid.IntRange(1, 12).Draw(t, "points") {
+			here.make(moment, time.Duration(rapid.IntRange(-6000, 6000).Draw(t, "skew"))*time.Minute, true)
+			if rapid.Bool().Draw(t, "copy") {
+				here.copyTo(t, there)
+			}
+			if rapid.Bool().Draw(t, "forget") {
+				here.forget(t, 0)
 			}
 		}
 		here.inOrder(t)

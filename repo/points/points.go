@@ -47,6 +47,19 @@ func (e Entry) Hash() string { return hex.EncodeToString(e.hash[:]) }
 // Session is the session that made the point.
 func (e Entry) Session() ledger.SID { return e.sid }
 
+// HashOf is the Hash of the point of a session, forgotten or not; "" if its slot is gone,
+// holds none, or cannot be read.
+func HashOf(ctx context.Context, c *catalog.Catalog, sid ledger.SID) (string, error) {
+	e, err := readPoint(ctx, c, sid, nil)
+	switch {
+	case e != nil:
+		return e.Hash(), nil
+	case errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil:
+		return "", err
+	}
+	return "", nil
+}
+
 // HashManifest is the value that the source's next point carries as Previous.
 func HashManifest(keys *seal.Keys, manifest []byte) string {
 	id := keys.ID(blob.Record, manifest)
@@ -208,7 +221,22 @@ func Sessions(ctx context.Context, c *catalog.Catalog, prefix string) (ledger.Pi
 		return nil, fmt.Errorf("list %s: %w", prefix, err)
 	}
 	found.Sort()
-	return found, nil
+	return found, meet(ctx, c, prefix, found)
+}
+
+// meet tells the catalog of sessions that are news to it (Catalog.Meet).
+func meet(ctx context.Context, c *catalog.Catalog, prefix string, found ledger.Pile) error {
+	below := prefix[:strings.IndexByte(prefix, '/')+1]
+	kind := map[string]parity.Kind{ledger.Commits: parity.Commit, ledger.Forgets: parity.Forget, ledger.Confirms: parity.Confirm}[below]
+	for _, p := range slices.Backward(found) { // the latest first
+		if p.Gen() <= c.View().Number {
+			return nil
+		}
+		if err := c.Meet(ctx, kind, below+p.Src()+"/"+p.SID().String(), p.SID()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Named is All for whoever must not miss a point that listings hide: the slots of

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
+	"holdfast/repo/points"
 	"holdfast/repo/session"
 )
 
@@ -17,7 +18,7 @@ import (
 const runEntries = 256 << 10
 
 // decide turns the marks into the plan.
-func (r *round) decide(context.Context) error {
+func (r *round) decide(ctx context.Context) (err error) {
 	if len(r.missing) > 0 {
 		r.marker.Lost(true)
 		r.survey.Blocked = append(r.survey.Blocked, ledger.Reason{
@@ -31,7 +32,11 @@ func (r *round) decide(context.Context) error {
 	if merge := r.mergeRuns(len(r.plan.Run)); len(merge) > 0 {
 		r.plan = r.marker.Decide(merge)
 	}
-	return nil
+	leaving := slices.DeleteFunc(slices.Clone(r.listing.Forgets), func(sid ledger.Packed) bool {
+		return r.view.Voids(sid) || sid.Gen() >= r.plan.Next.Horizon
+	})
+	r.plan.Next.Made, err = points.Peaks(ctx, r.c, r.view.Entry.Made, r.survey.Live, leaving)
+	return err
 }
 
 // mergeRuns picks the runs that are rewritten. A run that is full stays as it is

@@ -152,7 +152,10 @@ func (s *Store) Read(ctx context.Context, name string, kind parity.Kind) ([]byte
 		return payload, err
 	}
 	payload, spareErr := s.readCopy(ctx, ledger.Spare(name), name, kind)
-	if spareErr != nil {
+	switch {
+	case spareErr != nil && IsGone(err) && !IsGone(spareErr):
+		return nil, fmt.Errorf("%s is missing, and its copy does not help: %w", name, spareErr)
+	case spareErr != nil:
 		return nil, err // the original's error tells more
 	}
 	s.NoteHealed(name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -54,6 +55,7 @@ type Judged struct {
 	Point   *Brief
 	Keep    bool
 	Reasons []string // why it is kept, or why not; never empty
+	Orphan  bool     // it goes, and could not be restored by all that there is
 }
 
 // Judge applies the policy, as of now, to those of points, ordered oldest first,
@@ -123,10 +125,40 @@ func (p *Point) Base() string {
 
 func (k Kind) standsOnParent() bool { return k == SQLDiff || k == SQLLog }
 
-// NeededBy returns ErrNeeded if one of points that is not itself to go cannot be
-// restored any more without one that is. A source whose chain cannot be told is judged
-// by parents: what cannot be read must be possible to forget.
+// NeededBy returns ErrNeeded, naming them all, if some of points that are not themselves
+// to go cannot be restored any more without those that are.
 func NeededBy(points []Brief, going func(id string) bool, chains Chains) error {
+	var why []string
+	for _, s := range StandOn(points, going, chains) {
+		why = append(why, s.String())
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", strings.Join(why, "; "), ErrNeeded)
+}
+
+// Standing are points of one source, by their ids, that cannot be restored without others.
+type Standing struct {
+	Source     string
+	Points, On []string // On is empty where only what tells histories apart is missed
+}
+
+func (s Standing) String() string {
+	who, on := strings.Join(s.Points, ", "), strings.Join(s.On, ", ")
+	switch {
+	case len(s.On) == 0:
+		return fmt.Sprintf("%s of %s cannot be restored without those that are to go", who, s.Source)
+	case len(s.Points) == 1 && len(s.On) == 1:
+		return fmt.Sprintf("point %s: %s of %s stands on it", on, who, s.Source)
+	}
+	return fmt.Sprintf("%s of %s stand on %s", who, s.Source, on)
+}
+
+// StandOn finds those of points that cannot be restored without some that are to go, and
+// are not among these. A source whose chain cannot be told is judged by parents: what
+// cannot be read must be possible to forget.
+func StandOn(points []Brief, going func(id string) bool, chains Chains) (list []Standing) {
 	by := bySource(points)
 	for n := range by.count() {
 		m := by.members(n)
@@ -141,34 +173,42 @@ func NeededBy(points []Brief, going func(id string) bool, chains Chains) error {
 		if err != nil {
 			chain = newParents(m)
 		}
-		if err := m.needed(chain, there); err != nil {
-			return err
+		if s := newVerdict(m, chain).standing(there); len(s.Points) > 0 {
+			list = append(list, s)
 		}
 	}
-	return nil
+	return list
 }
 
-// needed returns ErrNeeded if one that stays is lost with those that go.
-func (m members) needed(chain Chain, there []bool) error {
-	v := newVerdict(m, chain)
-	left := chain.Reach(there)
-	for k := range there {
-		if !there[k] || left[k] || !v.whole[k] && !chain.Open(k) {
-			continue
+// standing finds those that are there and need what is not.
+func (v *verdict) standing(there []bool) Standing {
+	s := Standing{Source: v.at(0).Source()}
+	var places []int
+	for k, left := range v.chain.Reach(there) {
+		if !there[k] || left || !v.whole[k] && (!v.chain.Open(k) || len(v.goingBelow(there, k)) == 0) {
+			continue // or nothing leads to it as it is
 		}
-		way, by := make([]bool, m.len()), slices.Clone(v.by)
+		s.Points, places = append(s.Points, v.at(k).ID()), append(places, k)
+	}
+	if len(places) > 0 {
+		s.On = v.goingBelow(there, places...)
+	}
+	return s
+}
+
+// goingBelow are those that go of what the points at these places are restored by.
+func (v *verdict) goingBelow(there []bool, places ...int) (going []string) {
+	way := make([]bool, v.len())
+	for _, k := range places {
 		way[k] = true
-		chain.Hold(way, by, time.Time{})
-		for g := range slices.Backward(way) {
-			if way[g] && !there[g] {
-				return fmt.Errorf("point %s: %s of %s stands on it: %w", m.at(g).ID(), m.at(k).ID(), m.at(k).Source(), ErrNeeded)
-			}
-		}
-		if v.whole[k] {
-			return fmt.Errorf("point %s of %s cannot be restored without those that are to go: %w", m.at(k).ID(), m.at(k).Source(), ErrNeeded)
+	}
+	v.chain.Hold(way, slices.Clone(v.by), time.Time{})
+	for g := range way {
+		if way[g] && !there[g] {
+			going = append(going, v.at(g).ID())
 		}
 	}
-	return nil
+	return going
 }
 
 // sourceKey tells sources apart by what they really are.

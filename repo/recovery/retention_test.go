@@ -106,6 +106,16 @@ func TestPolicyNeverBreaksAKeptChain(t *testing.T) {
 	}
 }
 
+// TestRefusalNamesAllThatStandsOnWhatIsToGo, so that nobody has to ask once for each.
+func TestRefusalNamesAllThatStandsOnWhatIsToGo(t *testing.T) {
+	points := series("f1 sql/x/a sql-full", "l1 sql/x/a sql-log f1", "l2 sql/x/a sql-log l1", "g1 sql/x/b sql-full", "h1 sql/x/b sql-diff g1")
+	err := recovery.NeededBy(briefs(points), func(id string) bool { return id == "f1" || id == "g1" }, nil)
+	const want = "l1, l2 of sql/x/a stand on f1; point g1: h1 of sql/x/b stands on it: "
+	if !errors.Is(err, recovery.ErrNeeded) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, want %s…", err, want)
+	}
+}
+
 func TestEmptyPolicyIsRefused(t *testing.T) {
 	for _, p := range []recovery.Policy{{}, {Last: -1}, {Daily: -1, Weekly: -1, Monthly: -1, Yearly: -1, Within: -1, PIT: -1, Zone: time.UTC}} {
 		if judged, err := p.Judge(briefs(series("a1 image/a")), day0, nil, nil); !errors.Is(err, recovery.ErrEmptyPolicy) || judged != nil {

@@ -272,7 +272,7 @@ func span(d time.Duration) string {
 
 // judged is a point and why.
 func (s *saying) judged(v *verdict, k int) Judged {
-	j := Judged{Point: v.at(k), Keep: v.keep[k]}
+	j := Judged{Point: v.at(k), Keep: v.keep[k], Orphan: !v.keep[k] && !v.whole[k]}
 	switch {
 	case j.Keep && v.rules[k] == 0:
 		j.Reasons = []string{"needed by " + v.at(int(v.by[k])).ID()}

@@ -36,6 +36,7 @@ type PacksReport struct {
 	Healable       []string     `json:"healable"`        // parity brings them back whole: scrub --heal
 	Damaged        []BrokenPack `json:"damaged"`         // beyond parity
 	Missing        []string     `json:"missing"`         // listed by the index, and gone: no longer listed after the repair
+	Unlisted       int          `json:"unlisted"`        // packs that no segment listed, and that points may need: listed after the repair
 	ChunksSalvaged int          `json:"chunks_salvaged"` // now in new packs
 	ChunksLost     int          `json:"chunks_lost"`     // that no other pack holds
 	Index          *Report      `json:"index,omitempty"` // the repair of the index that followed
@@ -46,7 +47,9 @@ type BrokenPack struct {
 	Pack     string `json:"pack"`
 	What     string `json:"what"`
 	Salvaged int    `json:"salvaged"`
-	Lost     int    `json:"lost"`
+	Lost     int    `json:"lost"` // that no other pack holds
+
+	lost []blob.ID // what did not open, as far as the index or the pack's table names it; of an id its key at least
 }
 
 type packRepair struct {
@@ -54,14 +57,17 @@ type packRepair struct {
 	opts PacksOptions
 	rep  *PacksReport
 	s    *session.Session // begun with the first damaged pack
+
+	saved map[index.Key]bool // chunks that damaged packs still had
 }
 
 // Packs reads every pack. Of those that are damaged beyond their parity it copies
 // each chunk that still opens into new packs, then moves the damaged bytes to
-// quarantine and lists the index anew, without the packs that are gone altogether,
-// so that the next backup stores what was lost again if its source still has it.
+// quarantine and lists the index anew, with the packs that it lacks and without those
+// that are gone altogether, so that the next backup stores what was lost again if its
+// source still has it.
 func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksReport, error) {
-	p := &packRepair{c: c, opts: opts, rep: &PacksReport{DryRun: opts.DryRun, Healable: []string{}, Damaged: []BrokenPack{}, Missing: []string{}}}
+	p := &packRepair{c: c, opts: opts, saved: map[index.Key]bool{}, rep: &PacksReport{DryRun: opts.DryRun, Healable: []string{}, Damaged: []BrokenPack{}, Missing: []string{}}}
 	var names []string
 	for _, prefix := range []string{ledger.Data, ledger.Meta} {
 		found, err := c.List(ctx, prefix)
@@ -89,7 +95,14 @@ func Packs(ctx context.Context, c *catalog.Catalog, opts PacksOptions) (*PacksRe
 			opts.Progress(i+1, len(names))
 		}
 	}
-	if err := p.missing(ctx, names, known); err != nil {
+	err := p.missing(ctx, names, known)
+	if err == nil {
+		err = p.unlisted(ctx)
+	}
+	if err == nil {
+		err = p.weigh(ctx)
+	}
+	if err != nil {
 		if p.s != nil {
 			p.s.Abort()
 		}
@@ -115,6 +128,61 @@ func (p *packRepair) missing(ctx context.Context, names []string, known map[stri
 		}
 	}
 	return nil
+}
+
+// unlisted counts the packs that the index lacks, but for those that are put aside.
+func (p *packRepair) unlisted(ctx context.Context) error {
+	names, err := p.c.NotListed(ctx)
+	for _, name := range names {
+		if !p.isDamaged(name) {
+			p.rep.Unlisted++
+		}
+	}
+	return err
+}
+
+func (p *packRepair) isDamaged(name string) bool {
+	return slices.ContainsFunc(p.rep.Damaged, func(b BrokenPack) bool { return b.Pack == name })
+}
+
+// weigh takes from what was counted as lost what other packs hold, or had to give.
+func (p *packRepair) weigh(ctx context.Context) error {
+	for i := range p.rep.Damaged {
+		hurt := &p.rep.Damaged[i]
+		for _, id := range hurt.lost {
+			held, err := p.held(ctx, id)
+			if err != nil {
+				return err
+			}
+			if held {
+				hurt.Lost--
+			}
+		}
+		p.rep.ChunksLost += hurt.Lost
+	}
+	return nil
+}
+
+// held reports whether a chunk that a damaged pack has lost is had from elsewhere: saved
+// out of another one, or in a pack that is whole, be it listed or not.
+func (p *packRepair) held(ctx context.Context, id blob.ID) (bool, error) {
+	if p.saved[index.KeyOf(id)] {
+		return true, nil
+	}
+	for _, find := range []func(context.Context, blob.ID) ([]index.Location, error){p.c.Load.Lookup, p.c.Load.LookupUnlisted} {
+		found, err := find(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		for _, at := range found {
+			if name := at.Pack.Name(); !p.isDamaged(name) && !p.c.View().IsGoing(name) {
+				if there, err := p.c.Has(ctx, name); err != nil || there {
+					return there, err
+				}
+			}
+		}
+	}
+	return false, nil
 }
 
 // look reads one pack and salvages what is left if it is damaged.
@@ -201,9 +269,11 @@ func (p *packRepair) salvage(ctx context.Context, name string, left []byte, list
 	keep := func(e pack.Entry, plain []byte, err error) error {
 		if err != nil {
 			hurt.Lost++
+			hurt.lost = append(hurt.lost, e.ID)
 			return nil
 		}
 		hurt.Salvaged++
+		p.saved[index.KeyOf(e.ID)] = true
 		if p.opts.DryRun {
 			return nil
 		}
@@ -238,7 +308,6 @@ func (p *packRepair) salvage(ctx context.Context, name string, left []byte, list
 	}
 	p.rep.Damaged = append(p.rep.Damaged, hurt)
 	p.rep.ChunksSalvaged += hurt.Salvaged
-	p.rep.ChunksLost += hurt.Lost
 	return nil
 }
 
@@ -257,15 +326,20 @@ func (p *packRepair) byIndex(left []byte, listed index.Pack, keep func(pack.Entr
 		if err != nil {
 			return fmt.Errorf("list %s: %w", listed.Name(), err)
 		}
+		var key blob.ID
+		copy(key[:], item.Key[:])
 		end := int64(item.Offset) + int64(item.Stored)
 		if end > int64(len(left)) {
-			if err := keep(pack.Entry{}, nil, pack.ErrDamaged); err != nil {
+			if err := keep(pack.Entry{ID: key}, nil, pack.ErrDamaged); err != nil {
 				return err
 			}
 			continue
 		}
 		ref := pack.Ref{Name: listed.Name(), Kind: parity.Kind(listed.Kind), Epoch: listed.Epoch, ID: listed.ID, Offset: item.Offset}
 		e, plain, openErr := pack.OpenUnknown(p.c.Keys, ref, left[item.Offset:end], kinds, func(id blob.ID) bool { return index.KeyOf(id) == item.Key })
+		if openErr != nil {
+			e.ID = key
+		}
 		if err := keep(e, plain, openErr); err != nil {
 			return err
 		}
@@ -291,7 +365,7 @@ func contentKinds(kind uint8) []blob.Kind {
 // prune beside us keeps what an open session wrote, and it would keep a chunk in
 // the damaged pack rather than in the copy.
 func (p *packRepair) finish(ctx context.Context) error {
-	if p.opts.DryRun || len(p.rep.Damaged)+len(p.rep.Missing) == 0 {
+	if p.opts.DryRun || len(p.rep.Damaged)+len(p.rep.Missing)+p.rep.Unlisted == 0 {
 		return nil
 	}
 	if err := p.replace(ctx); err != nil {

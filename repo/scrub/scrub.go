@@ -37,6 +37,11 @@ type Finding struct {
 	Vanished bool `json:"vanished"` // Lost, and a point that somebody or something took away: a copy of the place may still have it
 
 	Rebuild bool `json:"rebuild"` // Lost, and of the index: a repair of the index makes it anew from the packs
+
+	Idle bool `json:"idle"` // beyond repair, and nothing reads it any more: no run needs it, no point is hit
+
+	Differs bool   `json:"differs"` // from its other copy, though each is whole in itself: only who has the keys can tell which is right
+	Right   string `json:"right"`   // Differs, and these are the bytes that belong in its place; "" where that is not known
 }
 
 // Report is what a scrub or a check found.
@@ -58,6 +63,8 @@ func (rep *Report) Verdict() error {
 		return fmt.Errorf("%d objects or points are damaged beyond repair: %w", rep.Errors, pack.ErrDamaged)
 	case slices.ContainsFunc(rep.Findings, func(f Finding) bool { return f.Rebuild }):
 		return fmt.Errorf("nothing but the index is known to be lost: %w", ErrUnlisted)
+	case rep.Damaged > 0 && !slices.ContainsFunc(rep.Findings, func(f Finding) bool { return !f.Idle && !f.Healed }) && rep.Healed < rep.Damaged:
+		return fmt.Errorf("%d objects were damaged, %d of them are healed, the others hinder nothing: %w", rep.Damaged, rep.Healed, ErrHarmless)
 	case rep.Damaged > 0:
 		return fmt.Errorf("%d objects were damaged, %d of them are healed: %w", rep.Damaged, rep.Healed, ErrHealable)
 	}
@@ -66,6 +73,9 @@ func (rep *Report) Verdict() error {
 
 // ErrUnlisted: the index lacks entries, and nothing else is known to be lost.
 var ErrUnlisted = errors.New("the index is incomplete")
+
+// ErrHarmless: what is beyond repair is read by nobody any more.
+var ErrHarmless = errors.New("nothing but what nobody needs is damaged")
 
 // ErrHealable: damage was found that parity brings back, or has brought back.
 var ErrHealable = errors.New("healable damage found")
@@ -76,7 +86,9 @@ type scrubber struct {
 	opts Options
 
 	names     map[string]bool // of all objects
+	whole     Copies          // what the copies of precious objects hold that are whole or can be made so
 	published map[string]bool // sids with a slot or an index segment
+	newest    uint32          // ledger entry of which a copy is there, healthy or not
 
 	mu    sync.Mutex
 	rep   Report
@@ -88,7 +100,7 @@ type scrubber struct {
 // needs no key. With Heal damaged objects are written anew, bit for bit what
 // they were; the damaged bytes stay in quarantine/ until the next clean scrub.
 func Run(ctx context.Context, be backend.Backend, opts Options) (*Report, error) {
-	s := &scrubber{be: be, opts: opts, names: map[string]bool{}, published: map[string]bool{}}
+	s := &scrubber{be: be, opts: opts, names: map[string]bool{}, published: map[string]bool{}, whole: Copies{}}
 	var infos []backend.Info
 	err := be.List(ctx, "", func(info backend.Info) error {
 		if ledger.IsOurs(info.Name) {
@@ -112,11 +124,16 @@ func Run(ctx context.Context, be backend.Backend, opts Options) (*Report, error)
 	if err := s.spares(ctx); err != nil {
 		return nil, err
 	}
+	for name := range s.whole {
+		if ledger.TrueName(name) == name && s.whole.Differ(name) { // neither goes over the other: there is no key here to tell
+			s.found(Finding{Object: name, What: "differs from " + ledger.Spare(name) + ", though each is whole in itself", Differs: true})
+		}
+	}
 	if opts.Heal {
 		if err := s.be.Sync(ctx); err != nil {
 			return nil, fmt.Errorf("make healed objects durable: %w", err)
 		}
-		if s.rep.Damaged == 0 && s.rep.Errors == 0 {
+		if !slices.ContainsFunc(s.rep.Findings, func(f Finding) bool { return !f.Idle }) {
 			if err := s.emptyQuarantine(ctx); err != nil {
 				return nil, err
 			}
@@ -150,6 +167,11 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 		return nil
 	}
 	fixed, damage, err := parity.Heal(object)
+	if err == nil {
+		s.mu.Lock()
+		s.whole.Note(info.Name, fixed)
+		s.mu.Unlock()
+	}
 	switch {
 	case err == nil && damage.Clean():
 		return nil
@@ -158,19 +180,23 @@ func (s *scrubber) object(ctx context.Context, info backend.Info) error {
 	}
 	if ledger.HasSpare(ledger.TrueName(info.Name)) {
 		if other, ok := s.intact(ctx, ledger.Twin(info.Name)); ok {
-			return s.mend(ctx, info.Name, err.Error(), object, other)
+			return s.mend(ctx, info.Name, err.Error()+OtherThere, object, other)
 		}
 	}
 	if s.isLeftover(info.Name) {
 		return nil
 	}
-	s.found(Finding{Object: info.Name, What: err.Error(), Lost: true, Rebuild: strings.HasPrefix(info.Name, ledger.Indexes)})
+	idle := ledger.IsPast(info.Name, s.newest)
+	s.found(Finding{Object: info.Name, What: err.Error(), Lost: !idle, Idle: idle, Rebuild: strings.HasPrefix(info.Name, ledger.Indexes)})
 	return nil
 }
 
 // note remembers a name, and which sessions have published anything.
 func (s *scrubber) note(name string) {
 	s.names[name] = true
+	if n, err := ledger.ParseLedger(ledger.TrueName(name)); err == nil {
+		s.newest = max(s.newest, n)
+	}
 	if sid, err := ledger.ParseSlot(name); err == nil && strings.HasPrefix(name, ledger.Commits) {
 		s.published[sid.String()] = true
 	}
@@ -232,7 +258,7 @@ func (s *scrubber) spares(ctx context.Context) error {
 		if !ok {
 			continue // already reported as lost
 		}
-		if err := s.mend(ctx, ledger.Twin(name), "missing; its copy is there", nil, object); err != nil {
+		if err := s.mend(ctx, ledger.Twin(name), "missing"+OtherThere, nil, object); err != nil {
 			return err
 		}
 	}

@@ -159,8 +159,23 @@ func (r *Ring) VouchedBy(payload []byte, name string, box []byte) (Member, error
 	return r.member(name, b.Recipient, b.Member)
 }
 
+// VouchedBox tells whether a box of the decided rotation to an epoch is that of the slot
+// of that whole name. What it holds only the slot's secret opens. Errors as of Vouched.
+func (r *Ring) VouchedBox(box []byte, name string, epoch uint32) error {
+	b, _, _, err := parseBox(box)
+	if err != nil {
+		return fmt.Errorf("examine box of %s: %w", name, err)
+	}
+	_, err = r.memberAt(epoch, name, b.Recipient, b.Member)
+	return err
+}
+
 func (r *Ring) member(name string, recipient, voucher []byte) (Member, error) {
-	want, err := r.vouch(r.Current(), name, recipient)
+	return r.memberAt(r.Current(), name, recipient, voucher)
+}
+
+func (r *Ring) memberAt(epoch uint32, name string, recipient, voucher []byte) (Member, error) {
+	want, err := r.vouch(epoch, name, recipient)
 	if err != nil {
 		return Member{}, err
 	}

@@ -104,6 +104,11 @@ func open(ctx context.Context, c *catalog.Catalog, src string, opts Options) (*S
 		if err != nil {
 			return nil, err
 		}
+		if later, err := c.MeetLast(ctx, view); err != nil {
+			return nil, err
+		} else if later {
+			continue // to what the ledger says by now
+		}
 		random, err := c.RandomHex(8)
 		if err != nil {
 			return nil, err

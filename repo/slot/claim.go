@@ -23,18 +23,31 @@ type standing struct {
 }
 
 // stand examines a slot. What is wrong with the slot is in the standing; the
-// error tells only that no answer could be had.
+// error tells only that no answer could be had. Of two copies that differ the one that
+// is vouched for counts.
 func (k *Keys) stand(ctx context.Context, id string) (s standing, err error) {
-	name := ledger.Keys + id
-	var payload []byte
-	err = read(ctx, k.Backend, name, func(p []byte) error {
-		info, err := seal.ReadSlotInfo(p)
-		if err == nil {
-			s.info, payload = info, p
+	found := false
+	var failed error // no answer, whatever is said of the slot
+	err = read(ctx, k.Backend, ledger.Keys+id, func(payload []byte) error {
+		next, err := k.weigh(ctx, payload, id)
+		switch {
+		case isDamage(next.damaged):
+			return next.damaged
+		case err != nil:
+			failed = err
+			return nil
+		case !found || next.why == nil:
+			s, found = next, true
 		}
-		return err
+		return next.why
 	})
 	switch {
+	case failed != nil:
+		return s, failed
+	case errors.Is(err, backend.ErrUnreachable) || ctx.Err() != nil:
+		return s, fmt.Errorf("examine key %s: %w", id, err)
+	case found:
+		return s, nil
 	case errors.Is(err, backend.ErrNotFound):
 		s.gone = true
 		return s, nil
@@ -43,6 +56,15 @@ func (k *Keys) stand(ctx context.Context, id string) (s standing, err error) {
 		return s, nil
 	case err != nil:
 		return s, fmt.Errorf("examine key %s: %w", id, err)
+	}
+	return s, nil
+}
+
+// weigh is stand for the bytes of one copy.
+func (k *Keys) weigh(ctx context.Context, payload []byte, id string) (s standing, err error) {
+	name := ledger.Keys + id
+	if s.info, s.damaged = seal.ReadSlotInfo(payload); s.damaged != nil {
+		return s, nil
 	}
 	current := k.Ring.Current()
 	if s.info.Epoch == 0 {

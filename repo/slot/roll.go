@@ -2,9 +2,11 @@ package slot
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"holdfast/repo/backend"
 	"holdfast/repo/ledger"
@@ -14,6 +16,17 @@ import (
 // RollName is the n-th name of the roll of keys: it names a slot that was to be
 // added. A listing may be behind; the roll is without gaps and asked for by name.
 func RollName(n uint32) string { return fmt.Sprintf("%sroll/%08d", ledger.Keys, n) }
+
+// IsSlotName reports whether name is that of a slot or of an entry of the roll.
+func IsSlotName(name string) bool {
+	id, ours := strings.CutPrefix(name, ledger.Keys)
+	var n uint32
+	if _, err := fmt.Sscanf(id, "roll/%08d", &n); err == nil {
+		return name == RollName(n)
+	}
+	raw, err := hex.DecodeString(id)
+	return ours && err == nil && len(raw) == idBytes
+}
 
 // markName is the object that says that a rotation to an epoch has begun.
 func markName(epoch uint32) string { return ledger.EpochPrefix(epoch) + "begun" }

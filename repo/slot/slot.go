@@ -13,6 +13,7 @@
 package slot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,18 +190,22 @@ func Open(ctx context.Context, be backend.Backend, secret seal.Secret) (*seal.Ri
 	return nil, "", refusal(wrong, damaged)
 }
 
-// try opens one slot. seal.ErrWrongKey from one copy is the last word.
+// try opens one slot. That a copy says seal.ErrWrongKey is the last word only if the other
+// one says so too, or has the same bytes: somebody else's slot may lie in its place.
 func try(ctx context.Context, be backend.Backend, name string, secret seal.Secret) (ring *seal.Ring, err error) {
 	var wrong error
+	var tried []byte
 	err = read(ctx, be, name, func(payload []byte) (err error) {
+		if wrong != nil && bytes.Equal(payload, tried) {
+			return wrong // a password is costly to try
+		}
 		ring, err = seal.OpenSlot(payload, name, secret)
 		if errors.Is(err, seal.ErrWrongKey) {
-			wrong = err
-			return nil
+			wrong, tried = err, payload
 		}
 		return err
 	})
-	if wrong != nil {
+	if err != nil && wrong != nil && !errors.Is(err, backend.ErrUnreachable) {
 		return nil, wrong
 	}
 	return ring, err

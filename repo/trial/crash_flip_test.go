@@ -242,8 +242,12 @@ func (a *archive) hurt(ctx context.Context, name string, change func([]byte) []b
 	}
 	// The damage is undone, where the object has not been removed since.
 	for _, object := range copies {
-		if _, err := store.Stat(ctx, object); err != nil {
+		if _, err := store.Stat(ctx, object); err != nil && len(copies) == 1 {
 			continue
+		} else if err != nil { // the ledger has lost its end: nobody goes on until it is back
+			if err := store.PutIfAbsent(ctx, object, whole); err != nil {
+				return false, err
+			}
 		}
 		if err := store.Damage(object, func([]byte) []byte { return bytes.Clone(whole) }); err != nil {
 			return false, err
