@@ -89,11 +89,15 @@ func (w *witness) byParent(entries []Entry) {
 }
 
 // byPrevious finds those of which only the chain of manifests tells: each carries the
-// hash of the one before. What was before is known, or has vanished, where no prune has
-// removed anything since: if there never was a horizon, or behind a point that is not
-// below it. Hashes have no names, so it takes as many sessions as are missed.
+// hash of the one before. That is of use until the first prune: once points were forgotten
+// and removed, what is unknown may be one of those, though its place be behind the
+// horizon, for backups that overlap name one before. Hashes have no names, so it takes as
+// many sessions as are missed.
 func (r *Repository) byPrevious(ctx context.Context, w *witness, entries []Entry, forgotten ledger.Pile) error {
-	unknown := dangling(entries, r.catalog.View().Entry.Horizon)
+	if r.catalog.View().Entry.Horizon > 0 {
+		return nil
+	}
+	unknown := dangling(entries)
 	given := 0 // up: forgotten once they had vanished
 	for _, p := range forgotten {
 		if len(unknown) == 0 {
@@ -122,17 +126,14 @@ func (r *Repository) byPrevious(ctx context.Context, w *witness, entries []Entry
 }
 
 // dangling are the hashes of what came before points and is not there, with those points.
-func dangling(entries []Entry, horizon uint32) map[string]string {
-	known, first := map[string]bool{"": true}, int64(0)
+func dangling(entries []Entry) map[string]string {
+	known := map[string]bool{"": true}
 	for _, e := range entries {
 		known[e.Hash()] = true
-		if horizon > 0 && e.Origin == "" && e.Session().Gen >= horizon && (first == 0 || e.Turn < first) {
-			first = e.Turn
-		}
 	}
 	unknown := map[string]string{}
 	for _, e := range entries {
-		if !known[e.Previous] && (horizon == 0 || first > 0 && e.Origin == "" && e.Turn > first) {
+		if !known[e.Previous] {
 			unknown[e.Previous] = e.ID
 		}
 	}

@@ -97,3 +97,28 @@ func TestForgottenAndKilledAreNotMissed(t *testing.T) {
 	forget(t, r, third.ID)
 	wantNone("forgotten between others")
 }
+
+// TestBackupsThatOverlapAccuseNobody: both name the point before them, which is forgotten and
+// pruned then, and a third backup that has no point yet is under way.
+func TestBackupsThatOverlapAccuseNobody(t *testing.T) {
+	r, _, _ := newRepo(t)
+	first := makePoint(t, r, "image/a", noise(1, testChunk))
+	prune(t, r, repo.PruneOptions{})
+	one, p := stored(t, r, "image/a", noise(2, testChunk))
+	two, q := stored(t, r, "image/a", noise(3, testChunk))
+	for s, p := range map[*repo.Session]*recovery.Point{one: p, two: q} {
+		if err := s.Commit(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	under, last := stored(t, r, "image/a", noise(4, testChunk))
+	forget(t, r, first.ID)
+	prune(t, r, repo.PruneOptions{})
+	if gone, err := r.Gone(t.Context()); err != nil || len(gone) != 0 {
+		t.Errorf("gone: %v, %v", gone, err)
+	}
+	wantVerdict(t, check(t, r), nil)
+	if err := under.Commit(t.Context(), last); err != nil {
+		t.Error(err)
+	}
+}
