@@ -392,10 +392,7 @@ func (r *Run) isOurs(device string) bool {
 
 // device makes a fresh one, which begins with the stamp.
 func (r *Run) device(stamp string) string {
-	d := r.Device()
-	if len(d) > len(stamp) {
-		d = stamp + d[len(stamp):]
-	}
+	d := kept.Name(r.Device(), stamp)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.devices = append(r.devices, d)

@@ -47,8 +47,11 @@ type Tie struct {
 // beneath an msdb that remembers, only what it has left in the database would tell. Where
 // it has left nothing, the log may be of another history with the same LSNs, unless SQL
 // Server has run on from the one to the other: a disk is not exchanged beneath it. Into a
-// database that is read-only nothing can be noted either.
-func (b *Backup) Tie() Tie { return Tie{b.Traceless() || b.ReadOnly && b.Kind == Log, b.Run} }
+// database that is read-only nothing can be noted either; whether it was when a log was made
+// that was taken in from a file nobody knows.
+func (b *Backup) Tie() Tie {
+	return Tie{b.Traceless() || b.ReadOnly && b.Kind == Log && b.Rule != RuleKept, b.Run}
+}
 
 // Holds tells whether the log may follow. Where one of the two does not say its run, as
 // points of older programs do not, nothing speaks against it.

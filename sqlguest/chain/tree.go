@@ -197,12 +197,13 @@ func (t Timeline) Restorable(log *Backup, run string) bool {
 			return start && Opens(&d, by)
 		})
 	}
-	reached := map[lsn.LSN]bool{}
+	reached := map[lsn.LSN][]Tie{}
 	for i := range t.Backups {
-		if b := &t.Backups[i]; b.Usable() && b.Kind == Log && !b.CopyOnly && !b.Empty() && (opened(b) || reached[b.First]) {
-			reached[b.Last] = true
+		b := &t.Backups[i]
+		if b.Usable() && b.Kind == Log && !b.CopyOnly && !b.Empty() && (opened(b) || slices.ContainsFunc(reached[b.First], func(t Tie) bool { return t.Holds(b) })) {
+			reached[b.Last] = append(reached[b.Last], b.Tie())
 		}
 	}
 	next := Backup{Header: Header{Kind: Log, Family: log.Family, FirstFork: log.Fork, Fork: log.Fork, First: log.Last, Last: lsn.Max}, Run: run}
-	return reached[log.Last] || log.Empty() && opened(&next)
+	return len(reached[log.Last]) > 0 || log.Empty() && opened(&next)
 }

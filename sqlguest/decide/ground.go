@@ -21,14 +21,18 @@ const little = 8 << 30
 
 // Stands gives the points that a decision takes for granted, nil if it does so of none, or
 // if they need not be looked for once more: all of them before a differential, and in the
-// first run of a day; before other logs the base alone, and only if it is small. A full
-// stands on nothing.
+// first run of a day; before other logs the base alone, and only if it is small, and the
+// logs besides where a database is read-only. A full stands on nothing.
 func Stands(r Request, f Facts, ours []chain.Backup, d Decision) []string {
 	g := look(r, f, ours).ground()
 	var list []chain.Backup
 	switch {
-	case d.Do == DoDiff, d.Do == DoLog && !g.Today, d.Do == Skip && (d.Rule == RuleSame || d.Rule == RuleReadOnly):
+	case d.Do == DoDiff, d.Do == DoLog && !g.Today, d.Do == Skip && d.Rule == RuleSame:
 		list = slices.Concat(g.Base, g.Logs)
+	case d.Do == Skip && d.Rule == RuleReadOnly: // at each run, for nothing notes the day
+		if list = g.Logs; len(g.Base) > 0 && sum(g.Base[0].StreamBytes) <= little {
+			list = slices.Concat(g.Base, g.Logs)
+		}
 	case d.Do == DoLog, d.Do == Skip && d.Rule == RuleRecent:
 		if list = g.Base; len(list) > 0 && sum(list[0].StreamBytes) > little {
 			return nil

@@ -100,6 +100,9 @@ func (s *state) log() Decision {
 		d := s.decision(r)
 		if s.r.CopyOnly && d.Do != Skip {
 			d.Do, d.Exit = Refuse, ExitLeftOut
+			if r.id == RuleReadOnly { // the full that it wants is for others to take
+				d.Do, d.Exit, d.Then = Skip, ExitDone, nil
+			}
 		}
 		if d.Do == Refuse && s.bridge(r) == DoDiff {
 			d.Then = []Want{Diff}

@@ -13,6 +13,7 @@ import (
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
+	"holdfast/sqlguest/decide/kept"
 	"holdfast/sqlguest/facts"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay/origin"
@@ -154,7 +155,7 @@ func (e *execution) takeTail(ctx context.Context) error {
 	}
 	src := &sqlguest.Source{
 		Server: e.run.Server, Instance: *e.at, Database: *d, Label: e.run.Label + "/" + d.Name, ID: e.oldID,
-		Device: e.run.device(), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest, Address: e.run.Address, Repository: e.run.Keep.ID(),
+		Device: kept.Name(e.run.device(), kept.Stamp(e.run.Keep.ID(), sqlguest.LockName(d))+kept.InRun(e.at.Run(d))), Transport: e.run.transport(), Staging: e.run.Staging, Local: e.run.Local, Confirm: e.run.Keep.Confirm, Tail: true, Guest: e.run.Guest, Address: e.run.Address, Repository: e.run.Keep.ID(),
 		Decision:    decide.Decision{Do: decide.DoLog, Rule: ruleTail, Reason: "the tail of the log, before the database is overwritten", First: d.LastLog, Parent: e.beforeTail(), Abandons: e.left},
 		LastRestore: e.seen, Ours: e.run.Backups,
 	}

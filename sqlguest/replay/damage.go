@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/repo/backend"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/plan"
 	"holdfast/sqlguest/replay/check"
@@ -26,11 +27,14 @@ type unread struct {
 }
 
 // unreadable is an error that keeps a stream from being read: an *unread, unless nobody
-// wanted to read on. A run that was interrupted, or a statement that had failed, says
-// nothing of a point.
+// wanted to read on. A run that was interrupted, a statement that had failed, or a repository
+// that does not answer says nothing of a point.
 func unreadable(ctx context.Context, point string, err, said error) error {
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	switch {
+	case ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return cmp.Or(said, err)
+	case errors.Is(err, backend.ErrUnreachable):
+		return errors.Join(err, said)
 	}
 	return &unread{point: point, err: errors.Join(err, said)}
 }

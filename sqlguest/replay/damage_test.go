@@ -90,6 +90,44 @@ func TestPlanShowsTheWayRoundWhatIsLost(t *testing.T) {
 	w.wantState("sales", "ONLINE MULTI_USER")
 }
 
+// mute is a repository that does not answer for a while.
+type mute struct {
+	replay.Streams
+	point string
+}
+
+func (m *mute) Probe(_ context.Context, point string, _ int) error {
+	if point == m.point {
+		return fmt.Errorf("look for data/xx: %w", backend.ErrUnreachable)
+	}
+	return nil
+}
+
+// TestRepositoryThatDoesNotAnswerIsNoLoss: nothing is decided by it, and no other way gone.
+func TestRepositoryThatDoesNotAnswerIsNoLoss(t *testing.T) {
+	w := newWorld(t)
+	w.add(10, "full")
+	w.back(decide.Full, "sales")
+	w.add(11, "log")
+	w.back(decide.Log, "sales")
+	second := w.back(decide.Full, "sales")[0]
+	w.add(12, "log2")
+	last := w.back(decide.Log, "sales")[0]
+	for _, point := range []string{second, last} {
+		for _, nearest := range []plan.Nearest{plan.Refuse, plan.Before} {
+			r := w.job(w.instance, plan.Target{}, plan.Options{As: "y", Nearest: nearest})
+			r.Streams = &mute{r.Streams, point}
+			if _, err := r.Preview(t.Context()); !errors.Is(err, backend.ErrUnreachable) || errors.Is(err, plan.ErrUnreachable) {
+				t.Errorf("plan: %v", err)
+			}
+			if _, err := r.Do(t.Context()); !errors.Is(err, backend.ErrUnreachable) || errors.Is(err, plan.ErrUnreachable) {
+				t.Errorf("restore: %v", err)
+			}
+		}
+	}
+	w.wantState("y", "none")
+}
+
 // TestLogThatCannotBeReadNamesTheNearestMoment: --continue would meet it again.
 func TestLogThatCannotBeReadNamesTheNearestMoment(t *testing.T) {
 	w := newWorld(t)

@@ -1,12 +1,17 @@
 package replay_test
 
 import (
+	"context"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"holdfast/backup"
 	"holdfast/repo/backend/mem"
+	"holdfast/repo/recovery"
 	"holdfast/sqlguest"
 	"holdfast/sqlguest/chain"
 	"holdfast/sqlguest/decide"
@@ -233,4 +238,80 @@ func TestWhatWasUndoneIsKnownInACopy(t *testing.T) {
 	r := w.job(w.instance, plan.Target{}, plan.Options{})
 	r.Streams, r.Backups, r.Keep = &replay.Repository{Repo: there, Identity: w.identity("sales")}, list, nil
 	w.wantLatestFrom(r)
+}
+
+// TestKeptLogOfADatabaseThatIsReadOnlySince: it was not when the log was made, and the chain
+// goes on through it; also one whose name does not tell the run of SQL Server.
+func TestKeptLogOfADatabaseThatIsReadOnlySince(t *testing.T) {
+	for name, do := range map[string]func(w *world, readOnly func()){
+		"":                  func(_ *world, readOnly func()) { readOnly() },
+		"restarted before":  func(w *world, readOnly func()) { w.restart(); readOnly() },
+		"restarted after":   func(w *world, readOnly func()) { readOnly(); w.restart() },
+		"of another device": func(_ *world, readOnly func()) { readOnly() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, dir := filed(t)
+			w.add(10, "a")
+			w.now = w.now.Add(time.Minute)
+			if file := w.killedLog(dir); name == "of another device" {
+				w.must(os.Rename(file, strings.Replace(file, filepath.Base(file)[14:24], "-4999-8999", 1)))
+			}
+			w.now = w.now.Add(10 * time.Minute)
+			w.add(11, "b")
+			w.now = w.now.Add(5 * time.Minute)
+			at, truth := w.now, w.names("sales")
+			w.now = w.now.Add(5 * time.Minute)
+			w.add(12, "c")
+			w.now = w.now.Add(time.Minute)
+			do(w, func() { w.exec("ALTER DATABASE sales SET READ_ONLY") })
+			w.takeIn(decide.Log)
+			w.takeIn(decide.Log)
+			w.wantLatest()
+			w.restore(w.instance, plan.Target{At: at}, plan.Options{As: "y"})
+			if got := w.names("y"); got != truth {
+				t.Errorf("behind the kept log is %q, want %q", got, truth)
+			}
+		})
+	}
+}
+
+// dies is a keeper that ends its program when the tail's BACKUP has ended in its file.
+type dies struct {
+	sqlguest.Keeper
+	w *world
+}
+
+func (k dies) Store(_ context.Context, s backup.Source) (*recovery.Point, error) {
+	k.w.exec(`BACKUP LOG sales TO DISK='` + s.(*sqlguest.Source).Device + `.bak' WITH NORECOVERY, CHECKSUM, FORMAT, INIT, NAME='Holdfast', DESCRIPTION='` + chain.Owner(k.ID()) + `'`)
+	panic("killed")
+}
+
+// TestTailOfAKilledRestoreIsUsed, though a differential is the only backup that leads to it.
+func TestTailOfAKilledRestoreIsUsed(t *testing.T) {
+	w, _ := filed(t)
+	w.exec("ALTER DATABASE sales SET RECOVERY SIMPLE")
+	w.add(10, "a")
+	w.exec("ALTER DATABASE sales SET RECOVERY FULL")
+	w.back(decide.Diff, "sales")
+	w.add(11, "b")
+	truth := w.names("sales")
+	w.now = w.now.Add(time.Minute)
+	job := func() *replay.Run {
+		r := w.job(w.instance, plan.Target{}, plan.Options{Replace: true, Kick: true})
+		r.Transport = server.Disk
+		return r
+	}
+	func() {
+		defer func() { _ = recover() }()
+		r := job()
+		r.Keep = dies{r.Keep, w}
+		_, err := r.Do(t.Context())
+		t.Errorf("not killed: %v", err)
+	}()
+	w.now = w.now.Add(time.Minute)
+	_, err := job().Do(t.Context())
+	w.must(err)
+	if got := w.names("sales"); got != truth {
+		t.Errorf("got %q, want %q", got, truth)
+	}
 }

@@ -115,6 +115,7 @@ func TestReadOnlyDatabaseCostsAFullARestart(t *testing.T) {
 		w := sealed(t)
 		for range 2 {
 			w.restart()
+			w.says(decide.Request{Want: decide.Log, CopyOnly: true}, nothingNew)
 			w.says(decide.Request{Want: want}, steps...)
 			for range 2 {
 				w.says(decide.Request{Want: decide.Log}, nothingNew)

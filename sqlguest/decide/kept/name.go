@@ -24,6 +24,14 @@ func InRun(run string) string {
 	return "-" + s[:4] + "-" + s[4:8]
 }
 
+// Name is a fresh device's name that begins so.
+func Name(fresh, begin string) string {
+	if len(fresh) <= len(begin) {
+		return fresh
+	}
+	return begin + fresh[len(begin):]
+}
+
 // RunOf is the one of these runs that a device was named in, chain.NoRun if it is none.
 func RunOf(device string, runs []string) string {
 	begin := len(Stamp("", ""))
