@@ -94,7 +94,7 @@ var exitTable = []exitRow{
 	{seal.ErrUnknownEpoch, exitDamaged, "the place has lost, or withholds, what belongs to a key rotation: bring the objects below epochs/ and spare/epochs/ back from a copy"},
 	{seal.ErrNotVouched, exitRefused, "holdfast key passwd, or key add, makes a key that a rotation can reach"},
 	{seal.ErrRingFull, exitRefused, "holdfast copy to a new repository begins anew"},
-	{repo.ErrLedger, exitDamaged, "both copies of the newest entry are lost: holdfast scrub --heal may mend one; else bring the entry named above back from another copy of the repository, as ledger/ or spare/ledger/. Until then nothing can be written; everything restores, and holdfast copy saves it to a new repository"},
+	{repo.ErrLedger, exitDamaged, "both copies of the newest entry are lost: holdfast scrub --heal may mend one; else bring the entry named above back from another copy of the repository, as ledger/ or spare/ledger/; if it is gone and there is no copy, holdfast repair index carries on from the entry before. Until then nothing can be written; everything restores, and holdfast copy saves it to a new repository"},
 	{pack.ErrTampered, exitDamaged, "somebody changed what is stored, or two repositories were mixed: compare with another copy; holdfast check --read-data names the points that are hit"},
 	{repo.ErrVanished, exitDamaged, "bring its object below commit/ back from a copy of the repository, or acknowledge the loss: holdfast forget ID"},
 	{pack.ErrDamaged, exitDamaged, "holdfast check --read-data names the points and items that are hit; all others restore"},

@@ -100,6 +100,9 @@ func runRepairPacks(ctx context.Context, dryRun bool, a *app, r *repo.Repository
 // sayListed tells what a repair has done to the index.
 func sayListed(a *app, rep *repo.RepairReport) {
 	a.ui.Say("listed %d packs in %d new segments; removed %d old segments\n", rep.Packs, len(rep.Segments), len(rep.Removed))
+	if rep.Ledger > 0 {
+		a.ui.Say("the ledger had lost its end; put %d entries there, of what is left\n", rep.Ledger)
+	}
 	if rep.UntilPrune > 0 {
 		a.ui.Say("of these, %d are not reused, and backups store again what they hold, until the next holdfast prune: run it now\n", rep.UntilPrune)
 	}

@@ -97,22 +97,6 @@ func wantNoWriter(t *testing.T, be *mem.Backend, secret seal.Secret) {
 	}
 }
 
-// TestRevocationIsEnoughToMissAnEntry, where the record of its session is lost, too.
-func TestRevocationIsEnoughToMissAnEntry(t *testing.T) {
-	be, secret, newest := pruned(t)
-	begin(t, openAt(t, be, secret), "image/c").Abort()
-	for _, name := range append(names(t, be, ledger.Sessions), newest, ledger.Spare(newest)) {
-		damage(t, be, name, remove)
-	}
-	s, err := openAt(t, be, secret).Begin(t.Context(), "image/c", "image/c")
-	if !errors.Is(err, repo.ErrLedger) {
-		t.Errorf("begin: %v", err)
-	}
-	if err == nil {
-		s.Abort()
-	}
-}
-
 // TestEntryJustWrittenIsNoLostEnd: another process has written it and backed up under it,
 // and no listing shows the ledger yet.
 func TestEntryJustWrittenIsNoLostEnd(t *testing.T) {

@@ -45,10 +45,25 @@ func (r *Repository) Forget(ctx context.Context, e Entry, reason string) error {
 }
 
 // ForgetLost drops a point whose manifest cannot be read, or is gone, so that it no
-// longer keeps prune from deciding, and nobody misses it.
+// longer keeps prune from deciding, and nobody misses it. Of a point that has vanished and
+// was made under a later ledger than there is, nothing is written: only this machine knows
+// of it, and forgets it.
 func (r *Repository) ForgetLost(ctx context.Context, e *PointError, reason string) error {
-	err := points.ForgetLost(ctx, r.catalog, e, reason)
-	if err != nil || !errors.Is(e.Err, ErrVanished) {
+	gone := errors.Is(e.Err, ErrVanished)
+	if gone {
+		sid, err := e.Session()
+		if err == nil {
+			err = r.catalog.LookLedger(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if r.catalog.IsBeyond(sid) {
+			r.unremember(sid)
+			return nil
+		}
+	}
+	if err := points.ForgetLost(ctx, r.catalog, e, reason); err != nil || !gone {
 		return err
 	}
 	sid, err := e.Session()

@@ -191,3 +191,99 @@ func TestCopyGetsTheWordThatCameLater(t *testing.T) {
 		}
 	}
 }
+
+// TestForgottenPointsAreHardlyRead: that a later point comes later in a copy that still has
+// them takes the last of them, however many there are, and none where a live one tells.
+func TestForgottenPointsAreHardlyRead(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	const many = 20
+	for _, c := range []struct {
+		name           string
+		prunes         int  // between each two points
+		idle           int  // prunes after the last one
+		left, others   int  // points that are not forgotten, of the last ones; sessions of another source after them
+		lost           bool // the last one's number in the roll cannot be read
+		begin, pruning int  // reads of forgotten points; those of this generation any prune reads once
+	}{
+		{"the newest is there", 0, 0, 1, 0, false, 0, many - 1},
+		{"the newest is there, behind others", 0, 0, 1, 3, false, 0, many - 1},
+		{"all", 0, 0, 0, 0, false, 1, many},
+		{"all, behind others", 0, 0, 0, 9, false, 1, many},
+		{"all, and the roll is damaged", 0, 0, 0, 0, true, many, 2 * many},
+		{"all, of many generations", 1, 0, 0, 0, false, 1, 2},
+		{"all, of generations below the horizon", 1, 2, 0, 0, false, 1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, be, secret := newRepo(t)
+			m := &meter{Backend: be}
+			open := func(clock time.Time) *repo.Repository {
+				t.Helper()
+				opts := options()
+				opts.Now = func() time.Time { return clock }
+				r, err := repo.Open(t.Context(), m, secret, opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { r.Close() })
+				return r
+			}
+			ahead, r := open(now.Add(7*24*time.Hour)), open(now)
+			var forgotten []string // their slots
+			highest := int64(0)
+			var last *recovery.Point
+			for i := range uint64(many) {
+				p := makePoint(t, ahead, "image/a", noise(1, testChunk))
+				last = p
+				sid, err := ledger.ParseSID(p.SID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				highest = max(highest, p.Made)
+				forgotten = append(forgotten, ledger.CommitName(sid))
+				if i == many-1 {
+					break
+				}
+				for range c.prunes {
+					prune(t, ahead, repo.PruneOptions{})
+				}
+			}
+			for range c.idle {
+				prune(t, ahead, repo.PruneOptions{})
+			}
+			forgotten = forgotten[:many-c.left]
+			for _, name := range forgotten {
+				forget(t, r, name[len(name)-16:])
+			}
+			for range c.others {
+				makePoint(t, r, "image/b", noise(1, testChunk))
+			}
+			read := func() (n int) {
+				for _, name := range m.gets {
+					if slices.Contains(forgotten, name) {
+						n++
+					}
+				}
+				m.reset()
+				return n
+			}
+			if c.lost {
+				damage(t, be, ledger.RollName(uint32(last.Turn-1)), ruin)
+			}
+			m.reset()
+			p := makePoint(t, r, "image/a", noise(1, testChunk))
+			if n := read(); n != c.begin || p.Made <= highest {
+				t.Errorf("a backup read %d of the forgotten points, wanted %d; its number is %d above theirs", n, c.begin, p.Made-highest)
+			}
+			forget(t, r, p.ID)
+			highest = p.Made
+			m.reset()
+			prune(t, r, repo.PruneOptions{})
+			if n := read(); n != c.pruning {
+				t.Errorf("a prune read %d of the forgotten points, wanted %d", n, c.pruning)
+			}
+			if p := makePoint(t, r, "image/a", noise(1, testChunk)); p.Made <= highest {
+				t.Errorf("after a prune the number is %d above theirs", p.Made-highest)
+			}
+		})
+	}
+}

@@ -495,3 +495,27 @@ func TestIdlePruneWritesNoLedgerEntry(t *testing.T) {
 	}
 	wantVerdict(t, check(t, openAt(t, be, secret)), nil)
 }
+
+// TestIdlePruneAfterTheNewestPointWasForgotten: the number that it had is carried on from
+// entry to entry, and that is no news.
+func TestIdlePruneAfterTheNewestPointWasForgotten(t *testing.T) {
+	r, be, _ := newRepo(t)
+	var newest string
+	for i := range uint64(3) {
+		newest = makePoint(t, r, "image/a", noise(i, testChunk)).ID
+	}
+	for range 2 {
+		prune(t, r, repo.PruneOptions{})
+	}
+	forget(t, r, newest)
+	for range 2 { // the first one's removals may be news
+		prune(t, r, repo.PruneOptions{})
+	}
+	before := names(t, be, ledger.Ledgers)
+	for range 3 {
+		prune(t, r, repo.PruneOptions{})
+	}
+	if after := names(t, be, ledger.Ledgers); !slices.Equal(before, after) {
+		t.Errorf("%v have become %v", before, after)
+	}
+}

@@ -70,7 +70,7 @@ func (r *Repository) sessionOptions(name string) session.Options {
 // findParent picks the newest point of the source. A damaged newest manifest is
 // passed over: an older parent only means that more is read.
 func (s *Session) findParent(ctx context.Context, src string) error {
-	known, problems, peak, err := points.Known(ctx, s.r.catalog, src)
+	known, problems, peak, err := points.Known(ctx, s.r.catalog, src, s.Turn())
 	if err != nil {
 		return err
 	}

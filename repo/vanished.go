@@ -144,8 +144,12 @@ func (r *Repository) acknowledge(ctx context.Context, sid ledger.SID) error {
 			return fmt.Errorf("settle session of point %s: %w", sid.Rand, err)
 		}
 	}
+	r.unremember(sid)
+	return nil
+}
+
+func (r *Repository) unremember(sid ledger.SID) {
 	if err := r.heads.Drop(sid); err != nil {
 		r.log.Info("a point that was forgotten is still remembered here", "error", err)
 	}
-	return nil
 }

@@ -130,7 +130,7 @@ func (rep Found) verdict(what string) error {
 	case rep.Errors == 0 && rep.Healed == rep.Damaged:
 		return verdict.Advise(err, "all of it is mended; look at the health of the disks")
 	case slices.ContainsFunc(rep.Findings, isLedger):
-		return verdict.Advise(err, "bring what is named below ledger/, or spare/ledger/, back first, from another copy of the repository: until then nothing can be written, and what else is named may be whole; everything restores, and holdfast copy saves it to a new repository")
+		return verdict.Advise(err, "bring what is named below ledger/, or spare/ledger/, back first, from another copy of the repository, or, if it is gone and there is none, run holdfast repair index: until then nothing can be written, and what else is named may be whole; everything restores, and holdfast copy saves it to a new repository")
 	case rep.Errors > 0 && points == rep.Errors:
 		return verdict.Advise(err, "bring the object below commit/ back from a copy of the repository, or acknowledge the loss: holdfast forget ID")
 	case rep.Errors > 0 && what == "check":

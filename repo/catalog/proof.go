@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/parity"
+	"holdfast/repo/record"
 )
 
 // proof is an object of a session that began under an entry of the ledger: entries stay
@@ -36,7 +38,8 @@ func (c *Catalog) proven() proof {
 
 // Meet opens those objects of sessions that may be a proof: they are of a later entry than
 // is known here. Mostly that entry has just been written; the next ReadLedger asks for it
-// by name. Names are best given from the last on: one that opens spares the others.
+// by name. Names are best given from the last on: one that opens spares the others. A
+// slot with a revocation is none: anybody may write that later, under an older ledger.
 func (c *Catalog) Meet(ctx context.Context, kind parity.Kind, name string, sid ledger.SID) error {
 	c.mu.Lock()
 	news := !c.unread && c.view != nil && sid.Gen > max(c.view.Number, c.proof.gen)
@@ -44,7 +47,13 @@ func (c *Catalog) Meet(ctx context.Context, kind parity.Kind, name string, sid l
 	if !news {
 		return nil
 	}
-	_, err := c.Read(ctx, name, kind)
+	payload, err := c.Read(ctx, name, kind)
+	if err == nil && kind == parity.Commit {
+		slot, err := ledger.Decode[ledger.Slot](payload)
+		if err != nil || slot.Revoked != nil {
+			return nil
+		}
+	}
 	switch {
 	case err == nil:
 		c.prove(sid.Gen, name)
@@ -106,4 +115,66 @@ func (c *Catalog) LostEnd(ctx context.Context) (entry, by string, err error) {
 		return "", "", nil
 	}
 	return ledger.LedgerName(p.gen), p.object, err
+}
+
+// IsBeyond reports whether a session began under a later entry than the newest that there
+// is, as after an older state of the repository was brought back. What is unknown is not.
+func (c *Catalog) IsBeyond(sid ledger.SID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.unread && sid.Gen > c.view.Number
+}
+
+// HasBegun asks by name for the entry that a session began under, and else for a later
+// one: false is that the place was set back to an older state since.
+func (c *Catalog) HasBegun(ctx context.Context, gen uint32) (bool, error) {
+	known := c.View().Number
+	for _, g := range []uint32{gen, max(known, gen), max(known, gen) + 1} {
+		if there, err := c.hasEntry(ctx, g); err != nil || there {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// MendEnd puts entries where the ledger has lost its end: copies of the newest that is
+// left, up to one above the proven, that nobody can have begun under. Batches that wait
+// are condemned anew, since what was made under the lost entries may have rescued them
+// (FORMAT.md §9). It returns how many it wrote. Before,
+// no segment may list a pack that is gone and that this entry does not condemn: the lost
+// ones may have let go of more.
+func (c *Catalog) MendEnd(ctx context.Context) (int, error) {
+	p := c.proven()
+	newest, err := c.newestLedger(ctx, nil, p)
+	if err != nil || p.gen <= newest {
+		return 0, err
+	}
+	next, err := record.ReadAs[ledger.Entry](ctx, c.Store, ledger.LedgerName(newest), parity.Ledger)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrLedger, err)
+	}
+	last := p.gen + 1
+	for i, batch := range next.Condemned {
+		if !batch.Going {
+			next.Condemned[i].Since, next.Condemned[i].Covered = last, nil
+		}
+	}
+	payload, err := next.Payload()
+	if err != nil {
+		return 0, err
+	}
+	for g := newest + 1; g <= last; g++ { // the last at last: until then nobody begins
+		name := ledger.LedgerName(g)
+		err := c.WritePayload(ctx, name, parity.Ledger, payload)
+		if record.IsTaken(err) { // by another repair, whose entry is the same, or the lost one is back
+			there, readErr := c.Read(ctx, name, parity.Ledger)
+			if readErr == nil && bytes.Equal(there, payload) {
+				continue
+			}
+		}
+		if err != nil {
+			return 0, fmt.Errorf("put entry %d of the ledger: %w", g, err)
+		}
+	}
+	return int(last - newest), c.LookLedger(ctx)
 }

@@ -37,7 +37,7 @@ func (m *Marker) Decide(merge []string) *Plan {
 		return p.decideNothing()
 	}
 	// P2: all slots below the horizon but those of live points are void from now on.
-	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Roll: s.Roll, Points: s.below, Open: s.openList()}
+	p.Next = &Entry{Version: Version, Horizon: s.Horizon, Roll: s.Roll, Points: s.below, Open: s.openList(), Made: s.listing.Ledger.Entry.Made}
 	for _, run := range s.listing.Ledger.Entry.Runs {
 		if !p.merged[run] && s.present[run] {
 			p.Next.Runs = append(p.Next.Runs, run)

@@ -112,6 +112,20 @@ func (p *Plan) WithRuns(names []string) {
 		}
 	}
 	slices.Sort(p.Next.Superseded)
+	p.compare()
+}
+
+// WithMade gives Next the numbers that forgotten points had, in place of those that it
+// carries on from the entry before. A round that is blocked carries on what there was.
+func (p *Plan) WithMade(made map[string]int64) {
+	if len(p.survey.Blocked) > 0 {
+		return
+	}
+	p.Next.Made = made
+	p.compare()
+}
+
+func (p *Plan) compare() {
 	p.Changed = p.survey.litter || p.survey.passes() || !sameEntry(p.Next, p.survey.listing.Ledger.Entry)
 }
 

@@ -305,3 +305,33 @@ func TestGenerationsOrderPointsWithoutNumbers(t *testing.T) {
 		c.inOrder(t)
 	})
 }
+
+// TestLatestForgottenPointsAreReadFirst: the highest generation, in it the last by its turn
+// where that is known of all, and no more of a source than it takes.
+func TestLatestForgottenPointsAreReadFirst(t *testing.T) {
+	turns := map[ledger.Packed]uint32{}
+	var pile ledger.Pile
+	at := func(gen uint32, n int) ledger.Packed {
+		return ledger.SID{Gen: gen, Src: "00000000000000aa", Rand: fmt.Sprintf("%016x", n)}.Pack()
+	}
+	for n := range 20 { // the random part runs against the turns
+		pile.Add(at(7, 99-n).SID())
+		turns[at(7, 99-n)] = uint32(n)
+	}
+	for n := range 300 {
+		pile.Add(at(6, n).SID())
+	}
+	pile.Add(at(5, 0).SID())
+	pile.Sort()
+	var sizes []int
+	cut := latestFirst(pile, turns)
+	for _, part := range cut {
+		sizes = append(sizes, len(part))
+	}
+	if want := []int{1, 8, 8, 3, peaksMost - 20}; !slices.Equal(sizes, want) {
+		t.Fatalf("cut into %v, want %v", sizes, want)
+	}
+	if cut[0][0] != at(7, 80) || cut[4][0].Gen() != 6 {
+		t.Errorf("first %s, last of generation %d", cut[0][0].SID(), cut[4][0].Gen())
+	}
+}

@@ -224,15 +224,17 @@ func Sessions(ctx context.Context, c *catalog.Catalog, prefix string) (ledger.Pi
 	return found, meet(ctx, c, prefix, found)
 }
 
-// meet tells the catalog of sessions that are news to it (Catalog.Meet).
+// meet tells the catalog of sessions that are news to it (Catalog.Meet). Tombstones and
+// confirmations tell nothing: they may be written at any time, of any session.
 func meet(ctx context.Context, c *catalog.Catalog, prefix string, found ledger.Pile) error {
-	below := prefix[:strings.IndexByte(prefix, '/')+1]
-	kind := map[string]parity.Kind{ledger.Commits: parity.Commit, ledger.Forgets: parity.Forget, ledger.Confirms: parity.Confirm}[below]
+	if !strings.HasPrefix(prefix, ledger.Commits) {
+		return nil
+	}
 	for _, p := range slices.Backward(found) { // the latest first
 		if p.Gen() <= c.View().Number {
 			return nil
 		}
-		if err := c.Meet(ctx, kind, below+p.Src()+"/"+p.SID().String(), p.SID()); err != nil {
+		if err := c.Meet(ctx, parity.Commit, ledger.CommitName(p.SID()), p.SID()); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ import (
 const runEntries = 256 << 10
 
 // decide turns the marks into the plan.
-func (r *round) decide(ctx context.Context) (err error) {
+func (r *round) decide(ctx context.Context) error {
 	if len(r.missing) > 0 {
 		r.marker.Lost(true)
 		r.survey.Blocked = append(r.survey.Blocked, ledger.Reason{
@@ -35,8 +35,16 @@ func (r *round) decide(ctx context.Context) (err error) {
 	leaving := slices.DeleteFunc(slices.Clone(r.listing.Forgets), func(sid ledger.Packed) bool {
 		return r.view.Voids(sid) || sid.Gen() >= r.plan.Next.Horizon
 	})
-	r.plan.Next.Made, err = points.Peaks(ctx, r.c, r.view.Entry.Made, r.survey.Live, leaving)
-	return err
+	turns := map[ledger.Packed]uint32{}
+	for _, e := range r.listing.Roll {
+		turns[e.SID] = e.Number
+	}
+	made, err := points.Peaks(ctx, r.c, r.view.Entry.Made, r.survey.Live, leaving, turns)
+	if err != nil {
+		return err
+	}
+	r.plan.WithMade(made)
+	return nil
 }
 
 // mergeRuns picks the runs that are rewritten. A run that is full stays as it is

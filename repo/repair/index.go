@@ -16,6 +16,7 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/parity"
+	"holdfast/repo/points"
 	"holdfast/repo/record"
 	"holdfast/repo/session"
 )
@@ -28,6 +29,7 @@ type Report struct {
 	Removed    []string `json:"removed"`           // segments that were damaged or listed lost packs; the others' packs are listed again
 	Lost       []string `json:"lost"`              // packs that are gone: the next backup stores their content anew if it still exists
 	Unreadable []string `json:"unreadable"`        // packs whose table cannot be read
+	Ledger     int      `json:"ledger_entries"`    // put where the ledger had lost its end
 }
 
 // Index lists every pack that no good segment lists, from the packs' own
@@ -54,19 +56,54 @@ func Index(ctx context.Context, c *catalog.Catalog, src string, who session.Opti
 	if err != nil {
 		return nil, err
 	}
+	if bad, err = mendEnd(ctx, c, bad, rep); err != nil {
+		return nil, err
+	}
 	if err := relist(ctx, c, src, who, slices.Sorted(maps.Keys(unlisted)), rep, progress); err != nil {
 		return nil, err
 	}
 	if err := c.Backend.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("make new segments durable: %w", err)
 	}
+	if err := remove(ctx, c, bad, rep); err != nil {
+		return nil, err
+	}
+	return rep, errors.Join(c.Backend.Sync(ctx), c.Refresh(ctx))
+}
+
+func remove(ctx context.Context, c *catalog.Catalog, bad []string, rep *Report) error {
 	for _, name := range bad {
 		if err := c.Backend.Delete(ctx, name); err != nil {
-			return nil, fmt.Errorf("remove %s: %w", name, err)
+			return fmt.Errorf("remove %s: %w", name, err)
 		}
 		rep.Removed = append(rep.Removed, name)
 	}
-	return rep, errors.Join(c.Backend.Sync(ctx), c.Refresh(ctx))
+	return nil
+}
+
+// mendEnd makes a ledger that has lost its end one that can be built on, and returns the
+// bad segments that are left. It removes them first: by an entry that knows of fewer
+// deletions than there were, a backup would reuse packs that are gone. Until they are
+// listed anew, the others of such a segment are read by their own tables.
+func mendEnd(ctx context.Context, c *catalog.Catalog, bad []string, rep *Report) ([]string, error) {
+	if _, err := points.Sessions(ctx, c, ledger.Commits); err != nil { // met, as the segments were
+		return nil, err
+	}
+	if _, err := c.MeetLast(ctx, c.View()); err != nil {
+		return nil, err
+	}
+	entry, _, err := c.LostEnd(ctx)
+	if err != nil || entry == "" {
+		return bad, err
+	}
+	if err := remove(ctx, c, bad, rep); err != nil {
+		return nil, err
+	}
+	if err := c.Backend.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("make it durable that segments are gone: %w", err)
+	}
+	rep.Ledger, err = c.MendEnd(ctx)
+	return nil, err
 }
 
 // badSegments returns the segments that must be replaced: those that cannot be

@@ -63,8 +63,11 @@ func (w *segmentWriter) publish(ctx context.Context) error {
 	return nil
 }
 
-// write stores a segment under the session's next number.
+// write stores a segment under the session's next number, unless the place was set back.
 func (w *segmentWriter) write(ctx context.Context, segment []byte) (string, error) {
+	if err := w.s.begun(ctx); err != nil {
+		return "", err
+	}
 	c, name := w.s.c, ledger.IndexName(w.s.sid, w.next)
 	if err := c.WritePayload(ctx, name, parity.Index, segment); err != nil {
 		return "", err

@@ -114,6 +114,9 @@ func open(ctx context.Context, c *catalog.Catalog, src string, opts Options) (*S
 			return nil, err
 		}
 		s := newSession(ctx, c, view, ledger.SID{Gen: view.Number, Src: src, Rand: random}, opts)
+		if err := s.begun(ctx); err != nil { // what a process remembers may be no more
+			return nil, err
+		}
 		if err := s.announce(ctx); err != nil {
 			return nil, err
 		}
@@ -355,6 +358,9 @@ func (s *Session) Commit(ctx context.Context, manifest json.RawMessage) error {
 	if err := s.Flush(ctx); err != nil {
 		return err
 	}
+	if err := s.begun(ctx); err != nil {
+		return err
+	}
 	slot := ledger.Slot{Version: ledger.Version, Point: manifest}
 	err := s.c.Write(ctx, ledger.CommitName(s.sid), parity.Commit, slot)
 	if err != nil {
@@ -364,6 +370,17 @@ func (s *Session) Commit(ctx context.Context, manifest json.RawMessage) error {
 	}
 	if err == nil || errors.Is(err, ErrLost) {
 		s.release()
+	}
+	return err
+}
+
+// begun is ErrLost where neither the entry that the session began under is there, nor any
+// later one: an older state of the repository was brought back while it ran. What it lists
+// or commits would be of a ledger that nobody has.
+func (s *Session) begun(ctx context.Context) error {
+	there, err := s.c.HasBegun(ctx, s.sid.Gen)
+	if err == nil && !there {
+		return fmt.Errorf("%s, under which the session began, is gone: was the repository brought back from a mirror? %w", ledger.LedgerName(s.sid.Gen), ErrLost)
 	}
 	return err
 }
