@@ -9,6 +9,7 @@ import (
 	"holdfast/repo"
 	"holdfast/repo/ledger"
 	"holdfast/repo/recovery"
+	"holdfast/repo/seal"
 )
 
 // asMade are the points of a source in their order, by the ids that they had first.
@@ -192,19 +193,21 @@ func TestCopyGetsTheWordThatCameLater(t *testing.T) {
 	}
 }
 
+// hardly is a case of TestForgottenPointsAreHardlyRead.
+type hardly struct {
+	name           string
+	prunes         int  // between each two points
+	idle           int  // prunes after the last one
+	left, others   int  // points that are not forgotten, of the last ones; sessions of another source after them
+	lost           bool // the last one's number in the roll cannot be read
+	begin, pruning int  // reads of forgotten points; those of this generation any prune reads once
+}
+
 // TestForgottenPointsAreHardlyRead: that a later point comes later in a copy that still has
 // them takes the last of them, however many there are, and none where a live one tells.
 func TestForgottenPointsAreHardlyRead(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	const many = 20
-	for _, c := range []struct {
-		name           string
-		prunes         int  // between each two points
-		idle           int  // prunes after the last one
-		left, others   int  // points that are not forgotten, of the last ones; sessions of another source after them
-		lost           bool // the last one's number in the roll cannot be read
-		begin, pruning int  // reads of forgotten points; those of this generation any prune reads once
-	}{
+	for _, c := range []hardly{
 		{"the newest is there", 0, 0, 1, 0, false, 0, many - 1},
 		{"the newest is there, behind others", 0, 0, 1, 3, false, 0, many - 1},
 		{"all", 0, 0, 0, 0, false, 1, many},
@@ -213,77 +216,81 @@ func TestForgottenPointsAreHardlyRead(t *testing.T) {
 		{"all, of many generations", 1, 0, 0, 0, false, 1, 2},
 		{"all, of generations below the horizon", 1, 2, 0, 0, false, 1, 1},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, be, secret := newRepo(t)
-			m := &meter{Backend: be}
-			open := func(clock time.Time) *repo.Repository {
-				t.Helper()
-				opts := options()
-				opts.Now = func() time.Time { return clock }
-				r, err := repo.Open(t.Context(), m, secret, opts)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { r.Close() })
-				return r
-			}
-			ahead, r := open(now.Add(7*24*time.Hour)), open(now)
-			var forgotten []string // their slots
-			highest := int64(0)
-			var last *recovery.Point
-			for i := range uint64(many) {
-				p := makePoint(t, ahead, "image/a", noise(1, testChunk))
-				last = p
-				sid, err := ledger.ParseSID(p.SID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				highest = max(highest, p.Made)
-				forgotten = append(forgotten, ledger.CommitName(sid))
-				if i == many-1 {
-					break
-				}
-				for range c.prunes {
-					prune(t, ahead, repo.PruneOptions{})
-				}
-			}
-			for range c.idle {
-				prune(t, ahead, repo.PruneOptions{})
-			}
-			forgotten = forgotten[:many-c.left]
-			for _, name := range forgotten {
-				forget(t, r, name[len(name)-16:])
-			}
-			for range c.others {
-				makePoint(t, r, "image/b", noise(1, testChunk))
-			}
-			read := func() (n int) {
-				for _, name := range m.gets {
-					if slices.Contains(forgotten, name) {
-						n++
-					}
-				}
-				m.reset()
-				return n
-			}
-			if c.lost {
-				damage(t, be, ledger.RollName(uint32(last.Turn-1)), ruin)
-			}
-			m.reset()
-			p := makePoint(t, r, "image/a", noise(1, testChunk))
-			if n := read(); n != c.begin || p.Made <= highest {
-				t.Errorf("a backup read %d of the forgotten points, wanted %d; its number is %d above theirs", n, c.begin, p.Made-highest)
-			}
-			forget(t, r, p.ID)
-			highest = p.Made
-			m.reset()
-			prune(t, r, repo.PruneOptions{})
-			if n := read(); n != c.pruning {
-				t.Errorf("a prune read %d of the forgotten points, wanted %d", n, c.pruning)
-			}
-			if p := makePoint(t, r, "image/a", noise(1, testChunk)); p.Made <= highest {
-				t.Errorf("after a prune the number is %d above theirs", p.Made-highest)
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { c.try(t, many) })
 	}
+}
+
+func (c hardly) try(t *testing.T, many int) {
+	_, be, secret := newRepo(t)
+	m := &meter{Backend: be}
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	r := openMetered(t, m, secret, now)
+	made := c.make(t, openMetered(t, m, secret, now.Add(7*24*time.Hour)), many)
+	last, highest := made[many-1], int64(0)
+	var forgotten []string // their slots
+	for _, p := range made[:many-c.left] {
+		forgotten = append(forgotten, ledger.CommitName(sidOf(t, p.SID)))
+		forget(t, r, p.ID)
+	}
+	for _, p := range made {
+		highest = max(highest, p.Made)
+	}
+	for range c.others {
+		makePoint(t, r, "image/b", noise(1, testChunk))
+	}
+	read := func() (n int) {
+		for _, name := range m.gets {
+			if slices.Contains(forgotten, name) {
+				n++
+			}
+		}
+		m.reset()
+		return n
+	}
+	if c.lost {
+		damage(t, be, ledger.RollName(uint32(last.Turn-1)), ruin)
+	}
+	m.reset()
+	p := makePoint(t, r, "image/a", noise(1, testChunk))
+	if n := read(); n != c.begin || p.Made <= highest {
+		t.Errorf("a backup read %d of the forgotten points, wanted %d; its number is %d above theirs", n, c.begin, p.Made-highest)
+	}
+	forget(t, r, p.ID)
+	highest = p.Made
+	m.reset()
+	prune(t, r, repo.PruneOptions{})
+	if n := read(); n != c.pruning {
+		t.Errorf("a prune read %d of the forgotten points, wanted %d", n, c.pruning)
+	}
+	if p := makePoint(t, r, "image/a", noise(1, testChunk)); p.Made <= highest {
+		t.Errorf("after a prune the number is %d above theirs", p.Made-highest)
+	}
+}
+
+// make makes the points, with the prunes between and behind them.
+func (c hardly) make(t *testing.T, r *repo.Repository, many int) (made []*recovery.Point) {
+	for i := range many {
+		made = append(made, makePoint(t, r, "image/a", noise(1, testChunk)))
+		prunes := c.prunes
+		if i == many-1 {
+			prunes = c.idle
+		}
+		for range prunes {
+			prune(t, r, repo.PruneOptions{})
+		}
+	}
+	return made
+}
+
+// openMetered opens a repository with a clock that stands.
+func openMetered(t *testing.T, be *meter, secret seal.Secret, clock time.Time) *repo.Repository {
+	t.Helper()
+	opts := options()
+	opts.Now = func() time.Time { return clock }
+	r, err := repo.Open(t.Context(), be, secret, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
 }
