@@ -120,6 +120,9 @@ func Open(ctx context.Context, url string, create bool, opts Options) (*Place, e
 	return &Place{Backend: limit.New(be, up, down), lockWriter: be.LockWriter, log: opts.Log}, nil
 }
 
+// styles are the ways to name a bucket, by the setting's words; the zero one is auto.
+var styles = map[string]s3.Style{"path": s3.StylePath, "virtual": s3.StyleVirtual}
+
 // openBucket opens a store in an S3 bucket. It is the same place whether a
 // repository is there or is to be made: init itself looks that it is empty.
 func openBucket(ctx context.Context, url string, opts Options) (*Place, error) {
@@ -131,7 +134,7 @@ func openBucket(ctx context.Context, url string, opts Options) (*Place, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := s3.Options{Location: location, Region: opts.Settings.Text("s3.region"), RootCAs: roots, Env: opts.Environ.Text, Now: opts.Now, Log: opts.Log}
+	store := s3.Options{Location: location, Region: opts.Settings.Text("s3.region"), Style: styles[opts.Settings.Text("s3.style")], RootCAs: roots, Env: opts.Environ.Text, Now: opts.Now, Log: opts.Log}
 	if id := opts.Settings.Text("s3.access-key-id"); id != "" {
 		store.AccessKey, store.SecretKey = id, s3.NewSecret([]byte(opts.Settings.Text("s3.secret-access-key")))
 		if token := opts.Settings.Text("s3.session-token"); token != "" {

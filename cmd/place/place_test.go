@@ -10,8 +10,18 @@ import (
 	"holdfast/repo/backend"
 	"holdfast/repo/backend/local"
 	"holdfast/repo/backend/mem"
+	"holdfast/repo/backend/s3"
 	"holdfast/repo/seal"
 )
+
+// TestStyleOfABucketIsTheSettings: what is not said is left to the host.
+func TestStyleOfABucketIsTheSettings(t *testing.T) {
+	for word, want := range map[string]s3.Style{"": s3.StyleAuto, "auto": s3.StyleAuto, "path": s3.StylePath, "virtual": s3.StyleVirtual} {
+		if got := styles[word]; got != want {
+			t.Errorf("%q: %v, want %v", word, got, want)
+		}
+	}
+}
 
 // cut makes what an init leaves that dies before it has written config.
 func cut(t *testing.T, be backend.Backend) {

@@ -81,6 +81,7 @@ var table = slices.Concat([]setting{
 	{name: "s3.secret-access-key", variable: "AWS_SECRET_ACCESS_KEY", form: isSecret},
 	{name: "s3.session-token", variable: "AWS_SESSION_TOKEN", form: isSecret},
 	{name: "s3.region", variable: "AWS_REGION", also: []string{"AWS_DEFAULT_REGION"}},
+	{name: "s3.style", choices: []string{"auto", "path", "virtual"}},
 
 	{name: "from-repo", variable: "HOLDFAST_FROM_REPOSITORY", form: isURL},
 	{name: "from-key-file", choice: "from-password"},
