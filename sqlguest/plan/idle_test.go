@@ -115,7 +115,7 @@ func TestNearestBeforeIsNotBehind(t *testing.T) {
 	target := Target{At: time.Date(2026, 10, 25, 2, 30, 0, 0, time.FixedZone("", 3600))}
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skipf("no time zones on this machine: %v", err)
+		t.Fatal(err)
 	}
 	if got := told(Make(target, all, Options{Zone: zone})); got != "refused: E1 E2" {
 		t.Error(got)

@@ -130,24 +130,28 @@ func TestReadOnlyDatabaseCostsAFullARestart(t *testing.T) {
 	}
 }
 
+// takenBack is a world whose read-only import of four rows was backed up, and taken back with
+// its disk; so many other rows are there instead, read-only, too.
+func takenBack(t *testing.T, rows int) *world {
+	t.Helper()
+	w := backedUp(t)
+	revert := w.volume()
+	w.many(4, 10, "wrong")
+	w.exec("ALTER DATABASE sales SET READ_ONLY")
+	w.says(decide.Request{Want: decide.Log}, "log S-log 0")
+	revert()
+	w.many(rows, 10, "right")
+	w.exec("ALTER DATABASE sales SET READ_ONLY")
+	return w
+}
+
 // TestReadOnlyVolumeSetBackToTheSameLSN: an import is taken back with its disk, and the one
 // that is made instead ends at the very same LSN.
 func TestReadOnlyVolumeSetBackToTheSameLSN(t *testing.T) {
 	for _, want := range []decide.Want{decide.Log, decide.Auto, decide.Diff} {
 		met := false
 		for n := 2; n < 5 && !met; n++ { // until one meets the LSN
-			w := backedUp(t)
-			revert := w.volume()
-			for i := range 4 {
-				w.add(10+i, "wrong")
-			}
-			w.exec("ALTER DATABASE sales SET READ_ONLY")
-			w.says(decide.Request{Want: decide.Log}, "log S-log 0")
-			revert()
-			for i := range n {
-				w.add(10+i, "right")
-			}
-			w.exec("ALTER DATABASE sales SET READ_ONLY")
+			w := takenBack(t, n)
 			said := w.said(decide.Request{Want: want})
 			met = slices.Contains(said, "full S-read-only 0")
 			w.wantLatest()
@@ -162,18 +166,7 @@ func TestReadOnlyVolumeSetBackToTheSameLSN(t *testing.T) {
 // that was taken back, and is the newer one.
 func TestCopyOnlyFullOfAReadOnlyVolumeThatWasSetBack(t *testing.T) {
 	for n := 2; n < 6; n++ { // one of them meets the LSN
-		w := backedUp(t)
-		revert := w.volume()
-		for i := range 4 {
-			w.add(10+i, "wrong")
-		}
-		w.exec("ALTER DATABASE sales SET READ_ONLY")
-		w.says(decide.Request{Want: decide.Log}, "log S-log 0")
-		revert()
-		for i := range n {
-			w.add(10+i, "right")
-		}
-		w.exec("ALTER DATABASE sales SET READ_ONLY")
+		w := takenBack(t, n)
 		w.said(decide.Request{Want: decide.Full, CopyOnly: true})
 		w.wantLatest()
 	}
